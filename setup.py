@@ -14,7 +14,7 @@ PANDAS = ["pandas>=2.0"]
 setup(
     name="skcandle",
     version=VERSION,
-    description="Long-tailed and zero-image classification on frozen CLIP features, as scikit-learn estimators",
+    description="Few-shot, long-tailed and zero-image classification of CLIP features",
     long_description=(ROOT / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     license="BSD-3-Clause",

@@ -98,8 +98,10 @@ def tables(rows, reference):
 
     main = markdown_table(
         ["method", *columns],
-        [[name, *(percent(COLUMNS[c].format(mean(r, c))) for c in columns)]
-         for name, r in rows.items()],
+        [
+            [name, *(percent(COLUMNS[c].format(mean(r, c))) for c in columns)]
+            for name, r in rows.items()
+        ],
     )
     by_band = markdown_table(
         ["accuracy by training images", *bands],
@@ -125,29 +127,53 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", type=Path, metavar="FILE.npz")
-    source.add_argument("--images", type=Path, metavar="FOLDER",
-                        help="folder with one sub-folder of images for each class")
+    source.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with one sub-folder of images for each class",
+    )
     source.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
-    parser.add_argument("--model", default="emoji-tiny",
-                        help="model_name of CLIPFeaturizer, for --images and --emoji")
+    parser.add_argument(
+        "--model",
+        default="emoji-tiny",
+        help="model_name of CLIPFeaturizer, for --images and --emoji",
+    )
     parser.add_argument("--pretrained", help="pretrained of CLIPFeaturizer")
-    parser.add_argument("--template",
-                        help="prompt template; one of the file's (by default the first) or "
-                        f'"mean" of them all; of --images and --emoji "{PROMPT}"')
-    parser.add_argument("--no-text", action="store_true",
-                        help="leave the texts out: all classes have images, fewer peers")
+    parser.add_argument(
+        "--template",
+        help="prompt template; one of the file's (by default the first) or "
+        f'"mean" of them all; of --images and --emoji "{PROMPT}"',
+    )
+    parser.add_argument(
+        "--no-text",
+        action="store_true",
+        help="leave the texts out: all classes have images, fewer peers",
+    )
     parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
     parser.add_argument("--ratio", type=float, default=0.02, help="imbalance ratio in (0, 1]")
     parser.add_argument("--balanced", action="store_true", help="the same as --ratio 1")
-    parser.add_argument("--shots", type=int, metavar="N",
-                        help="N images a base class: --balanced --max-shots N")
+    parser.add_argument(
+        "--shots", type=int, metavar="N", help="N images a base class: --balanced --max-shots N"
+    )
     parser.add_argument("--max-shots", type=int, default=100, help="images of the largest class")
-    parser.add_argument("--pool", type=int, default=30,
-                        help="images of each class to draw from; all others are test images")
-    parser.add_argument("--methods", nargs="+", metavar="NAME",
-                        help=", ".join(method.__name__ for method in peers.WITH_TEXT))
-    parser.add_argument("--offset", action="store_true",
-                        help="also every peer with an offset learned from pseudo-new classes")
+    parser.add_argument(
+        "--pool",
+        type=int,
+        default=30,
+        help="images of each class to draw from; all others are test images",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help=", ".join(method.__name__ for method in peers.WITH_TEXT),
+    )
+    parser.add_argument(
+        "--offset",
+        action="store_true",
+        help="also every peer with an offset learned from pseudo-new classes",
+    )
     parser.add_argument("--reference", default="candle", help="method of the paired differences")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write JSON and Markdown")
     return parser.parse_args()

@@ -43,8 +43,9 @@ def tune(task, fit, n_folds=3, **grid):
             test = fold == k
             score = fit(task.X[~test], task.y[~test], task.T, **setting)
             predicted[test] = score(task.X[test])[:, : task.n_base].argmax(axis=1)
-        return recall_score(task.y[held], predicted[held], labels=np.unique(task.y[held]),
-                            average="macro")
+        return recall_score(
+            task.y[held], predicted[held], labels=np.unique(task.y[held]), average="macro"
+        )
 
     return fit(task.X, task.y, task.T, **max(settings, key=accuracy))
 
@@ -187,8 +188,9 @@ def cross_modal_probe(task):
 
     def fit(X, y, T, C):
         rows, labels = 10 * np.concatenate([X, T]), np.concatenate([y, np.arange(len(T))])
-        weight = np.concatenate([compute_sample_weight("balanced", y),
-                                 np.full(len(T), len(X) / len(T))])
+        weight = np.concatenate(
+            [compute_sample_weight("balanced", y), np.full(len(T), len(X) / len(T))]
+        )
         model = LogisticRegression(C=C, fit_intercept=False, max_iter=2000)
         model.fit(rows, labels, sample_weight=weight)
         return lambda Z: 10 * Z @ model.coef_.T
@@ -324,7 +326,17 @@ def candle_paper(task):
 
 
 WITH_TEXT = [
-    zero_shot, nearest_class_mean, logistic_regression, gated_logistic_regression, tip_adapter, gda,
-    proker, cross_modal_probe, closed_form, closed_form_calibrated, candle_paper, candle,
+    zero_shot,
+    nearest_class_mean,
+    logistic_regression,
+    gated_logistic_regression,
+    tip_adapter,
+    gda,
+    proker,
+    cross_modal_probe,
+    closed_form,
+    closed_form_calibrated,
+    candle_paper,
+    candle,
 ]
 WITHOUT_TEXT = [nearest_class_mean, logistic_regression, candle]

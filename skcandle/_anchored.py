@@ -294,7 +294,7 @@ def _episode(data, rows, hidden, settings):
     images[own], held_out = space.transform_left_out(X[own], y[own], sample_weight[own])
     similarity = images @ prototypes.T - (prototypes**2).sum(axis=1) / 2
     similarity[own, y[own]] = (images[own] * held_out).sum(axis=1)
-    similarity[own, y[own]] -= ((held_out**2).sum(axis=1) / 2 if not space.normalize else 0.5)
+    similarity[own, y[own]] -= (held_out**2).sum(axis=1) / 2 if not space.normalize else 0.5
     counts[own, y[own]] -= np.minimum(sample_weight[own], 1)
     zero_shot = None
     if data.text_features is not None:

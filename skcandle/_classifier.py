@@ -1,13 +1,11 @@
 """The classifier from CLIP embeddings to base and new classes."""
 
 from collections.abc import Mapping
-from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from scipy.special import softmax
-from scipy.stats import binom
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -17,17 +15,16 @@ from tqdm.auto import tqdm
 
 from ._anchored import Settings, TrainingSet, fit_anchored
 from ._devices import resolve_device
-from ._prompts import class_text_features, default_text_width, label_universe
+from ._label_space import LabelSpaceMixin
+from ._prompts import class_text_features, default_text_width, label_universe, warn_at_chance
 from ._published import fit_published
 from .exceptions import TextFeaturesWarning, warn_user
 
 # Logits of one block of rows at prediction; bounds the memory.
 BLOCK_LOGITS = 2**22
-# Chance level is a statement about many images; below this number nothing is said.
-MIN_IMAGES_FOR_CHANCE = 20
 
 
-class CandleClassifier(ClassifierMixin, BaseEstimator):
+class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
     r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
     Images of *base* classes train the classifier; *new* classes have a name and no image. One
@@ -328,7 +325,7 @@ class CandleClassifier(ClassifierMixin, BaseEstimator):
             X = X / norms
         y = np.searchsorted(classes, y)
         data = TrainingSet(X, y, sample_weight, text_features, len(classes))
-        _warn_at_chance(data)
+        warn_at_chance(data.X, data.y, data.text_features)
         self._model = self._fit_model(data, seed, device)
 
         self.classes_ = classes
@@ -398,105 +395,6 @@ class CandleClassifier(ClassifierMixin, BaseEstimator):
         best = self._joint_logits(X).argmax(axis=1)
         return self.classes_[best]
 
-    def restrict(self, labels):
-        """Return a fitted view that answers with some of the classes only.
-
-        Parameters
-        ----------
-        labels : array-like
-            Labels among `classes_`, for example ``clf.classes_[~clf.is_new_]``.
-
-        Returns
-        -------
-        view : CandleClassifier
-            Shares the fitted state; logits are those of this classifier.
-        """
-        check_is_fitted(self)
-        wanted = np.unique(np.asarray(labels))
-        unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
-        if unknown:
-            raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-        if len(wanted) == 0:
-            raise ValueError("restrict got no label; name at least one of the classes_.")
-        kept = np.isin(self.classes_, wanted)
-        view = copy(self)
-        view.classes_ = self.classes_[kept]
-        view._set_class_attributes(self._columns[kept])
-        return view
-
-    def add_classes(self, names):
-        """Return a fitted copy that also knows further classes by name.
-
-        No image, no training; the logits of the other classes stay what they are (with
-        attention they change slightly, as images attend to all classes).
-
-        Parameters
-        ----------
-        names : list of str or mapping of str to vector
-            With string labels the names are the labels; with integer labels the new labels
-            count on from the largest of `classes_`. A mapping gives the text features, in the
-            case that `text_encoder` is itself a mapping.
-
-        Returns
-        -------
-        classifier : CandleClassifier
-        """
-        check_is_fitted(self)
-        if isinstance(names, str):
-            raise TypeError(f"add_classes got the single string {names!r}; put it in a list.")
-        if self.text_features_ is None:
-            raise ValueError(
-                "This classifier was fitted without text, so a name says nothing to it. Fit it "
-                "with a text_encoder."
-            )
-        added = list(names)
-        textual = self.classes_.dtype.kind in "OUS"
-        for name in added:
-            if not isinstance(name, str):
-                raise TypeError(f"add_classes got {name!r}; names are strings.")
-        known = set(self.classes_.tolist() if textual else self._names_by_label().values())
-        for name in added:
-            if name in known:
-                raise ValueError(f"add_classes got {name!r} twice or it is one of the classes_.")
-            known.add(name)
-        if not added:
-            return copy(self)
-        if textual:
-            labels = np.array(added, dtype=object if self.classes_.dtype == object else None)
-        else:
-            labels = self.classes_.max() + 1 + np.arange(len(added), dtype=self.classes_.dtype)
-        encoder = names if isinstance(names, Mapping) else self._encoder()
-        keys = added if isinstance(names, Mapping) else labels
-        text_features = class_text_features(
-            encoder, keys, added, self.templates, self.n_features_in_
-        )
-        model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
-
-        grown = copy(self)
-        grown._model = model
-        everything = np.concatenate([self.classes_, labels])
-        columns = np.concatenate(
-            [self._columns, len(model.text_features) - len(added) + np.arange(len(added))]
-        )
-        order = np.argsort(everything)
-        grown.classes_ = everything[order]
-        grown._set_class_attributes(columns[order])
-        # a clone of the copy is to be fitted on the same universe
-        if textual:
-            grown.new_classes = [*([] if self.new_classes is None else self.new_classes), *added]
-        elif self.class_names is not None:
-            named = self._names_by_label() | dict(zip(labels.tolist(), added, strict=True))
-            grown.class_names = named
-        return grown
-
-    def _names_by_label(self):
-        """Names of integer labels, as far as there are any."""
-        if self.class_names is None:
-            return {}
-        if isinstance(self.class_names, Mapping):
-            return dict(self.class_names)
-        return dict(enumerate(self.class_names))
-
     def _encoder(self):
         """What `text_encoder` stands for, without loading anything."""
         if isinstance(self.text_encoder, str):
@@ -518,9 +416,7 @@ class CandleClassifier(ClassifierMixin, BaseEstimator):
                     f"{width}"
                 )
         if reason is None:
-            return class_text_features(
-                self._encoder(), classes, names, self.templates, n_features
-            )
+            return class_text_features(self._encoder(), classes, names, self.templates, n_features)
         if self.head == "published":
             raise ValueError(f"The published head needs text, but {reason}. Set text_encoder.")
         if is_new.any():
@@ -569,17 +465,6 @@ class CandleClassifier(ClassifierMixin, BaseEstimator):
                 )
             return fit_anchored(data, settings, device=device, callback=report)
 
-    def _set_class_attributes(self, columns):
-        """Public per-class attributes from columns of the model."""
-        self._columns = columns
-        self.class_count_ = self._model.counts[columns]
-        self.is_new_ = self.class_count_ == 0
-        self.prototypes_ = self._model.image_prototypes[columns]
-        text = self._model.text_features
-        self.text_features_ = None if text is None else text[columns]
-        if self.head == "anchored":
-            self.logit_weights_ = self._model.weights.as_dict()
-
     def _joint_logits(self, X):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
@@ -595,24 +480,3 @@ class CandleClassifier(ClassifierMixin, BaseEstimator):
 
 def _unless_auto(value):
     return None if isinstance(value, str) else float(value)
-
-
-def _warn_at_chance(data):
-    """Warn if zero-shot predictions of the training images are no better than guessing."""
-    seen, y = np.unique(data.y, return_inverse=True)
-    if data.text_features is None or len(seen) < 2 or len(y) < MIN_IMAGES_FOR_CHANCE:
-        return
-    n_seen, n_images = len(seen), len(y)
-    predicted = np.argmax(data.X @ data.text_features[seen].T, axis=1)
-    hits = int((predicted == y).sum())
-    # what guessing gives that answers as often with each class as the predictions do
-    frequency = np.bincount(predicted, minlength=n_seen) / n_images
-    chance = float(frequency @ np.bincount(y, minlength=n_seen) / n_images)
-    kappa = (hits / n_images - chance) / max(1 - chance, 1e-12)
-    if kappa < 0.1 and binom.sf(hits - 1, n_images, chance) > 0.05:
-        warn_user(
-            f"Zero-shot predictions are right for {hits} of {n_images} training images, which is "
-            f"what guessing among {n_seen} classes gives. Text and image features do not "
-            "look like the same model; check text_encoder, or the names of the classes.",
-            TextFeaturesWarning,
-        )

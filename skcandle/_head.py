@@ -275,9 +275,7 @@ def anchored_logits(head, data, images, fixed_logits, normalize, class_tokens=No
     return logits if fixed_logits is None else logits + fixed_logits, tokens
 
 
-def train_anchored(
-    head, data, *, margin, anchor, normalize, max_iter, batch_size, callback=None
-):
+def train_anchored(head, data, *, margin, anchor, normalize, max_iter, batch_size, callback=None):
     r"""Train from a closed-form start, held there by a penalty: full batch, L-BFGS.
 
     .. math:: \min_\theta \sum_i w_i \ell(x_i, y_i) + \sum_k \ell(p_k, k)

@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.stats import binom
 
 from ._prototypes import unit
 from ._sources import embedding_dim
+from .exceptions import TextFeaturesWarning, warn_user
+
+# Chance level is a statement about many images; below this number nothing is said.
+MIN_IMAGES_FOR_CHANCE = 20
 
 ENCODED_LABELS = (
     "Tools that encode labels before fitting, such as StackingClassifier, need integer labels "
@@ -218,3 +223,24 @@ def _first_repeated(labels):
 
 def _plain(label):
     return label.item() if isinstance(label, np.generic) else label
+
+
+def warn_at_chance(X, y, text_features):
+    """Warn if zero-shot predictions of the training images are no better than guessing."""
+    seen, y = np.unique(y, return_inverse=True)
+    if text_features is None or len(seen) < 2 or len(y) < MIN_IMAGES_FOR_CHANCE:
+        return
+    n_seen, n_images = len(seen), len(y)
+    predicted = np.argmax(X @ text_features[seen].T, axis=1)
+    hits = int((predicted == y).sum())
+    # what guessing gives that answers as often with each class as the predictions do
+    frequency = np.bincount(predicted, minlength=n_seen) / n_images
+    chance = float(frequency @ np.bincount(y, minlength=n_seen) / n_images)
+    kappa = (hits / n_images - chance) / max(1 - chance, 1e-12)
+    if kappa < 0.1 and binom.sf(hits - 1, n_images, chance) > 0.05:
+        warn_user(
+            f"Zero-shot predictions are right for {hits} of {n_images} training images, which is "
+            f"what guessing among {n_seen} classes gives. Text and image features do not "
+            "look like the same model; check text_encoder, or the names of the classes.",
+            TextFeaturesWarning,
+        )

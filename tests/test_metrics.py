@@ -216,9 +216,7 @@ def test_ausuc_of_probabilities_and_of_their_logits_is_the_same(scored):
 
 def test_probabilities_of_exactly_zero_are_accepted():
     proba = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    report = base_new_report(
-        [0, 1, 2], proba, classes=[0, 1, 2], new_classes=[2], output_dict=True
-    )
+    report = base_new_report([0, 1, 2], proba, classes=[0, 1, 2], new_classes=[2], output_dict=True)
     assert report["H_joint"] == report["AUSUC"] == 1
     assert report["log_loss"] == pytest.approx(0)
 
@@ -226,9 +224,7 @@ def test_probabilities_of_exactly_zero_are_accepted():
 def test_order_of_the_columns_does_not_matter(scored):
     y_true, scores = scored
     order = [3, 0, 4, 1, 2]
-    expected = base_new_report(
-        y_true, scores, classes=CLASSES, new_classes=NEW, output_dict=True
-    )
+    expected = base_new_report(y_true, scores, classes=CLASSES, new_classes=NEW, output_dict=True)
     report = base_new_report(
         y_true, scores[:, order], classes=CLASSES[order], new_classes=NEW, output_dict=True
     )
@@ -288,9 +284,7 @@ def test_report_of_float32_scores_does_not_warn(scored):
     y_true, scores = scored
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        base_new_report(
-            y_true, scores.astype(np.float32), classes=CLASSES, new_classes=NEW
-        )
+        base_new_report(y_true, scores.astype(np.float32), classes=CLASSES, new_classes=NEW)
 
 
 @pytest.mark.parametrize(
