@@ -1,13 +1,14 @@
 """The classifier from CLIP embeddings to base and new classes."""
 
 from collections.abc import Mapping
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -346,8 +347,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
         logits : ndarray of shape (n_samples, n_classes) or (n_samples,)
             Columns follow `classes_`. With two classes, the logit of the second over the first.
         """
-        logits = self._joint_logits(X)
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+        return self._from_logits(X, _one_column_of_two)
 
     def predict_proba(self, X):
         """Probabilities of base and new classes, which sum to one.
@@ -364,7 +364,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
         proba : ndarray of shape (n_samples, n_classes)
             Columns follow `classes_`.
         """
-        return softmax(self._joint_logits(X), axis=1)
+        return self._from_logits(X, partial(softmax, axis=1))
 
     def predict_log_proba(self, X):
         """Logarithm of :meth:`predict_proba`, without underflow.
@@ -377,9 +377,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
         """
-        logits = self._joint_logits(X)
-        logits -= logits.max(axis=1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return self._from_logits(X, partial(log_softmax, axis=1))
 
     def predict(self, X):
         """Most probable class, base or new, of each row.
@@ -392,7 +390,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
         -------
         y : ndarray of shape (n_samples,)
         """
-        best = self._joint_logits(X).argmax(axis=1)
+        best = self._from_logits(X, partial(np.argmax, axis=1))
         return self.classes_[best]
 
     def _encoder(self):
@@ -465,17 +463,29 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
                 )
             return fit_anchored(data, settings, device=device, callback=report)
 
-    def _joint_logits(self, X):
+    def _from_logits(self, X, function):
+        """`function` of the joint logits, one block of rows at a time.
+
+        Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
+        converted to the precision of the model block by block.
+        """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, reset=False)
         predictor = self._model.predictor(resolve_device(self.device))
         dtype = self._model.image_prototypes.dtype
-        block = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
-        logits = np.empty((len(X), len(self.classes_)), dtype=dtype)
-        for start in range(0, len(X), block):
-            rows = slice(start, start + block)
-            logits[rows] = predictor(np.asarray(X[rows], dtype=dtype))[:, self._columns]
-        return logits
+        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
+        result = None
+        for rows in gen_batches(len(X), n_rows):
+            logits = predictor(np.asarray(X[rows], dtype=dtype))[:, self._columns]
+            part = function(logits)
+            if result is None:
+                result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
+            result[rows] = part
+        return result
+
+
+def _one_column_of_two(logits):
+    return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
 
 def _unless_auto(value):
