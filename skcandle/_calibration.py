@@ -16,7 +16,8 @@ from dataclasses import asdict, astuple, dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, softmax
+from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 # Images at which the additional weight of a prototype, and the offset, reach half their size.
 PROTOTYPE_HALF_WAY = 4.0
@@ -85,7 +86,9 @@ class Episode:
 
     def scores(self, weights):
         """Joint logits of the images under some weights."""
-        return np.tensordot(np.array(astuple(weights)), self.features(), axes=1)
+        features = self.features()
+        weights = np.array(astuple(weights), dtype=features.dtype)
+        return (weights @ features.reshape(len(weights), -1)).reshape(self.prototype.shape)
 
     def features(self):
         """What the four weights multiply, of shape (4, n_samples, n_classes)."""
@@ -165,6 +168,13 @@ def balanced_offset(episodes, weights):
     return best
 
 
+def log_softmax_inplace(scores):
+    """Logarithm of the softmax of each row, in the place of `scores`."""
+    scores -= scores.max(axis=1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return scores
+
+
 def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_offset=False):
     """Maximise the penalised conditional likelihood of the episodes.
 
@@ -197,7 +207,11 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
     if keep_offset:
         bounds[3] = (mean[3], mean[3])
     sd = np.array(IMAGE_ONLY_PRIOR_SD if image_only else PRIOR_SD)
-    parts = [(e.features(), e.target, e.weight) for e in episodes]
+    # one row a weight, one column an image and a class: products with it are plain gemv
+    # (in float64, since line searches compare values that differ in the sixth digit)
+    parts = [
+        (e.features().reshape(len(mean), -1).astype(float), e.target, e.weight) for e in episodes
+    ]
     strength = 2 * n_classes / len(episodes)
 
     def linear(theta):
@@ -207,12 +221,13 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
         deviation = (theta - mean) / sd
         loss, gradient = deviation @ deviation / 2, np.zeros(4)
         for features, target, weight in parts:
+            scores = (linear(theta) @ features).reshape(len(target), -1)
             rows = np.arange(len(target))
-            proba = softmax(np.tensordot(linear(theta), features, axes=1), axis=1)
-            tiny = np.finfo(proba.dtype).tiny
-            loss -= strength * weight @ np.log(np.maximum(proba[rows, target], tiny))
-            expected = np.einsum("jnk,nk->jn", features, proba)
-            gradient -= strength * (features[:, rows, target] - expected) @ weight
+            loss -= strength * weight @ log_softmax_inplace(scores)[rows, target]
+            residuals = np.exp(scores, out=scores)
+            residuals[rows, target] -= 1
+            residuals *= weight[:, None]
+            gradient += strength * (features @ residuals.ravel())
         zero_shot, prototype, reliable, offset = gradient
         chained = [
             zero_shot + theta[1] * prototype + theta[2] * reliable,
@@ -223,10 +238,23 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
         return loss, np.array(chained) + deviation / sd
 
     def maximise(start):
-        options = {"ftol": 1e-7}
-        return minimize(
-            objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-        ).x
+        # in units of the prior's standard deviations, in which curvatures are alike
+        def scaled(u):
+            loss, gradient = objective(mean + sd * u)
+            return loss, gradient * sd
+
+        limits = [
+            tuple(None if limit is None else (limit - m) / s for limit in pair)
+            for pair, m, s in zip(bounds, mean, sd, strict=True)
+        ]
+        u = (start - mean) / sd
+        options = {"ftol": 1e-6}
+        # products of four weights and a block of similarities are too small for several threads
+        with threadpool_limits(limits=1, user_api="blas"):
+            result = minimize(
+                scaled, u, jac=True, method="L-BFGS-B", bounds=limits, options=options
+            )
+        return mean + sd * result.x
 
     theta = maximise(mean)
     if not image_only and not keep_offset:
