@@ -22,7 +22,7 @@ from ._published import fit_published
 from .exceptions import TextFeaturesWarning, warn_user
 
 # Logits of one block of rows at prediction; bounds the memory.
-BLOCK_LOGITS = 2**22
+BLOCK_LOGITS = 2**20
 
 
 class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
