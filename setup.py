@@ -37,7 +37,7 @@ setup(
     extras_require={
         "plots": PLOTS,
         "pandas": PANDAS,
-        "tests": ["pytest>=7.4", "safetensors>=0.4", *PLOTS, *PANDAS],
+        "tests": ["pytest>=7.4", "safetensors>=0.4", "skops>=0.12", *PLOTS, *PANDAS],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from ._anchored import Settings, TrainingSet, fit_anchored
 from ._devices import resolve_device
 from ._label_space import LabelSpaceMixin
+from ._persistence import VersionedStateMixin
 from ._prompts import class_text_features, default_text_width, label_universe, warn_at_chance
 from ._published import fit_published
 from .exceptions import TextFeaturesWarning, warn_user
@@ -25,7 +26,7 @@ from .exceptions import TextFeaturesWarning, warn_user
 BLOCK_LOGITS = 2**20
 
 
-class CandleClassifier(LabelSpaceMixin, ClassifierMixin, BaseEstimator):
+class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, BaseEstimator):
     r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
     Images of *base* classes train the classifier; *new* classes have a name and no image. One

@@ -13,10 +13,11 @@ from ._devices import resolve_device
 from ._encoding import Encoder
 from ._folder_cache import EmbeddingCache, FolderStore
 from ._images import as_image_list
+from ._persistence import VersionedStateMixin
 from ._sources import embedding_dim, resolve_source
 
 
-class CLIPFeaturizer(TransformerMixin, BaseEstimator):
+class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     """Turn images into the embeddings of a CLIP model.
 
     The model is frozen: nothing is learned, `fit` only checks the parameters. The model is

@@ -15,6 +15,7 @@ __all__ = [
     "ModelNotFoundError",
     "TextFeaturesWarning",
     "TruncatedPromptWarning",
+    "VersionWarning",
     "WeightsNotAvailableError",
 ]
 
@@ -61,6 +62,10 @@ class TextFeaturesWarning(UserWarning):
 
 class TruncatedPromptWarning(UserWarning):
     """A prompt is longer than the context of the text encoder and was cut."""
+
+
+class VersionWarning(UserWarning):
+    """A saved estimator is loaded by another version of skcandle than the one that saved it."""
 
 
 def warn_user(message, category=UserWarning):

@@ -1,0 +1,36 @@
+"""Files of fitted estimators: which version of the library wrote them."""
+
+import warnings
+
+from .exceptions import VersionWarning
+
+
+class VersionedStateMixin:
+    """Puts the version of skcandle into the pickled state, and compares it on loading.
+
+    joblib, pickle and skops all go through these two methods. The warning does not name the
+    estimator, so that Python shows it once for a pipeline of several.
+    """
+
+    def __getstate__(self):
+        return super().__getstate__() | {"_skcandle_version": _version()}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        written = state.pop("_skcandle_version", "of before 0.1.0")
+        current = _version()
+        if written != current:
+            warnings.warn(
+                f"This estimator was saved by skcandle {written} and is loaded by skcandle "
+                f"{current}. It may fail or give other results; fit it again, or load it with "
+                "the version that saved it.",
+                VersionWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+
+
+def _version():
+    from . import __version__  # defined after the estimators are imported
+
+    return __version__
