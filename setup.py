@@ -10,6 +10,7 @@ VERSION = next(
 )
 PLOTS = ["matplotlib>=3.7"]
 PANDAS = ["pandas>=2.0"]
+DASK = ["dask[dataframe]>=2025.1", "distributed>=2025.1", "pyarrow>=15"]
 
 setup(
     name="skcandle",
@@ -37,7 +38,8 @@ setup(
     extras_require={
         "plots": PLOTS,
         "pandas": PANDAS,
-        "tests": ["pytest>=7.4", "safetensors>=0.4", "skops>=0.12", *PLOTS, *PANDAS],
+        "dask": DASK,
+        "tests": ["pytest>=7.4", "safetensors>=0.4", "skops>=0.12", *PLOTS, *PANDAS, *DASK],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -170,7 +170,7 @@ def unreadable_error(reasons, n_images):
     Returns
     -------
     error : ImageReadError
-        With the attribute ``positions``, the sorted list of all positions.
+        With the attributes ``positions``, the sorted list of all positions, and ``reasons``.
     """
     positions = sorted(reasons)
     listed = "; ".join(f"image {i}: {reasons[i]}" for i in positions[:MAX_LISTED])
@@ -180,6 +180,7 @@ def unreadable_error(reasons, n_images):
         "or leave them out, in X and y alike; the attribute `positions` of this error lists them."
     )
     error.positions = positions
+    error.reasons = reasons
     return error
 
 

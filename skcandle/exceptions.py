@@ -5,6 +5,7 @@ only scikit-learn's conventions catches it.
 """
 
 import warnings
+from types import MappingProxyType
 
 __all__ = [
     "BatchSizeWarning",
@@ -31,9 +32,12 @@ class ImageReadError(ValueError):
     ----------
     positions : sequence of int
         The positions of all these images, sorted.
+    reasons : mapping of int to str
+        What is wrong with each of them, by position.
     """
 
     positions = ()
+    reasons = MappingProxyType({})
 
 
 class ModelNotFoundError(ValueError):

@@ -1,0 +1,255 @@
+"""A folder of Parquet files, each of which is there as a whole or not at all."""
+
+import hashlib
+import json
+import os
+import socket
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+# Names with an underscore in front are not data to those who read folders of Parquet files.
+MANIFEST_NAME = "_skcandle.json"
+RUN_NAME = "_run"
+STORED_KEYS_NAME = "_stored_keys.npy"
+FACTS_FIELD = b"skcandle"
+FAILURES_FIELD = b"skcandle.failures"
+
+
+class ShardFolder:
+    """Parts of a data set, with the facts that all of them have in common.
+
+    Parameters
+    ----------
+    path : str or path-like
+    """
+
+    def __init__(self, path):
+        # Absolute, since a worker process may have another working directory.
+        self.path = Path(path).expanduser().absolute()
+
+    def open(self, facts, remedy):
+        """Make the folder, or check that it holds what is to be added to.
+
+        Parameters
+        ----------
+        facts : dict of str to str, int or bool
+            What the parts were made from. They are written into each of them. "model" is a
+            name for messages, which may hold a path and differ between machines.
+        remedy : str
+            What to do if the folder has others.
+
+        Returns
+        -------
+        facts : dict
+            Those of the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if (self.path / MANIFEST_NAME).exists():
+            found = self.facts()
+            for name in facts.keys() - {"model"}:
+                if found.get(name) != facts[name]:
+                    raise ValueError(
+                        f"The folder {str(self.path)!r} has {_shown(found, name)}, not "
+                        f"{_shown(facts, name)}. {remedy}"
+                    )
+            facts = found
+        elif self.part_names():
+            raise ValueError(
+                f"The folder {str(self.path)!r} has Parquet files of another origin. Use an empty "
+                "folder."
+            )
+        else:
+            self.write_file(MANIFEST_NAME, lambda file: file.write(json.dumps(facts).encode()))
+        return facts
+
+    def start_run(self):
+        """Let nobody write parts but those who are told what this returns.
+
+        A call that was interrupted may leave tasks behind that run to their end. If they wrote
+        parts after the next call has listed what there is, images would be stored twice.
+
+        Returns
+        -------
+        run : str
+        """
+        run = uuid4().hex[:8]
+        self.write_file(RUN_NAME, lambda file: file.write(run.encode()))
+        # Of tasks of earlier runs, and of killed ones. It has to come second: a task that found
+        # its run in the file before, and has not given its part its name yet, is stopped here.
+        for leftover in self.path.glob("_tmp-*"):
+            leftover.unlink(missing_ok=True)
+        return run
+
+    def facts(self):
+        """What :meth:`open` was called with at first."""
+        try:
+            return json.loads((self.path / MANIFEST_NAME).read_bytes())
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The folder {str(self.path)!r}, seen from {socket.gethostname()!r}, is no data "
+                "set of skcandle. Check its name; if other machines have it, put it on a file "
+                "system that all of them share."
+            ) from error
+
+    def part_names(self, run="*"):
+        """Names of the parts, sorted; of one run of the job, or of all."""
+        return sorted(path.name for path in self.path.glob(f"part-{run}-*.parquet"))
+
+    def write_part(self, name, run, facts, columns, failures=()):
+        """Write a part; a process that is killed meanwhile leaves no trace in the data set.
+
+        Parameters
+        ----------
+        name : str
+        run : str
+            What :meth:`start_run` has returned.
+        facts : dict
+        columns : dict of str to pyarrow.Array
+        failures : list of (str, str)
+            Keys that are not in the part, with the reasons.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        metadata = {
+            FACTS_FIELD: json.dumps(facts).encode(),
+            FAILURES_FIELD: json.dumps(list(failures)).encode(),
+        }
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        # The bytes of floats compress by place only, not as they are: 17 % are saved.
+        split = [_leaf_path(field) for field in table.schema if _holds_floats(field.type)]
+        options = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": split}
+
+        def write(file):
+            pq.write_table(table, file, **options)
+            if (self.path / RUN_NAME).read_text() != run:
+                raise ValueError(
+                    f"A later call writes to {str(self.path)!r}, so this one has to stop."
+                )
+
+        self.write_file(name, write)
+
+    def read_part(self, name, columns):
+        """A part as a table, with the failures noted in it."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(self.path / name, columns=columns, partitioning=None)
+            metadata = table.schema.metadata
+            facts = json.loads(metadata[FACTS_FIELD])
+            failures = [tuple(failure) for failure in json.loads(metadata[FAILURES_FIELD])]
+        except (pa.ArrowException, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{str(self.path / name)!r} cannot be read ({type(error).__name__}: {error}). "
+                "Remove it and run the job again: its rows are then computed anew."
+            ) from error
+        return table, facts, failures
+
+    def read_keys(self, name, facts):
+        """Keys of a part, after a check that it belongs here."""
+        table, found, _ = self.read_part(name, ["key"])
+        if found != facts:
+            raise ValueError(
+                f"{str(self.path / name)!r} was made from {found}, all else in its folder from "
+                f"{facts}. Remove it."
+            )
+        return table["key"].to_pylist()
+
+    def n_rows(self, name):
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(self.path / name).num_rows
+
+    def write_file(self, name, write):
+        """Write a file under a temporary name, and give it its own when it is safe on disk."""
+        temporary = self.path / f"_tmp-{uuid4().hex}"
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+class StoredKeys:
+    """Which keys a folder has, as sorted digests in a file that all workers map into memory.
+
+    A key takes 16 bytes, so that those of 100 million images are 1.6 GB of a machine's page
+    cache, and of that only what is looked up. Two keys with the same digest would need 2**64
+    keys.
+
+    Parameters
+    ----------
+    folder : ShardFolder
+    """
+
+    def __init__(self, folder):
+        self._digests = np.load(folder.path / STORED_KEYS_NAME, mmap_mode="r")
+
+    def __contains__(self, key):
+        first, second = _digest(key)
+        place = np.searchsorted(self._digests[0], first)
+        return (
+            place < self._digests.shape[1]
+            and self._digests[0, place] == first
+            and self._digests[1, place] == second
+        )
+
+
+def write_stored_keys(folder, digests):
+    """Write the file of :class:`StoredKeys`.
+
+    Parameters
+    ----------
+    folder : ShardFolder
+    digests : dict
+        From the name of each part to what :func:`key_digests` gave for it.
+    """
+    parts = list(digests)
+    sizes = [digests[part].shape[1] for part in parts]
+    everything = np.hstack([*digests.values(), np.empty((2, 0), dtype=np.uint64)])
+    order = np.lexsort(everything[::-1])
+    everything = everything[:, order]
+    is_twice = (everything[:, 1:] == everything[:, :-1]).all(axis=0)
+    if is_twice.any():
+        first = int(is_twice.argmax())
+        origin = np.repeat(np.arange(len(parts)), sizes)[order]
+        one, other = (parts[i] for i in sorted(origin[first : first + 2]))
+        keys = folder.read_part(one, ["key"])[0]["key"].to_pylist()
+        key = next(key for key in keys if (_digest(key) == everything[:, first]).all())
+        raise ValueError(
+            f"{is_twice.sum()} keys are stored more than once in {str(folder.path)!r}; the first "
+            f"is {key!r}, in {one!r} and {other!r}. Make the keys of the images distinct, remove "
+            f"{other!r}, and run the job again."
+        )
+    folder.write_file(STORED_KEYS_NAME, lambda file: np.save(file, everything))
+
+
+def key_digests(keys):
+    """Digests of keys as an array of shape (2, n_keys) and dtype uint64."""
+    return np.array([_digest(key) for key in keys], dtype=np.uint64).reshape(-1, 2).T
+
+
+def _digest(key):
+    return np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), dtype="<u8")
+
+
+def _holds_floats(dtype):
+    import pyarrow as pa
+
+    return pa.types.is_floating(getattr(dtype, "value_type", dtype))
+
+
+def _leaf_path(field):
+    return f"{field.name}.list.element" if hasattr(field.type, "value_type") else field.name
+
+
+def _shown(facts, name):
+    model = f" ({facts['model']})" if "model" in facts else ""
+    return f"{name} {facts.get(name)!r}{model}"
