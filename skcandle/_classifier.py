@@ -289,7 +289,8 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
             Fitted estimator.
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
+        if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
+            check_classification_targets(y)
         sample_weight = _check_sample_weight(
             sample_weight, X, dtype=X.dtype, ensure_non_negative=True
         )

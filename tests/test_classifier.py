@@ -2,6 +2,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import joblib
@@ -644,7 +645,9 @@ def test_degenerate_training_sets(head, n_train):
     data = long_tailed(n_train=n_train, n_test=3)
     new = LABELS[: len(n_train)][np.array(n_train) == 0].tolist()
     clf = classifier(new_classes=new, text_encoder=data.texts, **HEADS[head])
-    clf.fit(data.X, data.y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing about class counts, matrices or line searches
+        clf.fit(data.X, data.y)
     proba = clf.predict_proba(data.X_test)
     assert proba.shape == (len(data.X_test), len(n_train))
     assert_allclose(proba.sum(axis=1), 1)
@@ -654,8 +657,19 @@ def test_degenerate_training_sets(head, n_train):
 @pytest.mark.parametrize("n_train", [[5, 3], [1, 1, 1, 1], [1, 4]], ids=str)
 def test_degenerate_training_sets_without_text(n_train):
     data = long_tailed(n_train=n_train, n_test=3, noise=0.3)
-    clf = CandleClassifier(text_encoder=None, random_state=0).fit(data.X, data.y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = CandleClassifier(text_encoder=None, random_state=0).fit(data.X, data.y)
     assert clf.score(data.X_test, data.y_test) > 1 / len(n_train)
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_classes_of_one_image():
+    data = clip_like(np.full(24, 1), 16)
+    for text_encoder in [dict(enumerate(data[2])), None]:
+        clf = CandleClassifier(text_encoder=text_encoder, random_state=0)
+        clf.fit(data[0], data[1])
+        assert clf.score(data[0], data[1]) > 0.5
 
 
 def test_without_text_classes_are_learned_from_images():
