@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import sklearn
+from ablation import ABLATION
 from protocol import PROMPT, draw_task, encode_emoji, encode_folder, load_features
 from scipy import stats
 from scipy.special import softmax
@@ -174,6 +175,9 @@ def parse_arguments():
         action="store_true",
         help="also every peer with an offset learned from pseudo-new classes",
     )
+    parser.add_argument(
+        "--ablation", action="store_true", help="parts of CandleClassifier off in turn, no peers"
+    )
     parser.add_argument("--reference", default="candle", help="method of the paired differences")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write JSON and Markdown")
     return parser.parse_args()
@@ -200,7 +204,8 @@ def main():
     args = parse_arguments()
     ratio = 1.0 if args.balanced or args.shots else args.ratio
     max_shots = args.shots or args.max_shots
-    known = {m.__name__: m for m in (peers.WITHOUT_TEXT if args.no_text else peers.WITH_TEXT)}
+    known = peers.WITHOUT_TEXT if args.no_text else peers.WITH_TEXT
+    known = {method.__name__: method for method in (ABLATION if args.ablation else known)}
     unknown = set(args.methods or []) - set(known)
     if unknown:
         raise SystemExit(f"Unknown methods {sorted(unknown)}; choose from {', '.join(known)}.")
@@ -224,7 +229,8 @@ def main():
     print(text)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        stem = f"{name}_ratio{ratio:g}_max{max_shots}" + "_notext" * args.no_text
+        stem = f"{name}_ratio{ratio:g}_max{max_shots}"
+        stem += "_notext" * args.no_text + "_ablation" * args.ablation
         (args.out / f"{stem}.md").write_text(text, encoding="utf-8")
         record = {
             "features": name, "template": args.template, "text": not args.no_text,

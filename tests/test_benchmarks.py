@@ -12,6 +12,7 @@ if not FOLDER.exists():
     pytest.skip("benchmarks are not part of this distribution", allow_module_level=True)
 sys.path.insert(0, str(FOLDER))
 
+import ablation  # noqa: E402
 import accuracy  # noqa: E402
 import peers  # noqa: E402
 from protocol import Features, draw_task, load_features, unit  # noqa: E402
@@ -71,6 +72,14 @@ def test_every_peer_scores_all_classes_better_than_chance(method, task):
 def test_every_peer_copes_with_one_image_a_class(method, features):
     task = draw_task(features, seed=0, ratio=1, max_shots=1)
     assert np.isfinite(method(task)(task.X_test)).all()
+
+
+@pytest.mark.parametrize("method", ablation.ABLATION, ids=lambda m: m.__name__)
+def test_every_ablation_changes_the_scores_and_leaves_the_library_as_it_was(method, task):
+    before = peers.candle(task)(task.X_test)
+    changed = method(task)(task.X_test)
+    np.testing.assert_array_equal(peers.candle(task)(task.X_test), before)
+    assert (method is peers.candle) == np.allclose(changed, before, rtol=1e-5, atol=0)
 
 
 def test_ridge_precision_is_the_inverse_of_its_definition():
