@@ -138,3 +138,38 @@ def draw_task(features, seed, *, ratio=0.02, max_shots=100, n_pool=30):
         names=features.names[order],
         n_base=n_base,
     )
+
+
+def synthetic_task(n_classes, n_images, d, *, ratio=0.02, n_test=1000, seed=0):
+    """A long tail of ``n_classes`` with images, and a tenth as many new classes besides.
+
+    Concepts and within-class variation lie along few of the ``d`` directions, as in CLIP's
+    features. A text is its concept with noise; the mean image of a class is a linear map of the
+    concept with noise; texts and images are a modality gap apart; images have noise in all
+    directions on top. Of use for time and memory, and for seeing that a method learns.
+    """
+    rng = np.random.default_rng(seed)
+    n_all = n_classes + n_classes // 10
+    share = ratio ** np.linspace(0, 1, n_classes)
+    counts = 1 + rng.multinomial(n_images - n_classes, share / share.sum())
+    y = np.repeat(np.arange(n_classes), counts)
+    y_test = rng.integers(n_all, size=n_test)
+    spectrum = (1.0 + np.arange(d)) ** -0.75
+    spectrum /= np.linalg.norm(spectrum)
+
+    def noise(n):
+        return spectrum * rng.normal(size=(n, d))
+
+    concepts = noise(n_all)
+    texts = concepts + 0.5 * noise(n_all)
+    distortion = rng.normal(size=(d, d)) / np.sqrt(d)
+    means = concepts + 0.5 * concepts @ distortion + 0.5 * noise(n_all)
+    image_origin, text_origin = np.linalg.qr(rng.normal(size=(d, 2)))[0].T
+
+    def images(labels):
+        everywhere = 2 * rng.normal(size=(len(labels), d)) / np.sqrt(d)
+        return unit(image_origin + means[labels] + 0.7 * noise(len(labels)) + everywhere)
+
+    names = np.array([f"class {i:04d}" for i in range(n_all)])
+    texts = unit(text_origin + texts)
+    return Task(images(y), y, images(y_test), y_test, texts, names, n_classes)

@@ -1,0 +1,183 @@
+"""What CandleClassifier costs beside the published training loop: time, memory, accuracy.
+
+    python benchmarks/fit.py
+    python benchmarks/fit.py --quick
+    python benchmarks/fit.py --plot costs.png
+
+Features are synthetic (protocol.synthetic_task). Each method runs in a process of its own, one
+after the other, so that peaks of memory are its own. Prints one Markdown table.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+
+from accuracy import evaluate
+from machine import gemm_gflops, resident_mb, seconds
+from peers import candle
+from protocol import synthetic_task
+from published_loop import EPOCHS, published_loop
+from torch.utils.flop_counter import FlopCounterMode
+
+SIZES = [(100, 1250, 512), (100, 1250, 768), (1000, 4000, 512), (1000, 4000, 768)]
+# One of the three grows, the other two stay.
+CURVES = {
+    "classes with images": [(k, 4000, 512) for k in (50, 100, 200, 500, 1000)],
+    "training images": [(100, n, 512) for n in (300, 600, 1250, 2500, 5000)],
+    "features": [(100, 1250, d) for d in (128, 256, 512, 768, 1024)],
+}
+UNITS = ("classes", "images", "features")
+METHODS = ["published loop", "CandleClassifier"]
+ACCURACIES = ("base", "new", "H", "H_joint")
+QUICK_EPOCHS, CURVE_EPOCHS = 5, 1
+N_TEST = 1000
+
+
+def measure(method, size, epochs):
+    """Everything about one method on one task, in this process."""
+    is_loop = method == "published loop"
+
+    def fit(task, epochs=epochs):
+        return published_loop(task, epochs) if is_loop else candle(task)
+
+    task = synthetic_task(*size, n_test=N_TEST)
+    fit(synthetic_task(10, 100, 64), 1)(task.X_test[:10, :64])  # imports and thread pools
+    before = resident_mb()
+    fit_seconds, score = seconds(fit, task)
+    fit_mb = resident_mb(peak=True) - before
+    predict = min(seconds(score, task.X_test)[0] for _ in range(3))
+    row = {
+        "fit": fit_seconds * (EPOCHS / epochs if is_loop else 1),
+        "predict": predict,
+        "fit_mb": fit_mb,
+        "peak_mb": resident_mb(peak=True) - before,
+    }
+    if not is_loop or epochs == EPOCHS:
+        report = evaluate(score, task)
+        row |= {key: report[key] for key in ACCURACIES}
+    rate = 1e9 * gemm_gflops(size[2])
+    row["gflops"] = rate / 1e9
+    if is_loop:
+        operations = EPOCHS * torch_operations(fit, task, 1)
+    else:
+        operations = torch_operations(fit, task) + closed_form_operations(task)
+    return row | {"share": operations / row["fit"] / rate}
+
+
+def torch_operations(function, *args):
+    """Operations in matrix products of torch during a call."""
+    with FlopCounterMode(display=False) as counter:
+        function(*args)
+    return counter.get_total_flops()
+
+
+def closed_form_operations(task):
+    """Operations in the products that one closed form on all images needs, from its equations.
+
+    Scatter and whitened rows, whitened prototypes, similarities to texts and prototypes, and
+    Cholesky's factor and inverse. NumPy computes these, and no counter sees them.
+    """
+    (n, d), k = task.X.shape, task.n_classes
+    return 4 * n * d * d + 2 * k * d * d + 4 * n * k * d + 2 * d**3 / 3
+
+
+def in_a_process(method, size, epochs):
+    """Result of :func:`measure` in a fresh process."""
+    arguments = json.dumps([method, size, epochs])
+    command = [sys.executable, __file__, "--measure", arguments]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def print_table(sizes, epochs):
+    """One row a method and size, and their ratios."""
+    part = f" ({epochs} of {EPOCHS} epochs timed, x{EPOCHS // epochs})" if epochs < EPOCHS else ""
+    print(
+        "| classes | images | features | method | fit s | predict ms | MB at fit | MB at most "
+        "| base | new | H | joint H | share of GEMM |"
+    )
+    print("| ---: | ---: | ---: | --- |" + " ---: |" * 9)
+    for size in sizes:
+        rows = {}
+        for method in METHODS:
+            row = rows[method] = in_a_process(method, size, epochs)
+            note = part if method == "published loop" else ""
+            accuracies = [f"{row[k]:.1%}" if k in row else "-" for k in ACCURACIES]
+            cells = [
+                *size, method + note, f"{row['fit']:.2f}", f"{1000 * row['predict']:.0f}",
+                f"{row['fit_mb']:.0f}", f"{row['peak_mb']:.0f}", *accuracies,
+                f"{row['share']:.0%} of {row['gflops']:.0f} GFLOP/s",
+            ]  # fmt: skip
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        loop, candle = (rows[method] for method in METHODS)
+        ratios = [f"{loop[k] / candle[k]:.1f} x" for k in ("fit", "predict", "fit_mb", "peak_mb")]
+        gains = [f"{100 * (candle[k] - loop[k]):+.1f}" if k in loop else "-" for k in ACCURACIES]
+        cells = [*size, "**loop / classifier; gain**", *ratios, *gains, ""]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def plot_curves(path, curves):
+    """Fit, prediction and memory over each size, both methods in each panel."""
+    import matplotlib.pyplot as plt
+
+    quantities = {
+        "fit": "fit, seconds",
+        "predict": f"predict {N_TEST} rows, seconds",
+        "peak_mb": "memory at most, MB",
+    }
+    figure, grid = plt.subplots(
+        len(quantities), len(curves), figsize=(10, 8), layout="constrained", sharey="row"
+    )
+    for column, (name, sizes) in enumerate(curves.items()):
+        varied = [size[column] for size in sizes]
+        for method, style in zip(METHODS, ("o--", "s-"), strict=True):
+            rows = [in_a_process(method, size, CURVE_EPOCHS) for size in sizes]
+            for axes, key in zip(grid[:, column], quantities, strict=True):
+                axes.loglog(varied, [max(row[key], 1e-3) for row in rows], style, label=method)
+        for axes in grid[:, column]:
+            axes.set_xticks(varied, map(str, varied))
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+        others = [
+            f"{v} {w}" for i, (v, w) in enumerate(zip(sizes[0], UNITS, strict=True)) if i != column
+        ]
+        grid[0, column].set_title(" and ".join(others), fontsize=10)
+        grid[-1, column].set_xlabel(name)
+    for axes, label in zip(grid[:, 0], quantities.values(), strict=True):
+        axes.set_ylabel(label)
+    grid[0, 0].legend()
+    figure.suptitle(
+        f"published loop: {CURVE_EPOCHS} of {EPOCHS} epochs timed, x{EPOCHS // CURVE_EPOCHS}",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"train {QUICK_EPOCHS} epochs of the loop and multiply; no accuracies of it",
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        metavar="K,N,D",
+        help="classes with images, training images and features, as in 100,1250,512",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw cost curves, and only that")
+    parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(*args.measure)))
+    elif args.plot:
+        step = 2 if args.quick else 1
+        plot_curves(args.plot, {name: sizes[::step] for name, sizes in CURVES.items()})
+    else:
+        sizes = [tuple(map(int, size.split(","))) for size in args.sizes or []]
+        print_table(sizes or SIZES, QUICK_EPOCHS if args.quick else EPOCHS)
+
+
+if __name__ == "__main__":
+    main()
