@@ -10,7 +10,7 @@ VERSION = next(
 )
 PLOTS = ["matplotlib>=3.7"]
 PANDAS = ["pandas>=2.0"]
-DASK = ["dask[dataframe]>=2025.1", "distributed>=2025.1", "pyarrow>=15"]
+DASK = ["dask[dataframe]>=2025.1", "distributed>=2025.1", "pyarrow>=17"]
 
 setup(
     name="skcandle",
