@@ -478,7 +478,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
         n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
         result = None
         for rows in gen_batches(len(X), n_rows):
-            logits = predictor(np.asarray(X[rows], dtype=dtype))[:, self._columns]
+            logits = predictor(np.ascontiguousarray(X[rows], dtype=dtype))[:, self._columns]
             part = function(logits)
             if result is None:
                 result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)

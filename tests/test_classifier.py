@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import joblib
@@ -392,15 +393,25 @@ def test_float32_and_float64_agree(head):
         np.ndarray.tolist,
         np.asfortranarray,
         lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+        lambda X: X[:, ::-1].copy()[:, ::-1],
         lambda X: X.astype(object),
+        lambda X: X.astype(X.dtype.newbyteorder()),
     ],
-    ids=["list", "fortran", "strided", "object"],
+    ids=["list", "fortran", "strided", "reversed", "object", "byte order"],
 )
 def test_any_array_like_will_do(fitted, convert):
     clf = classifier().fit(convert(DATA.X), DATA.y.tolist())
     assert_allclose(
         clf.predict_proba(convert(DATA.X_test)), fitted.predict_proba(DATA.X_test), atol=1e-6
     )
+
+
+def test_threads_share_a_fitted_classifier(fitted):
+    expected = fitted.predict_proba(DATA.X_test)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(fitted.predict_proba, [DATA.X_test] * 40))
+    for result in results:
+        assert_array_equal(result, expected)
 
 
 def test_inputs_are_not_changed():
