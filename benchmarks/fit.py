@@ -42,7 +42,8 @@ def measure(method, size, epochs):
         return published_loop(task, epochs) if is_loop else candle(task)
 
     task = synthetic_task(*size, n_test=N_TEST)
-    fit(synthetic_task(10, 100, 64), 1)(task.X_test[:10, :64])  # imports and thread pools
+    warm_up = synthetic_task(10, 100, 64)  # imports and thread pools are not measured
+    fit(warm_up, 1)(warm_up.X_test)
     before = resident_mb()
     fit_seconds, score = seconds(fit, task)
     fit_mb = resident_mb(peak=True) - before

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 if not FOLDER.exists():
@@ -14,8 +15,10 @@ sys.path.insert(0, str(FOLDER))
 
 import ablation  # noqa: E402
 import accuracy  # noqa: E402
+import fit  # noqa: E402
 import peers  # noqa: E402
-from protocol import Features, draw_task, load_features, unit  # noqa: E402
+import published_loop  # noqa: E402
+from protocol import Features, draw_task, load_features, synthetic_task, unit  # noqa: E402
 
 LIBRARY = [peers.candle, peers.candle_paper]
 PEERS = [method for method in peers.WITH_TEXT if method not in LIBRARY]
@@ -142,3 +145,44 @@ def test_feature_file_is_read(features, tmp_path):
         load_features(tmp_path / "b.npz")
     with pytest.raises(ValueError, match=r"template='c' is not one of \['a', 'b'\]"):
         load_features(tmp_path / "a.npz", "c")
+
+
+def test_synthetic_task_has_the_counts_it_was_asked_for():
+    task = synthetic_task(20, 100, 32, n_test=50)
+    counts = np.bincount(task.y, minlength=22)
+    assert (task.X.shape, task.X_test.shape, task.T.shape) == ((100, 32), (50, 32), (22, 32))
+    assert counts[:20].min() >= 1 and counts[0] > 5 * counts[19] and not counts[20:].any()
+    np.testing.assert_array_equal(task.X, synthetic_task(20, 100, 32, n_test=50).X)
+
+
+def test_published_loop_learns_and_scores_all_classes(task):
+    untrained = accuracy.evaluate(published_loop.published_loop(task, epochs=0), task)
+    row = accuracy.evaluate(published_loop.published_loop(task, epochs=10), task)
+    assert row["base"] > 0.5 and row["new"] > 0.5
+    assert row["log_loss"] < untrained["log_loss"]
+
+
+def test_published_loop_starts_as_the_equations_say(task):
+    """Without attention and at the identity, the groups are plain cosines."""
+    head = published_loop.train(task, epochs=0)
+    head.residual_weight.data.zero_()
+    means = [task.X[task.y == label].mean(axis=0) for label in range(task.n_base)]
+    prototypes = unit(np.concatenate([means, task.T[task.n_base :]]))
+    images = torch.tensor(task.X_test)
+    before, to_text, to_prototype = (group.detach().numpy() for group in head(images))
+    rows = np.concatenate([task.X_test, prototypes])
+    np.testing.assert_allclose(before, 100 * rows @ task.T.T, atol=1e-3)
+    np.testing.assert_allclose(to_text, before, atol=1e-3)
+    np.testing.assert_allclose(to_prototype, 50 * rows @ prototypes.T, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", fit.METHODS)
+def test_costs_of_either_method_are_measured(method):
+    row = fit.measure(method, (10, 40, 16), epochs=published_loop.EPOCHS)
+    assert row.keys() > {"fit", "predict", "fit_mb", "peak_mb", "share", *fit.ACCURACIES}
+    assert row["fit"] > 0 and row["share"] > 0
+
+
+def test_quick_runs_have_no_accuracies_of_the_loop():
+    row = fit.measure("published loop", (10, 40, 16), epochs=1)
+    assert not row.keys() & set(fit.ACCURACIES)
