@@ -18,7 +18,13 @@ from ._anchored import Settings, TrainingSet, fit_anchored
 from ._devices import resolve_device
 from ._label_space import LabelSpaceMixin
 from ._persistence import VersionedStateMixin
-from ._prompts import class_text_features, default_text_width, label_universe, warn_at_chance
+from ._prompts import (
+    check_label_types,
+    class_text_features,
+    default_text_width,
+    label_universe,
+    warn_at_chance,
+)
 from ._published import fit_published
 from .exceptions import TextFeaturesWarning, warn_user
 
@@ -288,6 +294,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
         self : CandleClassifier
             Fitted estimator.
         """
+        check_label_types(y)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)

@@ -6,7 +6,7 @@ from copy import copy
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._prompts import class_text_features
+from ._prompts import class_text_features, is_textual
 
 
 class LabelSpaceMixin:
@@ -68,7 +68,7 @@ class LabelSpaceMixin:
                 "with a text_encoder."
             )
         added = list(names)
-        textual = self.classes_.dtype.kind in "OUS"
+        textual = is_textual(self.classes_)
         for name in added:
             if not isinstance(name, str):
                 raise TypeError(f"add_classes got {name!r}; names are strings.")

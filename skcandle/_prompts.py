@@ -1,9 +1,11 @@
 """The label universe, the names of its classes, and their text features."""
 
 from collections.abc import Mapping
+from numbers import Number
 
 import numpy as np
 from scipy.stats import binom
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 from ._prototypes import unit
 from ._sources import embedding_dim
@@ -16,6 +18,48 @@ ENCODED_LABELS = (
     "Tools that encode labels before fitting, such as StackingClassifier, need integer labels "
     "and class_names=[...]."
 )
+
+
+def check_label_types(y):
+    """Check that no label is missing, and that labels are all strings or all numbers.
+
+    NumPy can sort no others, and says so in terms of "<".
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If a label is missing.
+    TypeError
+        If labels are bytes, or of several kinds.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "OS":
+        return
+    for position, label in enumerate(y.tolist()):
+        if label is None or is_scalar_nan(label) or is_pandas_na(label):
+            raise ValueError(
+                f"y[{position}] is missing ({label!r}). Leave out images without a label, in X and "
+                "y alike."
+            )
+        if isinstance(label, bytes):
+            raise TypeError(
+                f"y[{position}] is {label!r}; labels are strings or numbers. Decode bytes, with "
+                "np.char.decode(y) or pandas' str.decode."
+            )
+        if not isinstance(label, (str, Number)) or isinstance(label, str) != is_textual(y):
+            raise TypeError(
+                f"y[0] is {y[0]!r} and y[{position}] is {label!r}; labels are all strings or all "
+                "numbers. Convert them to one type."
+            )
+
+
+def is_textual(labels):
+    """Whether labels are strings; an object array may hold integers as well."""
+    return labels.dtype.kind == "U" or labels.dtype == object and isinstance(labels[0], str)
 
 
 def label_universe(y, new_classes=None, class_names=None):
@@ -44,7 +88,7 @@ def label_universe(y, new_classes=None, class_names=None):
         If labels repeat, are of the wrong type, or are missing from `class_names`.
     """
     seen = np.unique(y)
-    textual = seen.dtype.kind in "OUS"
+    textual = is_textual(seen)
     new = _check_new_classes(new_classes, seen, textual)
     named = None if class_names is None else _named_labels(class_names, textual)
     known = list(seen) + new
@@ -60,7 +104,8 @@ def label_universe(y, new_classes=None, class_names=None):
         known += [label for label in named if label not in set(known)]
     classes = np.unique(np.array(known, dtype=seen.dtype if seen.dtype == object else None))
     if not textual:
-        classes = classes.astype(seen.dtype)
+        of_labels = classes.astype(seen.dtype)  # where it has room for all of them
+        classes = of_labels if np.array_equal(of_labels, classes) else classes
     if named is not None:
         names = [named.get(label, label) for label in classes.tolist()]
     else:
@@ -175,7 +220,7 @@ def class_text_features(text_encoder, classes, names, templates, n_features):
                 f"({len(missing)} of {len(labels)} labels are missing)."
                 + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS}")
             )
-        features = [np.stack([np.asarray(text_encoder[label], dtype=float) for label in labels])]
+        features = [np.stack([_vector(text_encoder, label, n_features) for label in labels])]
     else:
         if names is None:
             raise ValueError(
@@ -186,11 +231,26 @@ def class_text_features(text_encoder, classes, names, templates, n_features):
         encode = getattr(text_encoder, "encode_text", text_encoder)
         features = [np.asarray(encode(filled)) for filled in fill_templates(templates, names)]
     for matrix in features:
-        _check_text_features(matrix, len(labels), n_features)
+        _check_text_features(matrix, labels, n_features)
     return unit(sum(unit(matrix.astype(float)) for matrix in features))
 
 
-def _check_text_features(matrix, n_classes, n_features):
+def _vector(vectors, label, n_features):
+    """One entry of a mapping, whose errors would otherwise not name the label."""
+    try:
+        vector = np.asarray(vectors[label], dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The text vector of {label!r} is not one of numbers: {error}.") from error
+    if vector.shape != (n_features,):
+        raise ValueError(
+            f"The text vector of {label!r} has shape {vector.shape}, but X has {n_features} columns. "
+            "Text vectors and X must come from the same model."
+        )
+    return vector
+
+
+def _check_text_features(matrix, labels, n_features):
+    n_classes = len(labels)
     if matrix.ndim != 2 or len(matrix) != n_classes:
         raise ValueError(
             f"text_encoder returned an array of shape {matrix.shape} for {n_classes} prompts; "
@@ -203,6 +263,12 @@ def _check_text_features(matrix, n_classes, n_features):
         )
     if not np.isfinite(matrix.astype(float)).all():
         raise ValueError("text_encoder returned NaN or infinite values.")
+    empty = np.flatnonzero(~matrix.any(axis=1))
+    if len(empty):
+        raise ValueError(
+            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding has a direction. "
+            "Check text_encoder."
+        )
 
 
 def default_text_width():

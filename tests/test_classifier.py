@@ -629,7 +629,7 @@ def test_adding_nothing_is_a_copy(fitted):
         ([BASE[0]], ValueError, "'class 00' twice or it is one of the classes_"),
         (["kiwi", "kiwi"], ValueError, "'kiwi' twice"),
         (["kiwi"], ValueError, "no vector for the label 'kiwi'"),
-        ({"kiwi": np.ones(5)}, ValueError, "Text features have 5 columns, but X has 32"),
+        ({"kiwi": np.ones(5)}, ValueError, r"'kiwi' has shape \(5,\), but X has 32 columns"),
     ],
 )
 def test_names_that_cannot_be_added(fitted, names, error, message):
