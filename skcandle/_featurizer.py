@@ -6,6 +6,7 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._cache import memory_cache
@@ -149,15 +150,15 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         X : list, array, Series or one-column DataFrame of images, default=None
             As for :meth:`transform`. Only its form is checked.
 
-        y : None
-            Ignored.
+        y : array-like of length n_images, default=None
+            Only its length is checked, so that a pipeline does not embed images in vain.
 
         Returns
         -------
         self : CLIPFeaturizer
         """
         if X is not None:
-            as_image_list(X)
+            check_consistent_length(as_image_list(X), y)
         resolve_source(self.model_name, self.pretrained)
         resolve_device(self.device)
         return self

@@ -6,7 +6,6 @@ An image is read in two steps, since most of the work is in the second and the c
 
 import hashlib
 import io
-import numbers
 import os
 import stat
 import threading
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 from ._file_digests import file_digests
 from .exceptions import ImageReadError
@@ -248,8 +248,8 @@ def _check_kind(image, position):
     if isinstance(image, np.ndarray):
         _check_array(image, position)
     elif not isinstance(image, (str, bytes, os.PathLike, Image.Image)):
-        missing = isinstance(image, numbers.Real) and image != image
-        found = "missing" if image is None or missing else f"of type {type(image).__name__}"
+        missing = image is None or is_scalar_nan(image) or is_pandas_na(image)
+        found = "missing" if missing else f"of type {type(image).__name__}"
         raise TypeError(f"image {position} is {found}; each image must be {KINDS}.")
 
 

@@ -200,6 +200,12 @@ def test_what_is_no_collection_of_images_is_refused(X, error, message):
         as_image_list(X)
 
 
+def test_missing_path_of_a_pandas_string_series_is_named():
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(TypeError, match="image 1 is missing"):
+        as_image_list(pd.Series(["a.jpg", None], dtype="string"))
+
+
 def test_dataframe_with_several_columns_is_refused():
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"2 columns.*X\['path'\]"):

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import random_images
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -185,6 +186,13 @@ def test_class_added_after_fit_is_recognised(emoji):
     grown = make_pipeline(pipe["clip"], pipe["candle"].add_classes(NEW))
     assert grown.score(*emoji["new"]) > 0.8
     assert not np.isin(pipe.predict(emoji["new"][0]), NEW).any()
+
+
+def test_a_missing_label_is_found_before_images_are_encoded(encoded):
+    pipe = make_candle_pipeline("emoji-tiny")
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[3, 2\]"):
+        pipe.fit(random_images(3), ["cat", "cow"])
+    assert sum(encoded) == 0
 
 
 def test_is_a_plain_pipeline():
