@@ -39,7 +39,15 @@ setup(
         "plots": PLOTS,
         "pandas": PANDAS,
         "dask": DASK,
-        "tests": ["pytest>=7.4", "safetensors>=0.4", "skops>=0.12", *PLOTS, *PANDAS, *DASK],
+        "tests": [
+            "pytest>=7.4",
+            "pytest-timeout>=2.2",
+            "safetensors>=0.4",
+            "skops>=0.12",
+            *PLOTS,
+            *PANDAS,
+            *DASK,
+        ],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",
