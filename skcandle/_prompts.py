@@ -97,9 +97,16 @@ def label_universe(y, new_classes=None, class_names=None):
         # a string names itself, so `new_classes` may add to the names; training labels may not
         unknown_seen = [label for label in unknown if label not in new]
         if unknown_seen or (unknown and not textual):
+            if textual or isinstance(class_names, Mapping):
+                remedy = "Add it" + (", or leave class_names=None." if textual else ".")
+            else:
+                remedy = (
+                    f"A list names the labels 0 to {len(named) - 1}; for others give a mapping of "
+                    "label to name."
+                )
             raise ValueError(
                 f"Label {_plain((unknown_seen or unknown)[0])!r} is not in class_names, which "
-                f"has {len(named)} labels. Add it, or leave class_names=None."
+                f"has {len(named)} labels. {remedy}"
             )
         known += [label for label in named if label not in set(known)]
     classes = np.unique(np.array(known, dtype=seen.dtype if seen.dtype == object else None))
@@ -243,8 +250,8 @@ def _vector(vectors, label, n_features):
         raise ValueError(f"The text vector of {label!r} is not one of numbers: {error}.") from error
     if vector.shape != (n_features,):
         raise ValueError(
-            f"The text vector of {label!r} has shape {vector.shape}, but X has {n_features} columns. "
-            "Text vectors and X must come from the same model."
+            f"The text vector of {label!r} has shape {vector.shape}, but X has {n_features} "
+            "columns. Text vectors and X must come from the same model."
         )
     return vector
 
