@@ -27,7 +27,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 
-from skcandle import CandleClassifier, CLIPFeaturizer, NewClassSplit
+from skcandle import CandleClassifier, CLIPFeaturizer, NewClassSplit, make_candle_pipeline
 from skcandle.datasets import load_emoji
 from skcandle.metrics import harmonic_mean_scorer
 
@@ -248,3 +248,26 @@ def test_featurizer_settings_in_a_search():
     search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(images, y)
     assert len(search.cv_results_["params"]) == 4
     assert search.best_score_ > 2 / len(names)
+
+
+def test_ensembles_of_pipelines_from_paths(tmp_path):
+    emoji = load_emoji(styles=["twemoji", "fluent-emoji-flat"])
+    names = emoji.target_names[::30].tolist()
+    chosen = np.flatnonzero(np.isin(emoji.target, names))
+    y = np.array([names.index(emoji.target[i]) for i in chosen])
+    paths = [str(tmp_path / f"{i}.png") for i in chosen]
+    for path, i in zip(paths, chosen, strict=True):
+        emoji.images[i].save(path)
+    pipe = make_candle_pipeline("emoji-tiny", class_names=names, random_state=0)
+    pipe.set_params(candle__max_iter=5)
+    column = np.array(paths)[:, None]  # as of a DataFrame
+    for ensemble, images in [
+        (BaggingClassifier(pipe, 3, random_state=0), column),
+        (CalibratedClassifierCV(pipe, cv=2), paths),
+        (VotingClassifier([("a", pipe), ("b", pipe)], voting="soft"), paths),
+    ]:
+        assert np.mean(ensemble.fit(images, y).predict(images) == y) > 2 / len(names)
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        BaggingClassifier(pipe, 3).fit(paths, y)
+    with pytest.raises(ValueError, match="Pipeline doesn't support sample_weight"):
+        AdaBoostClassifier(pipe).fit(column, y)
