@@ -235,6 +235,12 @@ def class_text_features(text_encoder, classes, names, templates, n_features):
                 "encoder. Pass class_names=[...], whose i-th entry names label i, or string "
                 f"labels, or text_encoder=None to learn from images alone. {ENCODED_LABELS}"
             )
+        blank = [label for label, name in zip(labels, names, strict=True) if not name.strip()]
+        if blank:
+            raise ValueError(
+                f"The name of the label {blank[0]!r} is blank, which says nothing to a text "
+                "encoder. Give it a name in class_names, or leave it out."
+            )
         encode = getattr(text_encoder, "encode_text", text_encoder)
         features = [np.asarray(encode(filled)) for filled in fill_templates(templates, names)]
     for matrix in features:

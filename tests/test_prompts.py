@@ -351,6 +351,20 @@ def test_numbers_never_fill_a_template(y):
         CandleClassifier(text_encoder=letters).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    "y, options, label",
+    [
+        (["ape", "emu"] * 2, {"new_classes": [" "]}, "' '"),
+        (["ape", ""] * 2, {}, "''"),
+        ([0, 1] * 2, {"class_names": ["ape", ""]}, "1"),
+    ],
+)
+def test_blank_names_never_fill_a_template(y, options, label):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(ValueError, match=f"name of the label {label} is blank.* class_names, or"):
+        CandleClassifier(text_encoder=letters, **options).fit(X, y)
+
+
 def test_a_new_class_without_text_is_an_error():
     X = np.random.default_rng(0).normal(size=(4, 6))
     clf = CandleClassifier(new_classes=["ibis"], text_encoder=None)
