@@ -16,17 +16,12 @@ from tqdm.auto import tqdm
 
 from ._anchored import Settings, TrainingSet, fit_anchored
 from ._devices import resolve_device
+from ._images import refuse_images
 from ._label_space import LabelSpaceMixin
 from ._persistence import VersionedStateMixin
-from ._prompts import (
-    check_label_types,
-    class_text_features,
-    default_text_width,
-    label_universe,
-    warn_at_chance,
-)
+from ._prompts import check_label_types, label_universe, warn_at_chance
 from ._published import fit_published
-from .exceptions import TextFeaturesWarning, warn_user
+from .exceptions import warn_user
 
 # Logits of one block of rows at prediction; bounds the memory.
 BLOCK_LOGITS = 2**20
@@ -295,6 +290,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
             Fitted estimator.
         """
         check_label_types(y)
+        refuse_images(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
@@ -402,44 +398,6 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
         best = self._from_logits(X, partial(np.argmax, axis=1))
         return self.classes_[best]
 
-    def _encoder(self):
-        """What `text_encoder` stands for, without loading anything."""
-        if isinstance(self.text_encoder, str):
-            from ._featurizer import CLIPFeaturizer
-
-            return CLIPFeaturizer(device=self.device)
-        return self.text_encoder
-
-    def _text_features(self, classes, names, is_new, n_features):
-        """Text features of all classes, or None if this fit is without text."""
-        reason = None
-        if self.text_encoder is None:
-            reason = "text_encoder=None"
-        elif isinstance(self.text_encoder, str):
-            width = default_text_width()
-            if n_features != width:
-                reason = (
-                    f"X has {n_features} columns and the text features of the default CLIP have "
-                    f"{width}"
-                )
-        if reason is None:
-            return class_text_features(self._encoder(), classes, names, self.templates, n_features)
-        if self.head == "published":
-            raise ValueError(f"The published head needs text, but {reason}. Set text_encoder.")
-        if is_new.any():
-            raise ValueError(
-                f"The class {classes[is_new].tolist()[0]!r} has no image, and no text is in use: "
-                f"{reason}. Set text_encoder to the model that made X, or use "
-                "make_candle_pipeline."
-            )
-        if self.text_encoder is not None:
-            warn_user(
-                f"{reason}, so this fit learns from images alone. Set text_encoder to the model "
-                "that made X, or to None to say that this is intended.",
-                TextFeaturesWarning,
-            )
-        return None
-
     def _fit_model(self, data, seed, device):
         settings = Settings(
             temperature=float(self.temperature),
@@ -479,6 +437,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
         converted to the precision of the model block by block.
         """
         check_is_fitted(self)
+        refuse_images(X)
         X = validate_data(self, X, reset=False)
         predictor = self._model.predictor(resolve_device(self.device))
         dtype = self._model.image_prototypes.dtype

@@ -201,6 +201,18 @@ def describe_failure(image, error):
     return f"{name}is broken or truncated ({type(error).__name__}: {error})"
 
 
+def refuse_images(X):
+    """Raise where images are given instead of their embeddings."""
+    if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
+        return
+    first = next(iter(X), None)
+    if isinstance(first, (str, bytes, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"X holds images (the first is of type {type(first).__name__}) instead of their "
+            "embeddings. Put a CLIPFeaturizer before this classifier, as make_candle_pipeline does."
+        )
+
+
 def _to_list(X):
     if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image)):
         raise TypeError(

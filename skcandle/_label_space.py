@@ -1,4 +1,4 @@
-"""The classes of a fitted classifier: views on some of them, and further ones by name."""
+"""The classes of a classifier: their texts, views on some of them, further ones by name."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -6,7 +6,8 @@ from copy import copy
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._prompts import class_text_features, is_textual
+from ._prompts import class_text_features, default_text_width, is_textual
+from .exceptions import TextFeaturesWarning, WeightsNotAvailableError, warn_user
 
 
 class LabelSpaceMixin:
@@ -30,6 +31,8 @@ class LabelSpaceMixin:
             Shares the fitted state; logits are those of this classifier.
         """
         check_is_fitted(self)
+        if isinstance(labels, str):
+            raise TypeError(f"restrict got the single string {labels!r}; put it in a list.")
         wanted = np.unique(np.asarray(labels))
         unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
         if unknown:
@@ -125,3 +128,51 @@ class LabelSpaceMixin:
         self.text_features_ = None if text is None else text[columns]
         if self.head == "anchored":
             self.logit_weights_ = self._model.weights.as_dict()
+
+    def _encoder(self):
+        """What `text_encoder` stands for, without loading anything."""
+        if isinstance(self.text_encoder, str):
+            from ._featurizer import CLIPFeaturizer
+
+            return CLIPFeaturizer(device=self.device)
+        return self.text_encoder
+
+    def _text_features(self, classes, names, is_new, n_features):
+        """Text features of all classes, or None if this fit is without text."""
+        reason = None
+        if self.text_encoder is None:
+            reason = "text_encoder=None"
+        elif isinstance(self.text_encoder, str):
+            width = default_text_width()
+            if n_features != width:
+                reason = (
+                    f"X has {n_features} columns and the text features of the default CLIP have "
+                    f"{width}"
+                )
+        if reason is None:
+            encoder = self._encoder()
+            try:
+                return class_text_features(encoder, classes, names, self.templates, n_features)
+            except WeightsNotAvailableError as error:
+                if self.text_encoder is encoder:
+                    raise
+                raise WeightsNotAvailableError(
+                    f'text_encoder="auto" stands for {encoder.model_name!r}, whose weights are '
+                    "not here. Set text_encoder to the model that made X, or to None to learn from "
+                    f"images alone. ({error})"
+                ) from error
+        if self.head == "published":
+            raise ValueError(f"The published head needs text, but {reason}. Set text_encoder.")
+        if is_new.any():
+            raise ValueError(
+                f"The class {classes[is_new].tolist()[0]!r} has no image, and no text is in use: "
+                f"{reason}. Set text_encoder to the model that made X, or use "
+                "make_candle_pipeline."
+            )
+        if self.text_encoder is not None:
+            warn_user(
+                f"{reason}, so this fit learns from images alone. Set text_encoder to the model "
+                "that made X, or to None to say that this is intended.",
+                TextFeaturesWarning,
+            )
+        return None

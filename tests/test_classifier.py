@@ -12,13 +12,18 @@ import pytest
 import torch
 from conftest import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skcandle import CandleClassifier
+from skcandle import CandleClassifier, CLIPFeaturizer
 from skcandle._calibration import OFFSET_HALF_WAY
-from skcandle.exceptions import DeviceNotAvailableError, TextFeaturesWarning
+from skcandle.exceptions import (
+    DeviceNotAvailableError,
+    TextFeaturesWarning,
+    WeightsNotAvailableError,
+)
 
 N_TRAIN = [15, 12, 10, 8, 5, 4, 2, 1, 0, 0, 0, 0]
 LABELS = np.array([f"class {k:02d}" for k in range(12)])
@@ -697,6 +702,40 @@ def test_more_classes_than_features():
 
 
 # --- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["a.jpg", "b.jpg"],
+        np.array(["a.jpg", "b.jpg"], dtype=object),
+        [Image.new("RGB", (8, 8))] * 2,
+    ],
+    ids=["paths", "array of paths", "PIL images"],
+)
+def test_images_instead_of_embeddings_are_told(images):
+    message = "X holds images .* Put a CLIPFeaturizer before this classifier"
+    with pytest.raises(TypeError, match=message):
+        classifier().fit(images, BASE[:2])
+    with pytest.raises(TypeError, match=message):
+        fit().predict(images)
+
+
+def test_default_text_encoder_without_its_weights_says_what_to_set(monkeypatch):
+    def fail(self, prompts):
+        raise WeightsNotAvailableError("No network.")
+
+    monkeypatch.setattr(CLIPFeaturizer, "encode_text", fail)
+    X = np.random.default_rng(0).normal(size=(4, 512))
+    with pytest.raises(WeightsNotAvailableError, match="Set text_encoder .*No network"):
+        CandleClassifier().fit(X, ["ant", "bee"] * 2)
+    with pytest.raises(WeightsNotAvailableError, match="^No network"):
+        CandleClassifier(text_encoder=CLIPFeaturizer()).fit(X, ["ant", "bee"] * 2)
+
+
+def test_restrict_refuses_a_single_string():
+    with pytest.raises(TypeError, match="single string 'class 00'; put it in a list"):
+        fit().restrict("class 00")
 
 
 @pytest.mark.parametrize(
