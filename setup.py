@@ -31,7 +31,6 @@ setup(
         "numpy>=1.24",
         "scipy>=1.10",
         "joblib>=1.3",
-        "threadpoolctl>=3.1",
         "pillow>=9.4",
         "tqdm>=4.64",
     ],

@@ -288,14 +288,14 @@ def _episode(data, rows, hidden, settings):
     X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
     images = space.transform_images(X)
     prototypes = space.transform(space.prototypes)
-    counts = np.tile(space.counts, (len(rows), 1))
+    own_counts = space.counts[y]
     # what the images of the other classes meet was formed without them
     own = np.flatnonzero(~hidden[y])
     images[own], held_out = space.transform_left_out(X[own], y[own], sample_weight[own])
     similarity = images @ prototypes.T - (prototypes**2).sum(axis=1) / 2
     similarity[own, y[own]] = (images[own] * held_out).sum(axis=1)
     similarity[own, y[own]] -= (held_out**2).sum(axis=1) / 2 if not space.normalize else 0.5
-    counts[own, y[own]] -= np.minimum(sample_weight[own], 1)
+    own_counts[own] -= np.minimum(sample_weight[own], 1)
     zero_shot = None
     if data.text_features is not None:
         zero_shot = X @ data.text_features.T / settings.temperature
@@ -303,8 +303,8 @@ def _episode(data, rows, hidden, settings):
     return Episode(
         zero_shot=zero_shot,
         prototype=similarity,
-        left_out_counts=np.maximum(counts, 0),
         counts=space.counts,
+        own_counts=np.maximum(own_counts, 0),
         target=y,
         weight=balanced_weights(y, sample_weight, hidden),
     )

@@ -17,7 +17,6 @@ from dataclasses import asdict, astuple, dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
 
 # Images at which the additional weight of a prototype, and the offset, reach half their size.
 PROTOTYPE_HALF_WAY = 4.0
@@ -64,18 +63,18 @@ class Episode:
     ----------
     zero_shot, prototype : ndarray of shape (n_samples, n_classes)
         Similarities divided by the temperature; `zero_shot` is None without text.
-    left_out_counts : ndarray of shape (n_samples, n_classes)
-        Images behind each prototype; one less for the class of the image itself.
     counts : ndarray of shape (n_classes,)
         Images of each class, 0 for a pseudo-new one.
+    own_counts : ndarray of shape (n_samples,)
+        Images behind the prototype of the class of each image, without the image.
     target : ndarray of shape (n_samples,)
     weight : ndarray of shape (n_samples,)
     """
 
     zero_shot: np.ndarray | None
     prototype: np.ndarray
-    left_out_counts: np.ndarray
     counts: np.ndarray
+    own_counts: np.ndarray
     target: np.ndarray
     weight: np.ndarray
 
@@ -84,18 +83,39 @@ class Episode:
         """Pseudo-new classes."""
         return self.counts == 0
 
-    def scores(self, weights):
-        """Joint logits of the images under some weights."""
-        features = self.features()
-        weights = np.array(astuple(weights), dtype=features.dtype)
-        return (weights @ features.reshape(len(weights), -1)).reshape(self.prototype.shape)
+    @property
+    def own(self):
+        """Index of the entry of each image and its class."""
+        return np.arange(len(self.target)), self.target
 
-    def features(self):
-        """What the four weights multiply, of shape (4, n_samples, n_classes)."""
-        zero_shot = np.zeros_like(self.prototype) if self.zero_shot is None else self.zero_shot
-        trusted = self.prototype * reliability(self.left_out_counts, PROTOTYPE_HALF_WAY)
-        offset = np.broadcast_to(-reliability(self.counts, OFFSET_HALF_WAY), trusted.shape)
-        return np.stack([zero_shot, self.prototype, trusted, offset])
+    def scores(self, weights):
+        """Joint logits of the images under some weights, in float64."""
+        weights = LogitWeights(*map(np.float64, astuple(weights)))
+        scores = weights.prototype_weights(self.counts) * self.prototype
+        scores[self.own] += weights.reliability * self._left_out_trust() * self.prototype[self.own]
+        scores -= weights.offsets(self.counts)
+        if self.zero_shot is not None:
+            scores += weights.zero_shot * self.zero_shot
+        return scores
+
+    def gradient(self, residuals):
+        """Derivatives of the sum of `residuals` times :meth:`scores` by the four weights."""
+        by_prototype = residuals * self.prototype
+        by_class = by_prototype.sum(axis=0)
+        trusted = by_class @ reliability(self.counts, PROTOTYPE_HALF_WAY)
+        return np.array(
+            [
+                0.0 if self.zero_shot is None else np.einsum("nk,nk->", residuals, self.zero_shot),
+                by_class.sum(),
+                trusted + by_prototype[self.own] @ self._left_out_trust(),
+                -residuals.sum(axis=0) @ reliability(self.counts, OFFSET_HALF_WAY),
+            ]
+        )
+
+    def _left_out_trust(self):
+        """What the reliability of its own prototype lacks for each image."""
+        complete = reliability(self.counts, PROTOTYPE_HALF_WAY)[self.target]
+        return reliability(self.own_counts, PROTOTYPE_HALF_WAY) - complete
 
 
 def reliability(counts, half_way):
@@ -142,21 +162,22 @@ def balanced_offset(episodes, weights):
     """
     parts = []
     for episode in episodes:
-        scores = episode.scores(replace(weights, base_offset=0.0))
-        parts.append((scores, reliability(episode.counts, OFFSET_HALF_WAY), episode))
+        scores = episode.scores(replace(weights, base_offset=0.0)).astype(episode.prototype.dtype)
+        is_new = episode.hidden[episode.target]
+        new = np.where(episode.hidden, scores, -np.inf)
+        new_won = np.where(is_new & (new.argmax(axis=1) == episode.target), episode.weight, 0)
+        shares = reliability(episode.counts, OFFSET_HALF_WAY).astype(scores.dtype)
+        scores[:, episode.hidden] = -np.inf
+        base_weight = np.where(is_new, 0, episode.weight)
+        parts.append((scores, shares, base_weight, new.max(axis=1), new_won, episode.target))
 
     def harmonic_mean(offset):
         accuracy = np.zeros(2)
-        for scores, shares, episode in parts:
-            shifted = scores - offset * shares
-            base = np.where(episode.hidden, -np.inf, shifted)
-            new = np.where(episode.hidden, shifted, -np.inf)
-            gap = (base.max(axis=1) - new.max(axis=1)) / OFFSET_BANDWIDTH
-            is_new = episode.hidden[episode.target]
-            hit = np.where(is_new, new.argmax(axis=1), base.argmax(axis=1)) == episode.target
-            side_wins = expit(np.where(is_new, -gap, gap))
-            won = episode.weight * hit * side_wins
-            accuracy += [won[~is_new].sum(), won[is_new].sum()]
+        for scores, shares, base_weight, new_best, new_won, target in parts:
+            base = scores - scores.dtype.type(offset) * shares
+            gap = (base.max(axis=1) - new_best) / OFFSET_BANDWIDTH
+            base_won = base_weight * (base.argmax(axis=1) == target)
+            accuracy += [base_won @ expit(gap), new_won @ expit(-gap)]
         return accuracy.prod() / max(accuracy.sum(), 1e-12)
 
     best = weights.base_offset
@@ -207,11 +228,6 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
     if keep_offset:
         bounds[3] = (mean[3], mean[3])
     sd = np.array(IMAGE_ONLY_PRIOR_SD if image_only else PRIOR_SD)
-    # one row a weight, one column an image and a class: products with it are plain gemv
-    # (in float64, since line searches compare values that differ in the sixth digit)
-    parts = [
-        (e.features().reshape(len(mean), -1).astype(float), e.target, e.weight) for e in episodes
-    ]
     strength = 2 * n_classes / len(episodes)
 
     def linear(theta):
@@ -220,14 +236,13 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
     def objective(theta):
         deviation = (theta - mean) / sd
         loss, gradient = deviation @ deviation / 2, np.zeros(4)
-        for features, target, weight in parts:
-            scores = (linear(theta) @ features).reshape(len(target), -1)
-            rows = np.arange(len(target))
-            loss -= strength * weight @ log_softmax_inplace(scores)[rows, target]
+        for episode in episodes:
+            scores = episode.scores(LogitWeights(*linear(theta)))
+            loss -= strength * episode.weight @ log_softmax_inplace(scores)[episode.own]
             residuals = np.exp(scores, out=scores)
-            residuals[rows, target] -= 1
-            residuals *= weight[:, None]
-            gradient += strength * (features @ residuals.ravel())
+            residuals[episode.own] -= 1
+            residuals *= episode.weight[:, None]
+            gradient += strength * episode.gradient(residuals)
         zero_shot, prototype, reliable, offset = gradient
         chained = [
             zero_shot + theta[1] * prototype + theta[2] * reliable,
@@ -249,11 +264,7 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
         ]
         u = (start - mean) / sd
         options = {"ftol": 1e-6}
-        # products of four weights and a block of similarities are too small for several threads
-        with threadpool_limits(limits=1, user_api="blas"):
-            result = minimize(
-                scaled, u, jac=True, method="L-BFGS-B", bounds=limits, options=options
-            )
+        result = minimize(scaled, u, jac=True, method="L-BFGS-B", bounds=limits, options=options)
         return mean + sd * result.x
 
     theta = maximise(mean)

@@ -105,7 +105,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
     learning_rate : float, default=3e-4
         Initial rate of SGD. Only used if ``head="published"``.
 
-    batch_size : int, default=4096
+    batch_size : int, default=1024
         Rows processed at a time. With ``head="anchored"`` it bounds memory and has no effect on
         the result; with ``head="published"`` it is the size of the mini-batches.
 
@@ -226,7 +226,7 @@ class CandleClassifier(LabelSpaceMixin, ClassifierMixin, VersionedStateMixin, Ba
         head="anchored",
         max_iter=20,
         learning_rate=3e-4,
-        batch_size=4096,
+        batch_size=1024,
         device="auto",
         random_state=None,
         verbose=0,

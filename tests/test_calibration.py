@@ -36,8 +36,8 @@ def episode(seed=0, *, n_images=60, text=True, hidden=(0, 3), base_advantage=0.0
     return Episode(
         zero_shot=zero_shot if text else None,
         prototype=10 * (own + rng.normal(size=own.shape)),
-        left_out_counts=np.maximum(counts - np.eye(N_CLASSES, dtype=int)[target], 0),
         counts=counts,
+        own_counts=np.maximum(counts[target] - 1, 0),
         target=target,
         weight=balanced_weights(target, np.ones(n_images), mask),
     )
@@ -57,7 +57,9 @@ def test_reliability_grows_from_zero_over_one_half_to_one():
 def test_scores_equal_the_equation(text):
     e = episode(text=text)
     zero_shot = e.zero_shot if text else 0
-    trust = e.left_out_counts / (e.left_out_counts + PROTOTYPE_HALF_WAY)
+    counts = np.tile(e.counts, (len(e.target), 1))
+    counts[np.arange(len(e.target)), e.target] = e.own_counts
+    trust = counts / (counts + PROTOTYPE_HALF_WAY)
     expected = 1.5 * zero_shot + (0.2 + 0.3 * trust) * e.prototype
     expected -= 4.0 * e.counts / (e.counts + OFFSET_HALF_WAY)
     np.testing.assert_allclose(e.scores(LogitWeights(1.5, 0.2, 0.3, 4.0)), expected)
