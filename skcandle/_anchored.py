@@ -286,7 +286,8 @@ def _episode(data, rows, hidden, settings):
         settings.shrinkage,
     )
     X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images = space.transform_images(X)
+    images = np.empty_like(X)
+    images[hidden[y]] = space.transform_images(X[hidden[y]])
     prototypes = space.transform(space.prototypes)
     own_counts = space.counts[y]
     # what the images of the other classes meet was formed without them

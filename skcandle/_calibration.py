@@ -89,8 +89,8 @@ class Episode:
         return np.arange(len(self.target)), self.target
 
     def scores(self, weights):
-        """Joint logits of the images under some weights, in float64."""
-        weights = LogitWeights(*map(np.float64, astuple(weights)))
+        """Joint logits of the images under some weights."""
+        weights = LogitWeights(*map(self.prototype.dtype.type, astuple(weights)))
         scores = weights.prototype_weights(self.counts) * self.prototype
         scores[self.own] += weights.reliability * self._left_out_trust() * self.prototype[self.own]
         scores -= weights.offsets(self.counts)
@@ -162,7 +162,7 @@ def balanced_offset(episodes, weights):
     """
     parts = []
     for episode in episodes:
-        scores = episode.scores(replace(weights, base_offset=0.0)).astype(episode.prototype.dtype)
+        scores = episode.scores(replace(weights, base_offset=0.0))
         is_new = episode.hidden[episode.target]
         new = np.where(episode.hidden, scores, -np.inf)
         new_won = np.where(is_new & (new.argmax(axis=1) == episode.target), episode.weight, 0)
@@ -263,7 +263,7 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
             for pair, m, s in zip(bounds, mean, sd, strict=True)
         ]
         u = (start - mean) / sd
-        options = {"ftol": 1e-6}
+        options = {"ftol": 1e-5}
         result = minimize(scaled, u, jac=True, method="L-BFGS-B", bounds=limits, options=options)
         return mean + sd * result.x
 

@@ -19,13 +19,13 @@ import dask.dataframe
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from conftest import random_images, save_tiny_clip
 from distributed import Client, LocalCluster
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
-from conftest import random_images, save_tiny_clip
 from skcandle import CandleClassifier, CLIPFeaturizer, _shard_job, make_candle_pipeline
 from skcandle._shards import ShardFolder, StoredKeys, key_digests, write_stored_keys
 from skcandle.datasets import load_emoji
