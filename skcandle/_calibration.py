@@ -263,7 +263,7 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
             for pair, m, s in zip(bounds, mean, sd, strict=True)
         ]
         u = (start - mean) / sd
-        options = {"ftol": 1e-5}
+        options = {"ftol": 1e-6}
         result = minimize(scaled, u, jac=True, method="L-BFGS-B", bounds=limits, options=options)
         return mean + sd * result.x
 
