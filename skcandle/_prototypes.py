@@ -7,7 +7,7 @@ universe, and a class without images simply has a count of 0.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 
 
 def unit(rows, eps=1e-12):
@@ -95,18 +95,15 @@ class PrototypeSpace:
             Image times `M`; its scalar product with a prototype is the one of the metric.
         own_prototypes : ndarray of shape (n_samples, n_features)
         """
-        centred = X - self.image_mean
+        # everything is linear, so classes are whitened before they are repeated for each image
+        rows = (X - self.image_mean) @ self.whitener
+        means, priors = (self.means @ self.whitener)[y], (self.held_out_priors @ self.whitener)[y]
         counts = self.counts[y]
         left_out = np.minimum(sample_weight, 1)
         remaining = np.maximum(counts - left_out, 0)
-        own = shrink(
-            counts[:, None] * self.means[y] - left_out[:, None] * centred,
-            remaining[:, None],
-            self.held_out_priors[y],
-            self.shrinkage,
-        )
-        rows, own = centred @ self.whitener, own @ self.whitener
-        residuals = (centred - self.means[y]) @ self.whitener
+        total = counts[:, None] * means - left_out[:, None] * rows
+        own = shrink(total, remaining[:, None], priors, self.shrinkage)
+        residuals = rows - means
         share = left_out * counts / np.where(remaining > 0, remaining, np.inf) / self.scale
         gain = share / np.maximum(1 - share * _dot(residuals, residuals), 1e-3)
 
@@ -161,8 +158,8 @@ def fit_prototypes(X, y, sample_weight, text_features, n_classes, shrinkage):
     """
     counts = np.bincount(y, weights=sample_weight, minlength=n_classes).astype(X.dtype)
     seen = counts > 0
-    totals = np.zeros((n_classes, X.shape[1]), dtype=X.dtype)
-    np.add.at(totals, y, sample_weight[:, None] * X)
+    members = sparse.csr_array((sample_weight, (y, np.arange(len(y)))), (n_classes, len(y)))
+    totals = members @ X
     means = np.divide(totals, counts[:, None], out=totals, where=seen[:, None])
     image_mean = means[seen].mean(axis=0)
     means[seen] -= image_mean
