@@ -10,7 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY_CONFIG, open_clip_rows, random_images, save_tiny_clip
+from helpers import TINY_CONFIG, open_clip_rows, random_images, save_tiny_clip
 from safetensors.torch import load_file, save_file
 
 from skcandle import CLIPFeaturizer, _backbones, _sources
@@ -310,7 +310,7 @@ HUB_SCRIPT = """
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-from conftest import random_images
+from helpers import random_images
 from skcandle import CLIPFeaturizer
 
 images = random_images(2, size=(300, 260))

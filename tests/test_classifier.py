@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from conftest import clip_like
+from helpers import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy.special import expit, log_softmax, softmax

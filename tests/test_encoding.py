@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import random_images
+from helpers import random_images
 from joblib import Parallel, delayed
 from PIL import Image
 

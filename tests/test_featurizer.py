@@ -7,7 +7,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import open_clip_rows, random_images
+from helpers import open_clip_rows, random_images
 from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import clip_like
+from helpers import clip_like
 from torch import nn
 from torch.nn import functional as F
 

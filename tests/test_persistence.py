@@ -9,7 +9,7 @@ from functools import cache
 import joblib
 import numpy as np
 import pytest
-from conftest import clip_like
+from helpers import clip_like
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline

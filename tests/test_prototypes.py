@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import clip_like
+from helpers import clip_like
 from scipy.linalg import fractional_matrix_power
 
 from skcandle._prototypes import (

@@ -19,8 +19,8 @@ import dask.dataframe
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from conftest import random_images, save_tiny_clip
 from distributed import Client, LocalCluster
+from helpers import random_images, save_tiny_clip
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV

@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from conftest import clip_like
+from helpers import clip_like
 from numpy.testing import assert_array_equal
 
 from skcandle import CandleClassifier
