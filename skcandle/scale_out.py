@@ -1,6 +1,7 @@
 """Encoding and prediction of more images than one machine can hold, on Dask."""
 
 import os
+import pickle
 from functools import partial
 
 import joblib
@@ -60,7 +61,8 @@ def encode_dataset(images, folder, featurizer, *, keys=None, shard_size=10_000):
     MemoryError
         If a worker runs out of memory in Python.
     RuntimeError
-        If workers die again and again, mostly for want of memory.
+        If workers cannot import what they need, or die again and again, mostly for want of
+        memory.
 
     See Also
     --------
@@ -104,6 +106,7 @@ def encode_dataset(images, folder, featurizer, *, keys=None, shard_size=10_000):
         raise ValueError(f"shard_size={shard_size!r}: a positive number of images is needed.")
     featurizer = clone(featurizer).fit()
     pairs = _as_bag(images, keys, shard_size)
+    _check_workers(featurizer)
     folder = ShardFolder(folder)
     facts = folder.open(
         model_facts(featurizer), "Use another folder, or the model that this one was made with."
@@ -251,6 +254,7 @@ def predict_dataset(classifier, folder, out, *, proba=False):
         "classes": np.asarray(classifier.classes_).tolist(),
         "proba": bool(proba),
     }
+    _check_workers(classifier)
     facts = target.open(facts, "Use another folder for these predictions.")
     run = target.start_run()
     present = set(target.part_names())
@@ -370,6 +374,28 @@ def _predict_part(classifier, source, target, part, run, facts):
             pa.array(proba.ravel()), proba.shape[1]
         )
     target.write_part(part, run, facts, columns)
+
+
+def _check_workers(estimator):
+    """An error where workers cannot import it: in a task, Dask would lose them and wait on."""
+    import cloudpickle
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError:  # no cluster
+        return
+    try:
+        client.run(_load, cloudpickle.dumps(estimator))
+    except Exception as error:
+        raise RuntimeError(
+            f"A worker cannot load this {type(estimator).__name__}: {error}. Workers need the "
+            "packages and modules of the caller, in the same versions."
+        ) from error
+
+
+def _load(pickled):
+    pickle.loads(pickled)
 
 
 def _compute(*collections):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import types
 from pathlib import Path
 from unittest.mock import patch
 
@@ -197,6 +198,21 @@ def test_job_that_stopped_half_way_goes_on(paths, tiny_clip, folder):
     encode_dataset(as_loaded_pairs(paths), folder, clip, shard_size=4)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert sum(n_stored(folder).values()) == N_IMAGES
+
+
+@pytest.fixture
+def only_here(monkeypatch):
+    """A module that worker processes cannot import, with a featurizer."""
+    module = types.ModuleType("only_here")
+    module.Own = type("Own", (CLIPFeaturizer,), {"__module__": "only_here"})
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    return module
+
+
+def test_worker_that_cannot_import_is_explained(client, only_here, tiny_clip, paths, folder):
+    with pytest.raises(RuntimeError, match="load this Own: No module named 'only_here'. Workers"):
+        encode_dataset(paths, folder, only_here.Own(tiny_clip))
+    assert not folder.exists()
 
 
 def test_worker_out_of_memory_is_explained(client, paths, tiny_clip, folder):
