@@ -148,15 +148,15 @@ def table(header):
     return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
 
-FACTS = table("Tool")
-ERRORS = {"ValueError": ValueError, "TypeError": TypeError, "IndexError": IndexError}
+FACTS, MARKS = table("Tool"), table("Mark")
 
 
 def test_the_document_lists_what_is_tested():
     assert list(FACTS) == list(TOOLS)
     for row in FACTS.values():
         assert list(row) == list(UNIVERSES)
-        assert set(row.values()) <= {"yes", *table("Mark")}
+    marks = {fact for row in FACTS.values() for fact in row.values()}
+    assert marks == {"yes", *MARKS}
 
 
 @pytest.mark.parametrize("universe", UNIVERSES)
@@ -170,13 +170,16 @@ def test_the_document_is_right(tool, universe):
     if fact == "yes":
         assert run(clf, y[IS_SEEN]) > least
         return
-    error = table("Mark")[fact]
-    message = error["Message contains"]
-    with pytest.raises(
-        tuple(ERRORS[name] for name in error["Raised"].split(", ")),
-        match=None if message.startswith("(") else message,
-    ):
+    with pytest.raises(Exception) as caught:  # noqa: B017 - the next lines say which one
         run(clf, y[IS_SEEN])
+    assert caught.type.__name__ == MARKS[fact]["Raised"]
+    assert MARKS[fact]["Message contains"].lower() in str(caught.value).lower()
+
+
+def test_a_mapping_of_names_is_not_taken_for_encoded_labels():
+    voting = VotingClassifier([("a", make(class_names=dict(zip(NAMES, NAMES, strict=True))))])
+    with pytest.raises(TypeError, match="maps 'ant', but the labels in y are numbers"):
+        voting.fit(X, STRINGS[IS_SEEN])
 
 
 @pytest.mark.parametrize("universe", ["class_names", "new_classes"])
