@@ -265,8 +265,11 @@ def _estimate_weights(data, settings):
     max_rows = max(MAX_SIMILARITIES // (len(seen) * max(len(masks), 1)), 1)
     if len(rows) > max_rows:
         rows = np.sort(rng.choice(rows, max_rows, replace=False))
+    zero_shot = None
+    if text:
+        zero_shot = data.X[rows] @ known.text_features.T / settings.temperature
     return fit_logit_weights(
-        [_episode(known, rows, mask, settings) for mask in masks],
+        [_episode(known, rows, mask, zero_shot, settings) for mask in masks],
         prior,
         len(seen),
         keep_weights=weight is not None,
@@ -274,7 +277,7 @@ def _estimate_weights(data, settings):
     )
 
 
-def _episode(data, rows, hidden, settings):
+def _episode(data, rows, hidden, zero_shot, settings):
     """Similarities of the images `rows` in a world where the `hidden` classes have no image."""
     visible = ~hidden[data.y]
     space = fit_prototypes(
@@ -297,10 +300,8 @@ def _episode(data, rows, hidden, settings):
     similarity[own, y[own]] = (images[own] * held_out).sum(axis=1)
     similarity[own, y[own]] -= (held_out**2).sum(axis=1) / 2 if not space.normalize else 0.5
     own_counts[own] -= np.minimum(sample_weight[own], 1)
-    zero_shot = None
-    if data.text_features is not None:
-        zero_shot = X @ data.text_features.T / settings.temperature
-        similarity = similarity / settings.temperature
+    if zero_shot is not None:
+        similarity /= settings.temperature
     return Episode(
         zero_shot=zero_shot,
         prototype=similarity,

@@ -98,16 +98,27 @@ class Episode:
             scores += weights.zero_shot * self.zero_shot
         return scores
 
+    def log_likelihood(self, weights):
+        """Weighted log-likelihood of the classes of the images, and its gradient."""
+        scores = self.scores(weights)
+        scores -= scores.max(axis=1, keepdims=True)
+        own = scores[self.own]
+        proba = np.exp(scores, out=scores)
+        total = proba.sum(axis=1)
+        residuals = np.multiply(proba, -(self.weight / total)[:, None], out=proba)
+        residuals[self.own] += self.weight
+        return self.weight @ (own - np.log(total)), self.gradient(residuals)
+
     def gradient(self, residuals):
         """Derivatives of the sum of `residuals` times :meth:`scores` by the four weights."""
-        by_prototype = residuals * self.prototype
-        by_class = by_prototype.sum(axis=0)
+        by_class = np.einsum("nk,nk->k", residuals, self.prototype)
+        by_own = residuals[self.own] * self.prototype[self.own]
         trusted = by_class @ reliability(self.counts, PROTOTYPE_HALF_WAY)
         return np.array(
             [
                 0.0 if self.zero_shot is None else np.einsum("nk,nk->", residuals, self.zero_shot),
                 by_class.sum(),
-                trusted + by_prototype[self.own] @ self._left_out_trust(),
+                trusted + by_own @ self._left_out_trust(),
                 -residuals.sum(axis=0) @ reliability(self.counts, OFFSET_HALF_WAY),
             ]
         )
@@ -189,13 +200,6 @@ def balanced_offset(episodes, weights):
     return best
 
 
-def log_softmax_inplace(scores):
-    """Logarithm of the softmax of each row, in the place of `scores`."""
-    scores -= scores.max(axis=1, keepdims=True)
-    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    return scores
-
-
 def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_offset=False):
     """Maximise the penalised conditional likelihood of the episodes.
 
@@ -237,12 +241,9 @@ def fit_logit_weights(episodes, prior, n_classes, *, keep_weights=False, keep_of
         deviation = (theta - mean) / sd
         loss, gradient = deviation @ deviation / 2, np.zeros(4)
         for episode in episodes:
-            scores = episode.scores(LogitWeights(*linear(theta)))
-            loss -= strength * episode.weight @ log_softmax_inplace(scores)[episode.own]
-            residuals = np.exp(scores, out=scores)
-            residuals[episode.own] -= 1
-            residuals *= episode.weight[:, None]
-            gradient += strength * episode.gradient(residuals)
+            likelihood, by_weight = episode.log_likelihood(LogitWeights(*linear(theta)))
+            loss -= strength * likelihood
+            gradient -= strength * by_weight
         zero_shot, prototype, reliable, offset = gradient
         chained = [
             zero_shot + theta[1] * prototype + theta[2] * reliable,

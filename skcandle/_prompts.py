@@ -20,41 +20,56 @@ ENCODED_LABELS = (
 )
 
 
-def check_label_types(y):
+def check_label_types(y, name="y"):
     """Check that no label is missing, and that labels are all strings or all numbers.
 
-    NumPy can sort no others, and says so in terms of "<".
+    NumPy can sort no others, and says so in terms of "<"; or it makes strings of them, a class
+    "nan" of what is missing among them.
 
     Parameters
     ----------
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,) or (n_samples, 1)
+        Others are left to those who check shapes.
+    name : str, default="y"
+        What `y` is called in messages.
 
     Raises
     ------
     ValueError
         If a label is missing.
     TypeError
-        If labels are bytes, or of several kinds.
+        If labels are neither strings nor numbers, such as bytes, or are of both kinds.
     """
-    y = np.asarray(y)
-    if y.ndim != 1 or y.dtype.kind not in "OS":
+    labels = np.asarray(y)
+    if labels.dtype.kind == "U" and not hasattr(y, "dtype"):
+        labels = np.asarray(y, dtype=object)  # a list, as it was before it became strings
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels.ravel()
+    if labels.ndim != 1 or labels.dtype.kind not in "OSf" or not len(labels):
         return
-    for position, label in enumerate(y.tolist()):
+    if labels.dtype.kind == "f":
+        labels = labels[: np.isnan(labels).argmax() + 1]  # to the first NaN, if there is one
+    labels = labels.tolist()
+    kind = str if isinstance(labels[0], str) else Number
+    for position, label in enumerate(labels):
+        if isinstance(label, kind) and label == label:  # NaN is a number that is not itself
+            continue
         if label is None or is_scalar_nan(label) or is_pandas_na(label):
             raise ValueError(
-                f"y[{position}] is missing ({label!r}). Leave out images without a label, in X and "
-                "y alike."
+                f"{name}[{position}] is missing ({label!r}). Leave out images without a label, in "
+                "X and y alike."
             )
+        if isinstance(label, (str, Number)):
+            raise TypeError(
+                f"{name}[0] is {labels[0]!r} and {name}[{position}] is {label!r}; labels are all "
+                "strings or all numbers. Convert them to one type."
+            )
+        remedy = "Convert it."
         if isinstance(label, bytes):
-            raise TypeError(
-                f"y[{position}] is {label!r}; labels are strings or numbers. Decode bytes, with "
-                "np.char.decode(y) or pandas' str.decode."
-            )
-        if not isinstance(label, (str, Number)) or isinstance(label, str) != is_textual(y):
-            raise TypeError(
-                f"y[0] is {y[0]!r} and y[{position}] is {label!r}; labels are all strings or all "
-                "numbers. Convert them to one type."
-            )
+            remedy = f"Decode bytes, with np.char.decode({name}) or pandas' str.decode."
+        raise TypeError(
+            f"{name}[{position}] is {label!r}; labels are strings or numbers. {remedy}"
+        )
 
 
 def is_textual(labels):
@@ -108,7 +123,7 @@ def label_universe(y, new_classes=None, class_names=None):
                 f"Label {_plain((unknown_seen or unknown)[0])!r} is not in class_names, which "
                 f"has {len(named)} labels. {remedy}"
             )
-        known += [label for label in named if label not in set(known)]
+        known += named.keys() - set(known)
     classes = np.unique(np.array(known, dtype=seen.dtype if seen.dtype == object else None))
     if not textual:
         of_labels = classes.astype(seen.dtype)  # where it has room for all of them

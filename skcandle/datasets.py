@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch, check_random_state, column_or_1d
 
+from ._prompts import check_label_types
+
 __all__ = ["base_new_split", "load_emoji", "make_long_tailed"]
 
 _EMOJI_FOLDER = Path(__file__).parent / "data" / "emoji"
@@ -140,6 +142,7 @@ def make_long_tailed(y, *, imbalance_ratio=0.02, n_max=None, order="random", ran
         raise ValueError(f"imbalance_ratio must be in (0, 1], got {imbalance_ratio!r}.")
     if n_max is not None and (not isinstance(n_max, Integral) or n_max < 1):
         raise ValueError(f"n_max must be a positive integer or None, got {n_max!r}.")
+    check_label_types(y)
     y = column_or_1d(y)
     if not len(y):
         raise ValueError("y is empty.")
@@ -166,11 +169,12 @@ def _ranking(classes, first, order, rng):
         if order == "given":
             return np.argsort(first)
         raise ValueError(f'order must be "random", "given" or a list of labels, got {order!r}.')
-    order = column_or_1d(order)
-    if len(order) != len(classes) or not np.array_equal(np.unique(order), classes):
+    order = np.ravel(order).tolist()
+    missing = set(classes.tolist()).difference(order)
+    if missing or len(order) != len(classes):
         raise ValueError(
             f"order must list each of the {len(classes)} labels of y once, got {len(order)} "
-            f"labels, {len(np.setdiff1d(classes, order))} of y are missing."
+            f"labels, {len(missing)} of y are missing."
         )
     return np.searchsorted(classes, order)
 
@@ -210,6 +214,7 @@ def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
     """
     if not isinstance(new_fraction, Real) or not 0 < new_fraction < 1:
         raise ValueError(f"new_fraction must be a number between 0 and 1, got {new_fraction!r}.")
+    check_label_types(classes_or_y, "classes_or_y")
     classes = np.unique(column_or_1d(classes_or_y))
     if len(classes) < 2:
         raise ValueError(f"A split needs at least 2 classes, got {len(classes)}.")

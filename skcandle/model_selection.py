@@ -7,6 +7,8 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
+from ._prompts import check_label_types
+
 __all__ = ["NewClassSplit"]
 
 
@@ -135,6 +137,7 @@ class NewClassSplit(BaseCrossValidator):
     def _check_target(X, y):
         if y is None:
             raise ValueError("NewClassSplit needs the labels y.")
+        check_label_types(y)
         y = column_or_1d(y)
         kind = type_of_target(y)
         if kind not in ("binary", "multiclass"):
