@@ -67,9 +67,7 @@ def check_label_types(y, name="y"):
         remedy = "Convert it."
         if isinstance(label, bytes):
             remedy = f"Decode bytes, with np.char.decode({name}) or pandas' str.decode."
-        raise TypeError(
-            f"{name}[{position}] is {label!r}; labels are strings or numbers. {remedy}"
-        )
+        raise TypeError(f"{name}[{position}] is {label!r}; labels are strings or numbers. {remedy}")
 
 
 def is_textual(labels):

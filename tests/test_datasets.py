@@ -64,6 +64,11 @@ def test_a_single_class_keeps_n_max():
         ({"order": "sorted"}, "got 'sorted'"),
         ({"order": [0, 1]}, "each of the 3 labels of y once, got 2 labels, 1 of y are missing"),
         ({"order": [0, 1, 2, 2]}, "each of the 3 labels of y once"),
+        ({"order": [0, None, 2]}, "got 3 labels, 1 of y are missing"),
+        ({"order": ["0", "1", "2"]}, "got 3 labels, 3 of y are missing"),
+        ({"y": ["a", "b", None]}, r"^y\[2\] is missing \(None\).* X and y alike"),
+        ({"y": ["a", "b", np.nan]}, r"^y\[2\] is missing \(nan\)"),
+        ({"y": [0, np.nan, 2]}, r"^y\[1\] is missing \(nan\)"),
         ({"y": []}, "y is empty"),
         ({"y": [[0, 1], [1, 2]]}, "should be a 1d array"),
     ],
@@ -105,8 +110,24 @@ def test_split_draws_other_classes_with_other_seeds():
         (["a", "a"], 0.5, "at least 2 classes, got 1"),
         (["a", "b"], 0, "new_fraction must be a number between 0 and 1, got 0"),
         (["a", "b"], 1.0, "new_fraction must be a number between 0 and 1, got 1.0"),
+        (["a", None], 0.5, r"^classes_or_y\[1\] is missing \(None\).* X and y alike"),
+        (["a", np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
+        ([0, np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
     ],
 )
 def test_base_new_split_rejects(classes, new_fraction, message):
     with pytest.raises(ValueError, match=message):
         base_new_split(classes, new_fraction=new_fraction)
+
+
+@pytest.mark.parametrize("split", [make_long_tailed, base_new_split])
+def test_labels_of_several_types_are_rejected(split):
+    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3; .* one type"):
+        split(["a", "b", 3])
+
+
+@pytest.mark.parametrize("split", [make_long_tailed, base_new_split])
+def test_missing_labels_of_pandas_are_rejected(split):
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"y\[1\] is missing \(<NA>\)"):
+        split(pd.Series(["a", None, "b"], dtype="string"))

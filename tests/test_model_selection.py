@@ -131,6 +131,20 @@ def test_parameters_are_checked(kwargs, message):
 
 
 @pytest.mark.parametrize(
+    "y, error, message",
+    [
+        (["a", "b", None, "b"], ValueError, r"^y\[2\] is missing \(None\).* X and y alike"),
+        (["a", "b", np.nan, "b"], ValueError, r"^y\[2\] is missing \(nan\)"),
+        ([0, 1, np.nan, 1], ValueError, r"^y\[2\] is missing \(nan\)"),
+        (["a", "b", 3, "b"], TypeError, r"^y\[0\] is 'a' and y\[2\] is 3; .* one type"),
+    ],
+)
+def test_labels_that_are_none_are_named(y, error, message):
+    with pytest.raises(error, match=message):
+        next(NewClassSplit().split(np.zeros((4, 1)), y))
+
+
+@pytest.mark.parametrize(
     "y, message",
     [
         ([0, 0, 1, 1], "at least 3 classes, got 2"),
