@@ -68,8 +68,9 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
     n_jobs : int or None, default=None
         Threads that read, decode and resize the next images while the model works. None means
-        1 unless in a :obj:`joblib.parallel_config` context, -1 means all processors. Decoding
-        mostly takes longer than a GPU, or a small model, so -1 is worth trying there.
+        1 unless in a :obj:`joblib.parallel_config` context, -1 means all processors, -2 all but
+        one; 0 is an error. Decoding mostly takes longer than a GPU, or a small model, so -1 is
+        worth trying there.
 
     verbose : int, default=0
         If positive, a progress bar shows images per second and the time left.
@@ -116,7 +117,11 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "fp32", "bf16", "fp16"})],
         "cache": [str, os.PathLike, EmbeddingCache, None],
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+            None,
+        ],
         "verbose": ["verbose"],
     }
 

@@ -227,6 +227,7 @@ def test_fit_checks_parameters_and_loads_nothing(tiny_clip, no_loading):
         {"precision": "float32"},
         {"cache": 3},
         {"n_jobs": "all"},
+        {"n_jobs": 0},
         {"verbose": -1},
     ],
 )
