@@ -1,13 +1,14 @@
 """Class prototypes in closed form: shrunk means, a text-to-image map, a shared covariance.
 
-Everything here is NumPy and works on class indices: ``y`` holds positions in the label
-universe, and a class without images simply has a count of 0.
+Everything here works on class indices: ``y`` holds positions in the label universe, and a class
+without images simply has a count of 0. Factorisations are NumPy's, like the products around them:
+the threads of SciPy's BLAS and those of NumPy's would wait for each other's processors.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 
 def unit(rows, eps=1e-12):
@@ -233,15 +234,15 @@ def text_to_image(text, image, weight, ridge=1.0):
     # the smaller of the two equivalent systems, over classes or over features
     if n_seen <= n_features:
         gram = weighted @ weighted.T
-        factor = linalg.cho_factor(gram + r * np.eye(n_seen, dtype=text.dtype))
-        residual_map = weighted.T @ linalg.cho_solve(factor, residual)
-        leverage = np.einsum("kj,jk->k", gram, linalg.cho_solve(factor, np.eye(n_seen)))
+        inverse = np.linalg.inv(gram + r * np.eye(n_seen, dtype=text.dtype))
+        residual_map = weighted.T @ (inverse @ residual)
+        leverage = _dot(gram, inverse.T)
     else:
-        factor = linalg.cho_factor(weighted.T @ weighted + r * identity)
-        residual_map = linalg.cho_solve(factor, weighted.T @ residual)
-        leverage = np.einsum("kd,dk->k", weighted, linalg.cho_solve(factor, weighted.T))
+        inverse = np.linalg.inv(weighted.T @ weighted + r * identity)
+        residual_map = inverse @ (weighted.T @ residual)
+        leverage = _dot(weighted @ inverse, weighted)
     error = image - text - text @ residual_map
-    return identity + residual_map, image - error / (1 - leverage.astype(text.dtype))[:, None]
+    return identity + residual_map, image - error / (1 - leverage)[:, None]
 
 
 def whitening_matrix(scatter, freedom):
@@ -258,8 +259,7 @@ def whitening_matrix(scatter, freedom):
     if freedom <= 0 or variance <= np.finfo(scatter.dtype).tiny:
         return identity
     covariance = (scatter + n_features * variance * identity) / (freedom + n_features)
-    root = linalg.cholesky(covariance, lower=True)
-    return linalg.solve_triangular(root, identity, lower=True).T
+    return np.linalg.cholesky(np.linalg.inv(covariance))
 
 
 def james_stein(means, counts, scatter, freedom):

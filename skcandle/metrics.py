@@ -12,9 +12,12 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import softmax
+from scipy.stats import hmean
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, log_loss, recall_score
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+from ._prompts import check_label_types
 
 __all__ = [
     "ausuc_score",
@@ -62,6 +65,11 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
     score : float
         Between 0 and 1, or `zero_division`.
 
+    Raises
+    ------
+    ValueError
+        If `y_true` is empty, lengths do not agree, or a label is missing.
+
     See Also
     --------
     harmonic_mean_scorer : A scorer that finds the new classes in the fitted classifier.
@@ -70,8 +78,16 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
     Notes
     -----
     With the class-balanced accuracies :math:`b` of base and :math:`n` of new classes the score is
-    :math:`2 b n / (b + n)`, and 0 when both are 0. Published base-to-new results usually take
-    :math:`b` and :math:`n` in separate label spaces, which is ``"H"`` of :func:`base_new_report`.
+    :math:`2 b n / (b + n)`, and 0 when both are 0 [1]_. Published base-to-new results usually
+    take :math:`b` and :math:`n` in separate label spaces [2]_, which is ``"H"`` of
+    :func:`base_new_report`.
+
+    References
+    ----------
+    .. [1] Xian, Lampert, Schiele and Akata, "Zero-shot learning - a comprehensive evaluation of
+       the good, the bad and the ugly", IEEE TPAMI 41, 2019.
+    .. [2] Zhou, Yang, Loy and Liu, "Conditional prompt learning for vision-language models",
+       CVPR 2022.
 
     Examples
     --------
@@ -83,7 +99,7 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
     """
     y_true, y_pred = _check_labels(y_true, y_pred)
     present = np.unique(y_true)
-    is_new = np.isin(present, column_or_1d(new_classes))
+    is_new = np.isin(present, _labels(new_classes, "new_classes"))
     if is_new.all() or not is_new.any():
         side = "base" if is_new.all() else "new"
         warnings.warn(
@@ -94,7 +110,7 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
         )
         return float(zero_division)
     recall = recall_score(y_true, y_pred, labels=present, average=None, zero_division=0)
-    return float(_harmonic_mean(recall[~is_new].mean(), recall[is_new].mean()))
+    return float(hmean([recall[~is_new].mean(), recall[is_new].mean()]))
 
 
 def harmonic_mean_scorer(estimator, X, y):
@@ -139,7 +155,7 @@ def harmonic_mean_scorer(estimator, X, y):
     >>> cross_val_score(DummyClassifier(), X, y, cv=cv, scoring=harmonic_mean_scorer)
     array([0., 0., 0.])
     """
-    y = column_or_1d(y)
+    y = _labels(y, "y")
     new_classes = np.setdiff1d(y, _trained_classes(estimator))
     return harmonic_mean_score(y, estimator.predict(X), new_classes=new_classes)
 
@@ -171,8 +187,15 @@ def base_new_curve(y_true, y_score, *, classes, new_classes):
         Class-balanced accuracy over new classes, increasing from 0.
 
     offsets : ndarray of shape (n_offsets,)
-        Increasing offsets, the first is ``-inf``. An image goes to the new classes when its best
-        base score exceeds its best new score by no more than the offset.
+        Increasing offsets on the scale of `y_score`, the first is ``-inf``. An image goes to the
+        new classes when its best base score exceeds its best new score by no more than the
+        offset.
+
+    Raises
+    ------
+    ValueError
+        If `y_true` has no base or no new class, lengths do not agree, or a label is missing or
+        not in `classes`.
 
     See Also
     --------
@@ -214,6 +237,12 @@ def ausuc_score(y_true, y_score, *, classes, new_classes):
     -------
     score : float
         Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If `y_true` has no base or no new class, lengths do not agree, or a label is missing or
+        not in `classes`.
 
     See Also
     --------
@@ -267,7 +296,7 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
     Returns
     -------
     report : str or dict
-        The keys of the dict are
+        The keys of the dict, of values between 0 and 1 but for the log-loss, are
 
         * ``"base"``, ``"new"``, ``"H"``: accuracies in separate label spaces and their harmonic
           mean;
@@ -277,6 +306,12 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
         * ``"AUSUC"``: see :func:`ausuc_score`;
         * ``"log_loss"``, ``"ECE"``: quality of the probabilities in the joint space, over all
           samples, see :func:`sklearn.metrics.log_loss` and :func:`expected_calibration_error`.
+
+    Raises
+    ------
+    ValueError
+        If `y_true` has no base or no new class, lengths do not agree, or a label is missing or
+        not in `classes`.
 
     See Also
     --------
@@ -312,11 +347,11 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
     report = {
         "base": base,
         "new": new,
-        "H": _harmonic_mean(base, new),
+        "H": hmean([base, new]),
         "joint_base": joint_base,
         "joint_new": joint_new,
-        "H_joint": _harmonic_mean(joint_base, joint_new),
-        "H_joint_oracle": _harmonic_mean(base_curve, new_curve).max(),
+        "H_joint": hmean([joint_base, joint_new]),
+        "H_joint_oracle": hmean([base_curve, new_curve]).max(),
         "AUSUC": auc(new_curve, base_curve),
         "log_loss": log_loss(y_true, proba, labels=classes),
         "ECE": expected_calibration_error(y_true, proba, classes=classes, n_bins=n_bins),
@@ -347,6 +382,12 @@ def expected_calibration_error(y_true, y_proba, *, classes, n_bins=15):
     error : float
         Between 0 (calibrated) and 1.
 
+    Raises
+    ------
+    ValueError
+        If rows of `y_proba` are no probabilities, `n_bins` is no positive integer, lengths do not
+        agree, or a label is missing or not in `classes`.
+
     Notes
     -----
     The samples are binned by the probability of their most probable class. In each bin that
@@ -373,8 +414,8 @@ def expected_calibration_error(y_true, y_proba, *, classes, n_bins=15):
         raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}.")
     y, y_proba, _ = _check_columns(y_true, y_proba, classes)
     confidence, hit = y_proba.max(axis=1), y_proba.argmax(axis=1) == y
-    bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
-    gap = np.bincount(bins, weights=confidence - hit, minlength=n_bins)
+    bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1], right=True)
+    gap = np.bincount(bins, weights=confidence - hit)
     return float(np.abs(gap).sum() / len(y))
 
 
@@ -399,8 +440,15 @@ def shot_band_accuracy(y_true, y_pred, *, y_train, bands=(20, 5, 1)):
     Returns
     -------
     accuracy : dict of str to float
-        Class-balanced accuracy of each band, for the default with the keys ``">= 20"``,
-        ``"5 to 19"``, ``"1 to 4"`` and ``"0"``; ``nan`` where `y_true` has no such class.
+        Class-balanced accuracy of each band, between 0 and 1, for the default with the keys
+        ``">= 20"``, ``"5 to 19"``, ``"1 to 4"`` and ``"0"``; ``nan`` where `y_true` has no such
+        class.
+
+    Raises
+    ------
+    ValueError
+        If `bands` are not positive and decreasing, `y_true` is empty, lengths do not agree, or a
+        label is missing.
 
     Examples
     --------
@@ -417,7 +465,7 @@ def shot_band_accuracy(y_true, y_pred, *, y_train, bands=(20, 5, 1)):
         raise ValueError(f"bands must be positive and decreasing, got {bands!r}.")
     present = np.unique(y_true)
     recall = recall_score(y_true, y_pred, labels=present, average=None, zero_division=0)
-    y_train = column_or_1d(y_train)
+    y_train = _labels(y_train, "y_train")
     shots = np.array([np.count_nonzero(y_train == label) for label in present])
     accuracy = {}
     for low, end in zip([*edges, 0], [np.inf, *edges], strict=True):
@@ -432,8 +480,16 @@ def _band_name(low, end):
     return f"{low}" if end == low + 1 else f"{low} to {end - 1}"
 
 
+def _labels(labels, name):
+    """Labels as an array; errors call them by the name of the parameter."""
+    if isinstance(labels, str):
+        raise TypeError(f"{name} is the single string {labels!r}; put it in a list.")
+    check_label_types(labels, name)
+    return column_or_1d(labels)
+
+
 def _check_labels(y_true, y_pred):
-    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
+    y_true, y_pred = _labels(y_true, "y_true"), _labels(y_pred, "y_pred")
     check_consistent_length(y_true, y_pred)
     if not len(y_true):
         raise ValueError("y_true is empty.")
@@ -442,7 +498,7 @@ def _check_labels(y_true, y_pred):
 
 def _check_columns(y_true, columns, classes):
     """Labels as positions in the sorted classes, and the columns in that order."""
-    y_true, classes = column_or_1d(y_true), column_or_1d(classes)
+    y_true, classes = _labels(y_true, "y_true"), _labels(classes, "classes")
     check_consistent_length(y_true, columns)
     if len(np.unique(classes)) < len(classes):
         raise ValueError("classes repeats a label.")
@@ -460,7 +516,7 @@ def _check_scores(y_true, y_score, classes, new_classes):
     if _is_proba(scores):
         scores = np.log(np.maximum(scores, np.finfo(scores.dtype).tiny))
     y, scores, classes = _check_columns(y_true, scores, classes)
-    new_classes = column_or_1d(new_classes)
+    new_classes = _labels(new_classes, "new_classes")
     unknown = np.setdiff1d(new_classes, classes)
     if len(unknown):
         raise ValueError(f"new_classes has labels that are not in classes: {_some(unknown)}.")
@@ -478,10 +534,6 @@ def _is_proba(scores):
 def _some(labels, limit=5):
     shown = [repr(label) for label in labels[:limit].tolist()]
     return ", ".join(shown if len(labels) <= limit else [*shown, "..."])
-
-
-def _harmonic_mean(a, b):
-    return 2 * a * b / np.maximum(np.add(a, b), np.finfo(float).tiny)
 
 
 def _balanced_weight(y, is_new):
