@@ -117,6 +117,21 @@ def test_harmonic_mean_rejects(y_true, y_pred, message):
         harmonic_mean_score(y_true, y_pred, new_classes=[1])
 
 
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"y_true": ["ant", None]}, ValueError, r"^y_true\[1\] is missing \(None\)"),
+        ({"y_true": ["ant", np.nan]}, ValueError, r"^y_true\[1\] is missing \(nan\)"),
+        ({"y_pred": ["ant", 3]}, TypeError, r"^y_pred\[0\] is 'ant' and y_pred\[1\] is 3"),
+        ({"new_classes": "dog"}, TypeError, "^new_classes is the single string 'dog'; .* a list"),
+    ],
+)
+def test_harmonic_mean_names_labels_that_are_none(change, error, message):
+    kwargs = {"y_true": ["ant", "dog"], "y_pred": ["ant", "dog"], "new_classes": ["dog"]}
+    with pytest.raises(error, match=message):
+        harmonic_mean_score(**kwargs | change)
+
+
 # harmonic_mean_scorer
 
 
@@ -294,6 +309,8 @@ def test_report_of_float32_scores_does_not_warn(scored):
         ({"classes": CLASSES[[0, 0, 1, 2, 3]]}, "classes repeats a label"),
         ({"classes": ["ant", "bee", "cat", "dog", "fly"]}, "not in classes: 'eel'"),
         ({"new_classes": ["okapi"]}, "new_classes has labels that are not in classes: 'okapi'"),
+        ({"classes": ["ant", "bee", None, "dog", "eel"]}, r"^classes\[2\] is missing"),
+        ({"y_true": ["ant"] * 59 + [None]}, r"^y_true\[59\] is missing"),
         ({"new_classes": []}, "no sample of a new class"),
         ({"new_classes": CLASSES}, "no sample of a base class"),
         ({"y_true": CLASSES}, "inconsistent numbers of samples"),
@@ -374,3 +391,8 @@ def test_a_band_without_test_images_is_nan():
 def test_bands_must_decrease(bands):
     with pytest.raises(ValueError, match="bands must be positive and decreasing"):
         shot_band_accuracy([0], [0], y_train=[0], bands=bands)
+
+
+def test_bands_need_a_label_of_every_training_image():
+    with pytest.raises(ValueError, match=r"^y_train\[1\] is missing"):
+        shot_band_accuracy(["ant"], ["ant"], y_train=["ant", np.nan])
