@@ -29,15 +29,20 @@ class LabelSpaceMixin:
         -------
         view : CandleClassifier
             Shares the fitted state; logits are those of this classifier.
+
+        Raises
+        ------
+        ValueError
+            If `labels` is empty, or one of them is not in `classes_`.
         """
         check_is_fitted(self)
         if isinstance(labels, str):
             raise TypeError(f"restrict got the single string {labels!r}; put it in a list.")
-        wanted = np.unique(np.asarray(labels))
-        unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
+        wanted, known = np.ravel(labels).tolist(), set(self.classes_.tolist())
+        unknown = [label for label in wanted if label not in known]
         if unknown:
             raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-        if len(wanted) == 0:
+        if not wanted:
             raise ValueError("restrict got no label; name at least one of the classes_.")
         kept = np.isin(self.classes_, wanted)
         view = copy(self)
@@ -61,6 +66,13 @@ class LabelSpaceMixin:
         Returns
         -------
         classifier : CandleClassifier
+
+        Raises
+        ------
+        TypeError
+            If a name is not a string.
+        ValueError
+            If a name is repeated or in `classes_`, or this classifier was fitted without text.
         """
         check_is_fitted(self)
         if isinstance(names, str):

@@ -108,7 +108,8 @@ def label_universe(y, new_classes=None, class_names=None):
     if named is not None:
         unknown = [label for label in known if label not in named]
         # a string names itself, so `new_classes` may add to the names; training labels may not
-        unknown_seen = [label for label in unknown if label not in new]
+        added = set(new)
+        unknown_seen = [label for label in unknown if label not in added]
         if unknown_seen or (unknown and not textual):
             if textual or isinstance(class_names, Mapping):
                 remedy = "Add it" + (", or leave class_names=None." if textual else ".")

@@ -52,6 +52,11 @@ def load_emoji(*, styles=_EMOJI_STYLES):
         DESCR : str
             Description, origin and licences of the images.
 
+    Raises
+    ------
+    ValueError
+        If `styles` is empty or has an unknown one.
+
     Notes
     -----
     Two emoji of a class look less alike than one emoji in two styles: with several
@@ -113,6 +118,14 @@ def make_long_tailed(y, *, imbalance_ratio=0.02, n_max=None, order="random", ran
     -------
     indices : ndarray of shape (n_selected,)
         Sorted indices into `y`.
+
+    Raises
+    ------
+    ValueError
+        If `y` is empty or lacks labels, a parameter is out of its range, or `order` does not list
+        each class once.
+    TypeError
+        If labels are neither all strings nor all numbers.
 
     See Also
     --------
@@ -188,8 +201,8 @@ def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
         Class labels, each once or as often as it has images.
 
     new_fraction : float, default=0.5
-        Share of the classes that become new, rounded down; at least one class is base and one
-        is new.
+        Share of the classes that become new, in (0, 1), rounded down; at least one class is base
+        and one is new.
 
     random_state : int, RandomState instance or None, default=None
         Controls which classes are new.
@@ -201,6 +214,14 @@ def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
 
     new_classes : ndarray of shape (n_new_classes,)
         Sorted labels of classes whose images are kept for testing.
+
+    Raises
+    ------
+    ValueError
+        If `new_fraction` is out of (0, 1), a label is missing, or there are fewer than two
+        classes.
+    TypeError
+        If labels are neither all strings nor all numbers.
 
     See Also
     --------

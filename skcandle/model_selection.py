@@ -28,20 +28,27 @@ class NewClassSplit(BaseCrossValidator):
         their sizes nor the earlier folds.
 
     new_fraction : float, default=0.5
-        Share of the classes that a fold hides, rounded; at least one class is hidden and two are
-        seen. Every class is hidden about equally often, counts differ by at most one.
+        Share of the classes that a fold hides, in (0, 1), rounded; at least one class is hidden
+        and two are seen. Every class is hidden about equally often, counts differ by at most one.
 
     test_size : float, default=0.25
-        Share of the images of a seen class that go to the test side, rounded down: at least one,
-        and at least one stays in training. A seen class with a single image keeps it in training.
+        Share of the images of a seen class that go to the test side, in (0, 1), rounded down: at
+        least one, and at least one stays in training. A seen class with a single image keeps it
+        in training.
 
     random_state : int, RandomState instance or None, default=None
         Controls which classes and images are held out. An int gives the same folds at each call.
+
+    Raises
+    ------
+    ValueError
+        If `n_splits` is no positive integer, or a share is not between 0 and 1.
 
     See Also
     --------
     skcandle.metrics.harmonic_mean_scorer : Scorer that asks for accuracy on seen and hidden
         classes alike.
+    skcandle.datasets.base_new_split : One such split of classes.
     sklearn.model_selection.StratifiedShuffleSplit : Folds in which every class is seen.
 
     Notes
@@ -111,11 +118,18 @@ class NewClassSplit(BaseCrossValidator):
 
         Yields
         ------
-        train : ndarray
+        train : ndarray of shape (n_train,)
             Sorted indices of the training side.
 
-        test : ndarray
+        test : ndarray of shape (n_test,)
             Sorted indices of the test side.
+
+        Raises
+        ------
+        ValueError
+            If `y` is None or lacks labels, has fewer than three classes, or none with two images.
+        TypeError
+            If labels are neither all strings nor all numbers.
         """
         return super().split(X, y, groups)
 

@@ -520,6 +520,7 @@ def test_restrict_to_one_class(fitted):
         (["class 01", "kiwi"], "restrict got 'kiwi', which is not one of the classes_"),
         ([], "restrict got no label; name at least one"),
         ([3], "restrict got 3, which"),
+        (["class 01", None], "restrict got None, which"),
     ],
 )
 def test_restrict_to_labels_that_are_not_there(fitted, labels, message):
