@@ -360,7 +360,7 @@ def train_anchored(head, data, *, margin, anchor, normalize, max_iter, batch_siz
         parameters,
         max_iter=max_iter,
         max_eval=4 * max_iter,
-        history_size=10,  # two copies of the parameters each
+        history_size=5,  # two copies of the parameters each
         tolerance_grad=1e-6,
         tolerance_change=1e-7,
         line_search_fn="strong_wolfe",
