@@ -362,7 +362,7 @@ def train_anchored(head, data, *, margin, anchor, normalize, max_iter, batch_siz
         max_eval=4 * max_iter,
         history_size=5,  # two copies of the parameters each
         tolerance_grad=1e-6,
-        tolerance_change=1e-7,
+        tolerance_change=1e-6,
         line_search_fn="strong_wolfe",
     )
     optimizer.step(objective)
