@@ -1,8 +1,10 @@
 """From many images to rows: read, look up, decode and encode, each stage beside the others."""
 
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,6 @@ from tqdm import tqdm
 from ._images import (
     decode_image,
     describe_failure,
-    known_file,
     read_image,
     reread,
     unreadable_error,
@@ -20,6 +21,9 @@ from ._images import (
 
 # Images that are read together, and looked up in the cache by one query.
 READ_TOGETHER = 32
+# Seconds to read one image from which threads do it: handing over small files that are in memory
+# takes longer than reading them.
+WORTH_A_THREAD = 1e-3
 # Encoded images that wait for a thread to decode them. A hundred photographs of 5 MB are
 # enough to keep any number of threads busy; a thousand are too much for a small machine.
 MAX_WAITING_BYTES = 256 * 2**20
@@ -75,27 +79,31 @@ class ImageJob:
         for start in range(0, len(self.images), READ_TOGETHER):
             ahead.append(self._start_reading(pool, start))
             if len(ahead) == 2:
-                yield self._finish_reading(*ahead.popleft())
-        yield self._finish_reading(*ahead.popleft())
+                yield self._finish_reading(ahead.popleft())
+        yield self._finish_reading(ahead.popleft())
 
     def _start_reading(self, pool, start):
-        positions = range(len(self.images))[start : start + READ_TOGETHER]
-        known = {i: known_file(self.images[i]) for i in positions}
-        unknown = [i for i in positions if known[i] is None]
+        """Functions that wait for what has become of some images."""
+        first, *rest = range(len(self.images))[start : start + READ_TOGETHER]
+        clock = time.perf_counter()
+        outcome = self._read([first])
+        n_tasks = min(effective_n_jobs(self.encoder.n_jobs), len(rest))
+        if n_tasks < 2 or time.perf_counter() - clock < WORTH_A_THREAD:
+            return [lambda: outcome + self._read(rest)]
         # One task a thread; one an image would cost more than finding it in the cache.
-        n_tasks = min(effective_n_jobs(self.encoder.n_jobs), len(unknown))
-        tasks = [pool.submit(self._read, unknown[k::n_tasks]) for k in range(n_tasks)]
-        return known, tasks
+        tasks = [pool.submit(self._read, rest[k::n_tasks]) for k in range(n_tasks)]
+        return [lambda: outcome, *(task.result for task in tasks)]
 
     def _read(self, positions):
         return [(i, *_outcome(read_image, self.images[i])) for i in positions]
 
-    def _finish_reading(self, contents, tasks):
-        for task in tasks:
-            for i, content, error in task.result():
-                contents[i] = content
-                if error is not None:
-                    self._note_failure(i, error)
+    def _finish_reading(self, results):
+        contents = {}
+        # in order of position, so that batches do not depend on the number of threads
+        for i, content, error in sorted(chain.from_iterable(result() for result in results)):
+            contents[i] = content
+            if error is not None:
+                self._note_failure(i, error)
         return contents
 
     def _new(self, contents):

@@ -87,6 +87,9 @@ def read_image(image):
     decoded. The digest of a PIL image or array is that of its RGB pixels, so that the way
     the pixels are held, and what else the object carries, do not matter.
 
+    A file that was read before and did not change since is not read again, and its content is
+    without its source; see :func:`reread`.
+
     Parameters
     ----------
     image : str, path-like, bytes, PIL.Image.Image or ndarray
@@ -110,26 +113,8 @@ def read_image(image):
     return ImageContent(digest.digest(), rgb)
 
 
-def known_file(image):
-    """Content, without its source, of a file that was read before and did not change, or None."""
-    if not isinstance(image, (str, os.PathLike)):
-        return None
-    try:
-        if file_digests.get(os.stat(image)) is None:
-            return None
-        # A network file system may answer from memory until the file is opened.
-        handle = os.open(image, os.O_RDONLY)
-        try:
-            digest = file_digests.get(os.fstat(handle))
-        finally:
-            os.close(handle)
-    except OSError:
-        return None  # reading it will tell
-    return None if digest is None else ImageContent(digest, None)
-
-
 def reread(image, content):
-    """The content with its source, for a file that was not read for :func:`read_image`."""
+    """The content with its source, for a file that :func:`read_image` did not read again."""
     if content.source is not None:
         return content
     with open(image, "rb") as file:
@@ -300,12 +285,16 @@ def _file_problem(path):
 
 
 def _read_file(path):
+    # Opened even if it is known: a network file system may answer os.stat from memory.
     with open(path, "rb", buffering=0) as file:
-        content = _from_bytes(file.read())
         status = os.fstat(file.fileno())
-        if len(content.source) == status.st_size:
-            file_digests.put(status, content.digest)
-        return content
+        digest = file_digests.get(status)
+        if digest is not None:
+            return ImageContent(digest, None)
+        content = _from_bytes(file.read())
+    if len(content.source) == status.st_size:
+        file_digests.put(status, content.digest)
+    return content
 
 
 def _from_bytes(data):

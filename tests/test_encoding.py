@@ -26,7 +26,7 @@ from skcandle import (
 )
 from skcandle._cache import memory_cache
 from skcandle._file_digests import FileDigests, file_digests
-from skcandle._images import known_file, read_image
+from skcandle._images import read_image
 from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
 
 
@@ -125,6 +125,26 @@ def test_only_few_batches_are_held(clip, monkeypatch, cold):
     _image_job.ImageJob(clip._encoder(), range(1000)).run()
     assert alive == 0
     assert most <= 3 * 4 + 2 * _image_job.READ_TOGETHER
+
+
+@pytest.mark.parametrize("worth_a_thread, in_threads", [(0.0, True), (np.inf, False)])
+def test_threads_read_what_is_slow_to_read(
+    clip, files, monkeypatch, cold, worth_a_thread, in_threads
+):
+    readers = []
+
+    def reading(image):
+        readers.append(threading.current_thread().name.startswith("skcandle"))
+        return read_image(image)
+
+    monkeypatch.setattr(_image_job, "WORTH_A_THREAD", worth_a_thread)
+    monkeypatch.setattr(_image_job, "read_image", reading)
+    rows = clip.set_params(n_jobs=2).transform(files)
+    # the first shows how slow they are
+    assert readers == [False] + [in_threads] * (len(files) - 1)
+    monkeypatch.undo()
+    memory_cache.clear()
+    np.testing.assert_array_equal(clip.set_params(n_jobs=1).transform(files), rows)
 
 
 def test_large_files_wait_on_disk(clip, files, monkeypatch, cold):
@@ -270,7 +290,7 @@ def test_new_content_under_an_old_name_misses(folder_clip, files, encoded, age, 
     path = files[0]
     age()
     old = folder_clip.transform([path])
-    assert known_file(path) == read_image(path)._replace(source=None)
+    assert read_image(path).source is None  # known, and not read again
     status = os.stat(path)
     data = bytearray(open(path, "rb").read())
     other = png(random_images(1, seed=1)[0])
@@ -287,7 +307,7 @@ def test_new_content_under_an_old_name_misses(folder_clip, files, encoded, age, 
 def test_unchanged_files_are_not_read_again_even_if_their_rows_are_gone(clip, files, cold, age):
     age()
     rows = clip.transform(files)
-    assert all(known_file(path) for path in files)
+    assert all(read_image(path).source is None for path in files)
     memory_cache.clear()
     np.testing.assert_array_equal(clip.transform(files), rows)
 
