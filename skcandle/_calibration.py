@@ -23,7 +23,7 @@ PROTOTYPE_HALF_WAY = 4.0
 OFFSET_HALF_WAY = 0.5
 # Prior standard deviations of a, b/a, c/a and g: a handful of tail images cannot carry a free
 # choice.
-PRIOR_SD = (0.5, 0.05, 0.1, 10.0)
+PRIOR_SD = (0.5, 0.05, 0.15, 10.0)
 IMAGE_ONLY_PRIOR_SD = (1.0, 1.0, 1.0, 1.0)
 # Smoothing of the accuracies from which the offset is chosen, in logits.
 OFFSET_BANDWIDTH = 2.0
