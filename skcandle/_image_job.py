@@ -44,6 +44,7 @@ class ImageJob:
     def __init__(self, encoder, images):
         self.encoder = encoder
         self.images = images
+        self.n_threads = effective_n_jobs(encoder.n_jobs)
         self.rows = np.empty((len(images), encoder.n_features), dtype=np.float32)
         self.first = {}  # from digest to the position where the content was met first
         self.copies = {}  # from the position of a content met before to that first position
@@ -60,7 +61,7 @@ class ImageJob:
             unit="image",
             disable=not self.encoder.verbose,
         )
-        with progress, _threads(self.encoder.n_jobs) as pool:
+        with progress, _threads(self.n_threads) as pool:
             for contents in self._contents(pool):
                 n_read += len(contents)
                 self._start_decoding(pool, self._not_cached(self._new(contents)))
@@ -87,7 +88,7 @@ class ImageJob:
         first, *rest = range(len(self.images))[start : start + READ_TOGETHER]
         clock = time.perf_counter()
         outcome = self._read([first])
-        n_tasks = min(effective_n_jobs(self.encoder.n_jobs), len(rest))
+        n_tasks = min(self.n_threads, len(rest))
         if n_tasks < 2 or time.perf_counter() - clock < WORTH_A_THREAD:
             return [lambda: outcome + self._read(rest)]
         # One task a thread; one an image would cost more than finding it in the cache.
@@ -189,9 +190,9 @@ class _Decoding(NamedTuple):
 
 
 @contextmanager
-def _threads(n_jobs):
+def _threads(n_threads):
     """A pool that, after an error, leaves what has not begun."""
-    pool = ThreadPoolExecutor(effective_n_jobs(n_jobs), thread_name_prefix="skcandle")
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="skcandle")
     try:
         yield pool
     finally:
