@@ -285,13 +285,18 @@ def _file_problem(path):
 
 
 def _read_file(path):
-    # Opened even if it is known: a network file system may answer os.stat from memory.
-    with open(path, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
+    # Opened even if it is known: a network file system may answer os.stat from memory. By os.open,
+    # which takes half the time of open.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(handle)
         digest = file_digests.get(status)
         if digest is not None:
             return ImageContent(digest, None)
-        content = _from_bytes(file.read())
+        with open(handle, "rb", buffering=0, closefd=False) as file:
+            content = _from_bytes(file.read())
+    finally:
+        os.close(handle)
     if len(content.source) == status.st_size:
         file_digests.put(status, content.digest)
     return content
