@@ -5,6 +5,7 @@ from numbers import Number
 
 import numpy as np
 from scipy.stats import binom
+from sklearn.utils import column_or_1d
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 from ._prototypes import unit
@@ -68,6 +69,12 @@ def check_label_types(y, name="y"):
         if isinstance(label, bytes):
             remedy = f"Decode bytes, with np.char.decode({name}) or pandas' str.decode."
         raise TypeError(f"{name}[{position}] is {label!r}; labels are strings or numbers. {remedy}")
+
+
+def label_array(labels, name="y"):
+    """Labels as an array of one dimension; see :func:`check_label_types` for errors."""
+    check_label_types(labels, name)
+    return column_or_1d(labels)
 
 
 def is_textual(labels):

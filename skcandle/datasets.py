@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.utils import Bunch, check_random_state, column_or_1d
+from sklearn.utils import Bunch, check_random_state
 
-from ._prompts import check_label_types
+from ._prompts import label_array
 
 __all__ = ["base_new_split", "load_emoji", "make_long_tailed"]
 
@@ -155,8 +155,7 @@ def make_long_tailed(y, *, imbalance_ratio=0.02, n_max=None, order="random", ran
         raise ValueError(f"imbalance_ratio must be in (0, 1], got {imbalance_ratio!r}.")
     if n_max is not None and (not isinstance(n_max, Integral) or n_max < 1):
         raise ValueError(f"n_max must be a positive integer or None, got {n_max!r}.")
-    check_label_types(y)
-    y = column_or_1d(y)
+    y = label_array(y)
     if not len(y):
         raise ValueError("y is empty.")
     rng = check_random_state(random_state)
@@ -235,8 +234,7 @@ def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
     """
     if not isinstance(new_fraction, Real) or not 0 < new_fraction < 1:
         raise ValueError(f"new_fraction must be a number between 0 and 1, got {new_fraction!r}.")
-    check_label_types(classes_or_y, "classes_or_y")
-    classes = np.unique(column_or_1d(classes_or_y))
+    classes = np.unique(label_array(classes_or_y, "classes_or_y"))
     if len(classes) < 2:
         raise ValueError(f"A split needs at least 2 classes, got {len(classes)}.")
     n_new = min(max(int(new_fraction * len(classes)), 1), len(classes) - 1)

@@ -15,9 +15,9 @@ from scipy.special import softmax
 from scipy.stats import hmean
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, log_loss, recall_score
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length
 
-from ._prompts import check_label_types
+from ._prompts import label_array
 
 __all__ = [
     "ausuc_score",
@@ -484,8 +484,7 @@ def _labels(labels, name):
     """Labels as an array; errors call them by the name of the parameter."""
     if isinstance(labels, str):
         raise TypeError(f"{name} is the single string {labels!r}; put it in a list.")
-    check_label_types(labels, name)
-    return column_or_1d(labels)
+    return label_array(labels, name)
 
 
 def _check_labels(y_true, y_pred):

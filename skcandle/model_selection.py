@@ -4,10 +4,10 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from ._prompts import check_label_types
+from ._prompts import label_array
 
 __all__ = ["NewClassSplit"]
 
@@ -151,8 +151,7 @@ class NewClassSplit(BaseCrossValidator):
     def _check_target(X, y):
         if y is None:
             raise ValueError("NewClassSplit needs the labels y.")
-        check_label_types(y)
-        y = column_or_1d(y)
+        y = label_array(y)
         kind = type_of_target(y)
         if kind not in ("binary", "multiclass"):
             raise ValueError(f"NewClassSplit needs class labels as y, got a {kind} target.")
