@@ -3,4 +3,4 @@
 from importlib.util import find_spec
 
 NEEDED = ["dask", "distributed", "pyarrow"]
-collect_ignore = [] if all(map(find_spec, NEEDED)) else ["skcandle/scale_out.py"]
+collect_ignore = [] if all(map(find_spec, NEEDED)) else ["skcandle/scale_out/_dataset.py"]

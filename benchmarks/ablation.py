@@ -11,7 +11,8 @@ from unittest.mock import patch
 import numpy as np
 from peers import FittedCandle, candle, candle_paper
 
-from skcandle import CandleClassifier, _anchored, _prototypes
+from skcandle import CandleClassifier
+from skcandle.classifier import _candle, _prototypes
 
 
 def variant(name, doc, *, replaced=None, paper=False, **parameters):
@@ -41,7 +42,7 @@ def nothing_left_out(space, X, y, sample_weight):
     return space.transform_images(X), space.transform(space.prototypes[y])
 
 
-fit_logit_weights = _anchored.fit_logit_weights
+fit_logit_weights = _candle.fit_logit_weights
 
 
 def no_zero_shot(*args, **kwargs):
@@ -65,7 +66,7 @@ ABLATION = [
     variant("no_shrinkage", "Class means as they are.", shrinkage=0.0),
     variant("no_whitening", "Cosines.", replaced=(_prototypes, "whitening_matrix", no_whitening)),
     variant("nothing_left_out", "No leave-one-out.", replaced=LEFT_OUT),
-    variant("no_zero_shot", "No anchor.", replaced=(_anchored, "fit_logit_weights", no_zero_shot)),
+    variant("no_zero_shot", "No anchor.", replaced=(_candle, "fit_logit_weights", no_zero_shot)),
     variant("fixed_weight", "The prototypes' weight is 0.1.", prototype_weight=0.1),
     variant("no_offset", "Base and new classes as they come.", base_offset=0.0),
     variant("no_training", "The closed-form start.", max_iter=0),

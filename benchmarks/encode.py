@@ -23,9 +23,9 @@ from joblib import effective_n_jobs
 from PIL import Image
 
 from skcandle import CLIPFeaturizer
-from skcandle._cache import memory_cache
-from skcandle._file_digests import SETTLED_NS, file_digests
-from skcandle._sources import open_clip_name, resolve_source
+from skcandle.clip._cache.file_digests import SETTLED_NS, file_digests
+from skcandle.clip._cache.memory import memory_cache
+from skcandle.clip._checkpoint import find_checkpoint, open_clip_name
 
 BATCH_SIZE = 64
 TINY = "emoji-tiny"
@@ -93,7 +93,7 @@ def compare(name, paths, rounds):
     """Images per second of the plain loop, and of one and of all threads, in each round."""
     torch.manual_seed(0)  # the seed of the featurizer's random weights
     model, _, preprocess = open_clip.create_model_and_transforms(
-        open_clip_name(resolve_source(name, None))
+        open_clip_name(find_checkpoint(name, None))
     )
     model.eval()
     one, every = (featurizer(name, n_jobs=n_jobs) for n_jobs in (1, -1))

@@ -1,8 +1,7 @@
 """Long-tailed and zero-image classification on frozen CLIP features, as scikit-learn estimators."""
 
-from ._classifier import CandleClassifier
-from ._featurizer import CLIPFeaturizer
-from ._folder_cache import EmbeddingCache
+from .classifier import CandleClassifier
+from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
 from .model_selection import NewClassSplit
 from .pipeline import make_candle_pipeline
 
@@ -11,6 +10,7 @@ __all__ = [
     "CandleClassifier",
     "EmbeddingCache",
     "NewClassSplit",
+    "clear_memory",
     "make_candle_pipeline",
 ]
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
-from ._prompts import label_array
+from ._labels import label_array
 
 __all__ = ["base_new_split", "load_emoji", "make_long_tailed"]
 

@@ -4,7 +4,6 @@ Every error is also a ValueError, TypeError or OSError, so that code which knows
 only scikit-learn's conventions catches it.
 """
 
-import warnings
 from types import MappingProxyType
 
 __all__ = [
@@ -70,8 +69,3 @@ class TruncatedPromptWarning(UserWarning):
 
 class VersionWarning(UserWarning):
     """A saved estimator is loaded by another version of skcandle than the one that saved it."""
-
-
-def warn_user(message, category=UserWarning):
-    """Warn at the call of the estimator's method rather than inside it."""
-    warnings.warn(message, category, stacklevel=3)

@@ -17,7 +17,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, log_loss, recall_score
 from sklearn.utils import check_array, check_consistent_length
 
-from ._prompts import label_array
+from ._labels import label_array
 
 __all__ = [
     "ausuc_score",

@@ -7,7 +7,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from ._prompts import label_array
+from ._labels import label_array
 
 __all__ = ["NewClassSplit"]
 

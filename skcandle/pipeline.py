@@ -3,8 +3,8 @@
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ._classifier import CandleClassifier
-from ._featurizer import CLIPFeaturizer
+from .classifier._estimator import CandleClassifier
+from .clip._featurizer import CLIPFeaturizer
 
 __all__ = ["make_candle_pipeline"]
 

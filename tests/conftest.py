@@ -6,8 +6,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 from helpers import save_tiny_clip
 
-from skcandle import _backbones, _encoding
-from skcandle._cache import memory_cache
+import skcandle
+from skcandle.clip import _encoder, _model
 
 
 @pytest.fixture(scope="session")
@@ -24,21 +24,20 @@ def tiny_clip(tiny_clip_dir):
 @pytest.fixture
 def cold():
     """Start without cached embeddings and without loaded models."""
-    memory_cache.clear()
-    _backbones._loaded.clear()
+    skcandle.clear_memory()
 
 
 @pytest.fixture
 def encoded(monkeypatch, cold):
     """A list to which each forward pass adds its number of images."""
     sizes = []
-    encode = _backbones.Backbone.encode_images
+    encode = _model.LoadedModel.encode_images
 
     def counting(self, pixels):
         sizes.append(len(pixels))
         return encode(self, pixels)
 
-    monkeypatch.setattr(_backbones.Backbone, "encode_images", counting)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", counting)
     return sizes
 
 
@@ -50,6 +49,6 @@ def no_loading(monkeypatch):
         def fail(*args):
             raise AssertionError("a model was loaded")
 
-        monkeypatch.setattr(_encoding, "load_backbone", fail)
+        monkeypatch.setattr(_encoder, "load_model", fail)
 
     return forbid

@@ -1,0 +1,320 @@
+"""Embeddings in one SQLite database, shared by threads and processes.
+
+Each batch is one transaction in SQLite's write-ahead log, so a process may end at any moment
+and leaves whole batches behind. Each row carries a checksum of its key and its numbers; a row
+that does not fit it counts as missing. Whatever goes wrong costs time, never a result.
+"""
+
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+import warnings
+from contextlib import contextmanager, suppress
+from urllib.parse import quote
+
+import numpy as np
+
+from ...exceptions import CacheWarning
+
+# The number is in the name of the file: versions of the library with different tables can
+# share a folder. What the rows mean is in the fingerprint of the model, not here.
+SCHEMA_VERSION = 1
+DATABASE_NAME = f"embeddings-{SCHEMA_VERSION}.sqlite"
+TABLE = """
+CREATE TABLE embeddings (
+    key BLOB PRIMARY KEY,     -- fingerprint of the model, digest of the content
+    row BLOB NOT NULL,        -- float32, little-endian
+    checksum BLOB NOT NULL,   -- of key and row
+    used INTEGER NOT NULL     -- day of the last use
+)"""
+INDEX = "CREATE INDEX embeddings_by_use ON embeddings (used)"
+PAGE_SIZE = 16384  # holds several rows; in SQLite's default of 4096, one row of 512 wastes half
+FINGERPRINT_BYTES = 32
+ROW_DTYPE = "<f4"
+MAX_KEYS = 500  # in a statement; SQLite allows 999 variables or more
+
+MAX_SEEN = 2**18  # about 40 MB
+
+BUSY_SECONDS = 10.0  # how long another process may hold the database
+RETRY_SECONDS = 60.0  # how long a database that failed is left alone
+
+_databases = {}  # by folder
+_opening = threading.Lock()
+_of_parent_processes = []
+
+
+def open_database(folder):
+    """The one :class:`Database` of this process for a folder."""
+    with _opening:
+        if folder not in _databases:
+            _databases[folder] = Database(folder)
+        return _databases[folder]
+
+
+def _after_fork():
+    # SQLite's connections must be neither used nor closed on the other side of a fork.
+    global _databases, _opening
+    _of_parent_processes.append(_databases)
+    _databases, _opening = {}, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Database:
+    """One connection, used by one thread at a time; its failures warn once and cost no row.
+
+    Parameters
+    ----------
+    folder : str
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = os.path.join(folder, DATABASE_NAME)
+        self._lock = threading.Lock()
+        self._connection = None
+        self._resting_until = {}  # from "read" or "written" to a time
+        self._has_warned = False
+        self._seen = set()  # keys
+
+    def get_many(self, fingerprint, digests):
+        """Stored rows by digest; see :meth:`skcandle.clip._cache.memory.MemoryCache.get_many`."""
+        keys = [fingerprint + digest for digest in digests]
+        rows = self._attempt("read", self._read, keys) or {}
+        self._seen.update(rows)
+        return {key[len(fingerprint) :]: row for key, row in rows.items()}
+
+    def put_many(self, fingerprint, digests, rows, max_bytes):
+        """Store rows, and drop those not used for longest while there are too many bytes."""
+        keys = [fingerprint + digest for digest in digests]
+        blobs = [np.asarray(row, dtype=ROW_DTYPE).tobytes() for row in rows]
+        checksums = map(_checksum, keys, blobs)
+        entries = list(zip(keys, blobs, checksums, [_today()] * len(keys), strict=True))
+        if entries and self._attempt("written", self._write, entries, max_bytes):
+            self._seen.update(keys)
+
+    def not_seen(self, fingerprint, digests):
+        """Those digests of which this process does not know that they were stored."""
+        if len(self._seen) > MAX_SEEN:
+            self._seen.clear()
+        return [digest for digest in digests if fingerprint + digest not in self._seen]
+
+    def counts(self):
+        """Number of rows, number of models, and bytes in use."""
+        query = f"SELECT count(*), count(DISTINCT substr(key, 1, {FINGERPRINT_BYTES}))"
+        with self._lock:
+            if not self._exists():
+                return 0, 0, 0
+            try:
+                connection = self._connect()
+                return (
+                    *connection.execute(f"{query} FROM embeddings").fetchone(),
+                    _bytes_in_use(connection),
+                )
+            except (sqlite3.Error, OSError) as error:
+                raise OSError(
+                    f"The embedding cache in {self.folder!r} cannot be read ({error}). If it is "
+                    "damaged, clear() removes it."
+                ) from error
+
+    def clear(self):
+        """Remove all rows, or the files if the database is damaged."""
+        with self._lock:
+            if self._exists():
+                try:
+                    self._remove()
+                except (sqlite3.Error, OSError) as error:
+                    raise OSError(
+                        f"The embedding cache in {self.folder!r} cannot be cleared ({error})."
+                    ) from error
+            self._seen.clear()
+            self._resting_until.clear()
+            self._has_warned = False
+
+    def _attempt(self, action, function, *args):
+        """The function's result, or None if the database fails, now or a short while ago."""
+        with self._lock:
+            if time.monotonic() < self._resting_until.get(action, 0):
+                return None
+            try:
+                return function(*args)
+            except (sqlite3.Error, OSError) as error:
+                self._resting_until[action] = time.monotonic() + RETRY_SECONDS
+                failure = error
+        self._warn(action, failure)
+        return None
+
+    def _warn(self, action, error):
+        if self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"The embedding cache in {self.folder!r} cannot be {action} ({error}). Work goes on "
+            "without it: nothing is lost, but images may be encoded again. Free space, check "
+            "the rights on the folder, wait for the process that locks it; or, if it is "
+            f"damaged, remove it with EmbeddingCache({self.folder!r}).clear().",
+            CacheWarning,
+            stacklevel=2,
+        )
+
+    def _exists(self):
+        return self._connection is not None or os.path.exists(self.path)
+
+    def _read(self, keys):
+        rows = {}
+        if not self._exists():
+            return rows  # the first row to be stored makes the file
+        connection = self._connect()
+        today = _today()
+        old = []
+        for start in range(0, len(keys), MAX_KEYS):
+            part = keys[start : start + MAX_KEYS]
+            marks = ",".join("?" * len(part))
+            columns = "key, row, checksum, used < ?"
+            query = f"SELECT {columns} FROM embeddings WHERE key IN ({marks})"
+            for key, blob, checksum, is_old in connection.execute(query, [today, *part]):
+                if isinstance(blob, bytes) and _checksum(key, blob) == checksum:
+                    rows[key] = np.frombuffer(blob, dtype=ROW_DTYPE)
+                    if is_old:
+                        old.append((today, key))
+        if old:
+            self._note_use(old)
+        return rows
+
+    def _note_use(self, entries):
+        # Only the order in which rows are dropped depends on it: not worth a warning.
+        if time.monotonic() >= self._resting_until.get("written", 0):
+            try:
+                with self._transaction() as connection:
+                    connection.executemany("UPDATE embeddings SET used = ? WHERE key = ?", entries)
+            except sqlite3.Error:
+                self._resting_until["written"] = time.monotonic() + RETRY_SECONDS
+
+    def _write(self, entries, max_bytes):
+        os.makedirs(self.folder, exist_ok=True)
+        with self._transaction() as connection:
+            connection.executemany("REPLACE INTO embeddings VALUES (?, ?, ?, ?)", entries)
+            # Twice as many go as come, batch by batch, so that no batch waits for long.
+            oldest = "SELECT rowid FROM embeddings ORDER BY used, rowid LIMIT ?"
+            delete = f"DELETE FROM embeddings WHERE rowid IN ({oldest})"
+            while _bytes_in_use(connection) > max_bytes:
+                if connection.execute(delete, [2 * len(entries)]).rowcount == 0:
+                    break
+        return True
+
+    def _remove(self):
+        try:
+            with self._transaction() as connection:
+                connection.execute("DELETE FROM embeddings")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError:  # locked or read-only, but sound
+            raise
+        except sqlite3.DatabaseError:
+            self._disconnect()
+            for suffix in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path + suffix)
+
+    @contextmanager
+    def _transaction(self):
+        connection = self._connect()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # SQLite has rolled back by itself on some errors
+                connection.execute("ROLLBACK")
+            raise
+
+    def _connect(self):
+        if self._connection is None:
+            try:
+                self._connection = _open(self.path)
+            except sqlite3.OperationalError:
+                if not os.path.exists(self.path) or _is_writable(self.folder):
+                    raise
+                self._connection = _open_read_only(self.path)
+        return self._connection
+
+    def _disconnect(self):
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _open(path):
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection):
+    if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        _use_write_ahead_log(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been faster.
+        if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+            connection.execute(TABLE)
+            connection.execute(INDEX)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    # The last batches may be lost if the machine (not the process) stops, but never torn.
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _use_write_ahead_log(connection):
+    # SQLite does not wait here, as it does elsewhere, for other processes that do the same.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _open_read_only(path):
+    """A connection that needs no files beside the database and sees no change to it.
+
+    A process with more rights may change it all the same. Then rows may seem to be missing, or
+    the file damaged; a wrong row would not pass its checksum.
+    """
+    return sqlite3.connect(
+        f"file:{quote(path)}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
+    )
+
+
+def _is_writable(folder):
+    effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK, effective_ids=effective)
+
+
+def _bytes_in_use(connection):
+    size, n_pages, n_free = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return size * (n_pages - n_free)
+
+
+def _checksum(key, blob):
+    return hashlib.blake2b(blob, digest_size=8, key=key).digest()
+
+
+def _today():
+    return int(time.time() // 86400)

@@ -1,0 +1,171 @@
+"""From many images or prompts to rows: each distinct one through the cache or the model, once."""
+
+import hashlib
+import warnings
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ..exceptions import BatchSizeWarning, TruncatedPromptWarning
+from ._cache.file_digests import file_digests
+from ._cache.memory import memory_cache
+from ._checkpoint import embedding_dim, find_checkpoint, fingerprint
+from ._image_pipeline import ImagePipeline
+from ._model import load_model, release_models
+
+
+class Encoder:
+    """One model with its cache; the model is loaded at the first content that is not cached.
+
+    Parameters
+    ----------
+    model_name : str
+    pretrained : str, path-like or None
+    precision : {"fp32", "bf16", "fp16"}
+    device : torch.device
+    batch_size : int
+        Images or prompts per forward pass.
+    n_jobs : int or None
+        Threads that read and decode images while the model works.
+    verbose : int
+        Whether to show progress.
+    store : object with ``get_many`` and ``put_many``
+        See :class:`skcandle.clip._cache.memory.MemoryCache`.
+    """
+
+    def __init__(
+        self,
+        model_name,
+        pretrained,
+        *,
+        precision,
+        device,
+        batch_size,
+        n_jobs=None,
+        verbose=0,
+        store=memory_cache,
+    ):
+        self.checkpoint = find_checkpoint(model_name, pretrained)
+        self.n_features = embedding_dim(model_name)
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self.max_batch = batch_size  # halved when the GPU runs out of memory
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.store = store
+        self.fingerprint = fingerprint(self.checkpoint, precision)
+
+    def encode_images(self, images):
+        """Rows of images, in order.
+
+        Few batches of images are held at a time. An image that cannot be read stops nothing:
+        the others are encoded and cached before one error names all that failed.
+
+        Parameters
+        ----------
+        images : list
+            See :func:`skcandle.clip._image_reading.as_image_list`.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_images, n_features) and dtype float32
+        """
+        return ImagePipeline(self, images).run()
+
+    def encode_text(self, prompts):
+        """Rows of prompts, in order.
+
+        Parameters
+        ----------
+        prompts : list of str
+
+        Returns
+        -------
+        rows : ndarray of shape (n_prompts, n_features) and dtype float32
+        """
+        digests = [hashlib.sha256(b"text " + prompt.encode()).digest() for prompt in prompts]
+        distinct = dict(zip(digests, prompts, strict=True))
+        rows = self.store.get_many(self.fingerprint, distinct)
+        missing = [digest for digest in distinct if digest not in rows]
+        truncated = []
+        for start in range(0, len(missing), self.batch_size):
+            batch = missing[start : start + self.batch_size]
+            texts = [distinct[digest] for digest in batch]
+            tokens, cut = self.model.tokenize(texts)
+            new = dict(zip(batch, self.model.encode_tokens(tokens), strict=True))
+            rows.update(new)
+            truncated += [text for text, is_cut in zip(texts, cut, strict=True) if is_cut]
+            # Not those that were cut: they are to warn the next time, too.
+            whole = [digest for digest, is_cut in zip(batch, cut, strict=True) if not is_cut]
+            self.store.put_many(self.fingerprint, whole, [new[digest] for digest in whole])
+        if truncated:
+            warnings.warn(
+                f"{len(truncated)} of {len(distinct)} prompts are longer than the "
+                f"{self.model.tokenizer.context_length} tokens the text encoder reads and "
+                f"were cut; the first begins with {truncated[0][:60]!r}.",
+                TruncatedPromptWarning,
+                stacklevel=3,
+            )
+        return np.stack([rows[digest] for digest in digests])
+
+    def encode_pixels(self, pixels):
+        """Rows of at most a batch of images, in parts if the GPU has too little memory.
+
+        Parameters
+        ----------
+        pixels : sequence of Tensor
+            See :meth:`skcandle.clip._model.LoadedModel.preprocess`.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_images, n_features) and dtype float32
+        """
+        parts = []
+        done = 0
+        while done < len(pixels):
+            part = pixels[done : done + self.max_batch]
+            try:
+                parts.append(self.model.encode_images(part))
+                done += len(part)
+            except torch.cuda.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self.max_batch = len(part) // 2
+            # Not in the handler: the error holds on to the tensors of the failed attempt.
+            if self.max_batch < len(part):
+                torch.cuda.empty_cache()
+                warnings.warn(
+                    f"The GPU has too little memory for {len(part)} images at once; going on "
+                    f"with {self.max_batch}. Use batch_size={self.max_batch} from the start.",
+                    BatchSizeWarning,
+                    stacklevel=2,
+                )
+        return np.concatenate(parts)
+
+    @cached_property
+    def model(self):
+        """The model, loaded at the first use; a call that has begun stays with its model."""
+        return load_model(self.checkpoint, self.precision, self.device)
+
+
+def clear_memory():
+    """Release the loaded models, and forget the embeddings kept in memory.
+
+    A process keeps up to two CLIP models and 256 MiB of embeddings for its next calls, whatever
+    becomes of the estimators. Folders of :class:`~skcandle.EmbeddingCache` are not touched. A
+    model that is in use in another thread is released when that call ends.
+
+    See Also
+    --------
+    skcandle.EmbeddingCache.clear : Removes the embeddings in a folder.
+
+    Examples
+    --------
+    >>> import skcandle
+    >>> skcandle.clear_memory()
+    """
+    release_models()
+    memory_cache.clear()
+    file_digests.clear()

@@ -1,0 +1,118 @@
+"""Collections of images as people have them, to a list of single images."""
+
+import os
+
+import numpy as np
+from PIL import Image
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+
+from ._image_reading import file_problem, unreadable_error
+
+KINDS = "a path, a PIL image, encoded bytes, or an array of uint8 and shape (H, W, 3) or (H, W)"
+
+
+def as_image_list(X):
+    """Check the container and the kind of each image; no image is opened.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray, Series or one-column DataFrame
+        As for :meth:`skcandle.CLIPFeaturizer.transform`.
+
+    Returns
+    -------
+    images : list
+        Of paths, PIL images, bytes and arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is no collection of images.
+    ImageReadError
+        If files are missing or empty; all of them are found before any is read.
+    """
+    images = to_list(X)
+    if not images:
+        raise ValueError("Found array with 0 sample(s): X has no image.")
+    unreadable = {}
+    for position, image in enumerate(images):
+        check_kind(image, position)
+        if isinstance(image, (str, os.PathLike)):
+            reason = file_problem(image)
+            if reason:
+                unreadable[position] = reason
+    if unreadable:
+        raise unreadable_error(unreadable, len(images))
+    return images
+
+
+def to_list(X):
+    if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"X is a single {type(X).__name__}; a list of images is needed. Use [X] for one image."
+        )
+    if hasattr(X, "to_numpy"):  # a Series or DataFrame
+        if getattr(X, "ndim", len(X.shape)) == 2 and X.shape[1] != 1:
+            raise ValueError(
+                f"X has {X.shape[1]} columns; select the one with the images, "
+                "for example X['path'] or a ColumnTransformer."
+            )
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray):
+        return _array_to_list(X)
+    if not isinstance(X, (list, tuple)):
+        raise TypeError(
+            f"X is of type {type(X).__name__}; a list, array, Series or one-column DataFrame of "
+            "images is needed. Use list(X) for an iterator."
+        )
+    return list(X)
+
+
+def _array_to_list(X):
+    if X.dtype.kind == "S":
+        raise TypeError(
+            "X is an array of fixed-width bytes, which loses zeros at the end of an image. "
+            "Use a list of bytes, or dtype=object."
+        )
+    if X.ndim == 2 and X.shape[1] == 1 and X.dtype.kind in "OUT":
+        X = X[:, 0]
+    if X.ndim == 1 and (X.dtype.kind in "OUT" or X.size == 0) or X.ndim == 4:
+        return list(X)
+    remedy = {
+        2: "This looks like features already: leave out CLIPFeaturizer, or pass images.",
+        3: "Use [X] for a single image, list(X) for several grey ones.",
+    }
+    raise ValueError(
+        f"X is an array of shape {X.shape} and dtype {X.dtype}; images are an array of shape "
+        "(n_images, H, W, 3), or of shape (n_images,) with paths or other objects. "
+        f"{remedy.get(X.ndim, '')}".rstrip()
+    )
+
+
+def check_kind(image, position):
+    if isinstance(image, np.ndarray):
+        _check_array(image, position)
+    elif not isinstance(image, (str, bytes, os.PathLike, Image.Image)):
+        missing = image is None or is_scalar_nan(image) or is_pandas_na(image)
+        found = "missing" if missing else f"of type {type(image).__name__}"
+        raise TypeError(f"image {position} is {found}; each image must be {KINDS}.")
+
+
+def _check_array(image, position):
+    if image.dtype != np.uint8:
+        raise TypeError(
+            f"image {position} is an array of dtype {image.dtype}; pixels are uint8, 0 to 255. "
+            "Scale values between 0 and 1 with (255 * image).round().astype('uint8')."
+        )
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"image {position} has shape {image.shape}, with its channels first. "
+            "Use image.transpose(1, 2, 0)."
+        )
+    if image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"image {position} is an array of shape {image.shape}; the shape of an image is "
+            "(H, W, 3), or (H, W) if it is grey."
+        )
+    if image.size == 0:
+        raise ValueError(f"image {position} is an array of shape {image.shape}, without pixels.")

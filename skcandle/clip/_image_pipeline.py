@@ -1,0 +1,208 @@
+"""From many images to rows: read, look up, decode and encode, each stage beside the others."""
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from joblib import effective_n_jobs
+from tqdm import tqdm
+
+from ._image_reading import (
+    decode_image,
+    describe_failure,
+    read_image,
+    reread,
+    unreadable_error,
+)
+
+# Images that are read together, and looked up in the cache by one query.
+READ_TOGETHER = 32
+# Seconds to read one image from which threads do it: handing over small files that are in memory
+# takes longer than reading them.
+WORTH_A_THREAD = 1e-3
+# Encoded images that wait for a thread to decode them. A hundred photographs of 5 MB are
+# enough to keep any number of threads busy; a thousand are too much for a small machine.
+MAX_WAITING_BYTES = 256 * 2**20
+
+
+class ImagePipeline:
+    """One call of :meth:`skcandle.clip._encoder.Encoder.encode_images`.
+
+    Threads read and decode; this thread looks up and encodes. While the model works on one
+    batch, the next is read and decoded. No more than about two batches are held at a time.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    images : list
+    """
+
+    def __init__(self, encoder, images):
+        self.encoder = encoder
+        self.images = images
+        self.n_threads = effective_n_jobs(encoder.n_jobs)
+        self.rows = np.empty((len(images), encoder.n_features), dtype=np.float32)
+        self.first = {}  # from digest to the position where the content was met first
+        self.copies = {}  # from the position of a content met before to that first position
+        self.failures = {}  # from position to reason
+        self.decoding = deque()  # images on their way to the model, in order
+
+    def run(self):
+        """Rows of all images, in order; see ``Encoder.encode_images``."""
+        size = self.encoder.batch_size
+        n_read = 0
+        progress = tqdm(
+            total=len(self.images),
+            desc="CLIPFeaturizer",
+            unit="image",
+            disable=not self.encoder.verbose,
+        )
+        with progress, _threads(self.n_threads) as pool:
+            for contents in self._contents(pool):
+                n_read += len(contents)
+                self._start_decoding(pool, self._not_cached(self._new(contents)))
+                while len(self.decoding) >= 2 * size:
+                    self._encode_batch()
+                progress.update(n_read - len(self.decoding) - progress.n)
+            while self.decoding:
+                self._encode_batch()
+                progress.update(n_read - len(self.decoding) - progress.n)
+        self._finish()
+        return self.rows
+
+    def _contents(self, pool):
+        """Contents by position, None for failures; some at a time, the next are read meanwhile."""
+        ahead = deque()
+        for start in range(0, len(self.images), READ_TOGETHER):
+            ahead.append(self._start_reading(pool, start))
+            if len(ahead) == 2:
+                yield self._finish_reading(ahead.popleft())
+        yield self._finish_reading(ahead.popleft())
+
+    def _start_reading(self, pool, start):
+        """Functions that wait for what has become of some images."""
+        first, *rest = range(len(self.images))[start : start + READ_TOGETHER]
+        clock = time.perf_counter()
+        outcome = self._read([first])
+        n_tasks = min(self.n_threads, len(rest))
+        if n_tasks < 2 or time.perf_counter() - clock < WORTH_A_THREAD:
+            return [lambda: outcome + self._read(rest)]
+        # One task a thread; one an image would cost more than finding it in the cache.
+        tasks = [pool.submit(self._read, rest[k::n_tasks]) for k in range(n_tasks)]
+        return [lambda: outcome, *(task.result for task in tasks)]
+
+    def _read(self, positions):
+        return [(i, *_outcome(read_image, self.images[i])) for i in positions]
+
+    def _finish_reading(self, results):
+        contents = {}
+        # in order of position, so that batches do not depend on the number of threads
+        for i, content, error in sorted(chain.from_iterable(result() for result in results)):
+            contents[i] = content
+            if error is not None:
+                self._note_failure(i, error)
+        return contents
+
+    def _new(self, contents):
+        """Contents that this call has not met before."""
+        new = {}
+        for i, content in contents.items():
+            if content is None:
+                continue
+            first = self.first.setdefault(content.digest, i)
+            if first == i:
+                new[i] = content
+            else:
+                self.copies[i] = first
+        return new
+
+    def _not_cached(self, contents):
+        """Contents whose rows the store does not have."""
+        digests = [content.digest for content in contents.values()]
+        cached = self.encoder.store.get_many(self.encoder.fingerprint, digests)
+        missing = {}
+        for i, content in contents.items():
+            if content.digest in cached:
+                self.rows[i] = cached[content.digest]
+            else:
+                missing[i] = content
+        return missing
+
+    def _start_decoding(self, pool, contents):
+        if not contents:
+            return
+        # Here, not at the start: with a warm cache the model is never loaded.
+        preprocess = self.encoder.model.preprocess
+        for i, content in contents.items():
+            task = pool.submit(_outcome, self._pixels, i, content, preprocess)
+            self.decoding.append(_Decoding(i, content.digest, content.n_bytes, task))
+        waiting = [item for item in self.decoding if not item.task.done()]
+        n_bytes = sum(item.n_bytes for item in waiting)
+        for item in waiting:
+            if n_bytes <= MAX_WAITING_BYTES:
+                break
+            wait([item.task])
+            n_bytes -= item.n_bytes
+
+    def _pixels(self, i, content, preprocess):
+        return preprocess(decode_image(reread(self.images[i], content)))
+
+    def _encode_batch(self):
+        """Rows of the next full batch, or of all that is left."""
+        batch = []
+        while self.decoding and len(batch) < self.encoder.batch_size:
+            item = self.decoding.popleft()
+            pixels, error = item.task.result()
+            if error is None:
+                batch.append((item.position, item.digest, pixels))
+            else:
+                self._note_failure(item.position, error)
+        if not batch:
+            return
+        positions, digests, pixels = zip(*batch, strict=True)
+        rows = self.encoder.encode_pixels(pixels)
+        self.rows[list(positions)] = rows
+        self.encoder.store.put_many(self.encoder.fingerprint, digests, rows)
+
+    def _note_failure(self, i, error):
+        self.failures[i] = describe_failure(self.images[i], error)
+
+    def _finish(self):
+        for i, original in self.copies.items():
+            self.rows[i] = self.rows[original]
+            if original in self.failures:
+                self.failures[i] = self.failures[original]
+        if self.failures:
+            raise unreadable_error(self.failures, len(self.images))
+
+
+class _Decoding(NamedTuple):
+    """An image that a thread decodes, or has decoded."""
+
+    position: int
+    digest: bytes
+    n_bytes: int
+    task: Future
+
+
+@contextmanager
+def _threads(n_threads):
+    """A pool that, after an error, leaves what has not begun."""
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="skcandle")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(function, *args):
+    try:
+        return function(*args), None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise all kinds of errors on damaged data
+        return None, error

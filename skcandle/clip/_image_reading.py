@@ -1,0 +1,216 @@
+"""Images as people have them, to RGB pixels as CLIP wants them.
+
+An image is read in two steps, since most of the work is in the second and the cache saves it:
+:func:`read_image` gets at the content and its digest, :func:`decode_image` makes RGB of it.
+"""
+
+import hashlib
+import io
+import os
+import stat
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..exceptions import ImageReadError
+from ._cache.file_digests import file_digests
+
+EXIF_ORIENTATION = 0x0112
+# How many unreadable images a message lists; the exception has all their positions.
+MAX_LISTED = 5
+
+# A PIL image decodes itself, and its EXIF data, at the first use; two threads must not both be
+# the first. Images opened here are not shared and need no lock.
+_pil_objects = threading.Lock()
+
+
+class ImageContent(NamedTuple):
+    """What an image is made of: its digest, and encoded bytes or RGB pixels.
+
+    The data are None for a file that is known from before and was not read again.
+    """
+
+    digest: bytes
+    data: bytes | Image.Image | None
+
+    @property
+    def n_bytes(self):
+        """Memory that the data take."""
+        if isinstance(self.data, Image.Image):
+            return 3 * self.data.width * self.data.height
+        return len(self.data or b"")
+
+
+def read_image(image):
+    """Content of one image of any kind, with the digest it is cached under.
+
+    The digest of a file is that of its bytes: to know that an image is cached, it need not be
+    decoded. The digest of a PIL image or array is that of its RGB pixels, so that the way
+    the pixels are held, and what else the object carries, do not matter.
+
+    A file that was read before and did not change since is not read again, and its content is
+    without its data; see :func:`reread`.
+
+    Parameters
+    ----------
+    image : str, path-like, bytes, PIL.Image.Image or ndarray
+
+    Returns
+    -------
+    content : ImageContent
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _read_file(image)
+    if isinstance(image, bytes):
+        return _from_bytes(image)
+    if isinstance(image, np.ndarray):
+        rgb = _to_rgb(_from_array(image))
+    else:
+        with _pil_objects:
+            image.load()
+            rgb = _to_rgb(image)
+    digest = hashlib.sha256(b"RGB %d %d " % rgb.size)
+    digest.update(rgb.tobytes())
+    return ImageContent(digest.digest(), rgb)
+
+
+def reread(image, content):
+    """The content with its data, for a file that :func:`read_image` did not read again."""
+    if content.data is not None:
+        return content
+    with open(image, "rb") as file:
+        again = _from_bytes(file.read())
+    if again.digest != content.digest:
+        raise ValueError("it was changed meanwhile")
+    return again
+
+
+def decode_image(content):
+    """RGB image of a content.
+
+    Parameters
+    ----------
+    content : ImageContent
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        In mode RGB and upright: EXIF orientation applied, transparency on white.
+    """
+    if isinstance(content.data, Image.Image):
+        return content.data
+    with Image.open(io.BytesIO(content.data)) as image:
+        image.load()
+        return _to_rgb(image)
+
+
+def unreadable_error(reasons, n_images):
+    """The error for images that cannot be used.
+
+    Parameters
+    ----------
+    reasons : dict
+        From position to what is wrong, in words that follow on "image 3: ".
+    n_images : int
+
+    Returns
+    -------
+    error : ImageReadError
+        With the attributes ``positions``, the sorted list of all positions, and ``reasons``.
+    """
+    positions = sorted(reasons)
+    listed = "; ".join(f"image {i}: {reasons[i]}" for i in positions[:MAX_LISTED])
+    more = "; ..." if len(positions) > MAX_LISTED else ""
+    error = ImageReadError(
+        f"{len(positions)} of {n_images} images cannot be read ({listed}{more}). Repair them "
+        "or leave them out, in X and y alike; the attribute `positions` of this error lists them."
+    )
+    error.positions = positions
+    error.reasons = reasons
+    return error
+
+
+def describe_failure(image, error):
+    """What went wrong with an image, for :func:`unreadable_error`."""
+    path = image if isinstance(image, (str, os.PathLike)) else getattr(image, "filename", "")
+    name = f"the file {os.fspath(path)!r} " if path else ""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"{name}is not of a known image format"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        megapixels = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        return (
+            f"{name}is too large: the limit is {megapixels:.4g} megapixels ({error}). Scale it "
+            "down, or raise PIL.Image.MAX_IMAGE_PIXELS, of which the limit is twice the value"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}cannot be opened ({error.strerror})"
+    return f"{name}is broken or truncated ({type(error).__name__}: {error})"
+
+
+def file_problem(path):
+    """What is wrong with a file before its content is looked at, or None."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        return f"the file {os.fspath(path)!r} cannot be opened ({reason})"
+    if stat.S_ISDIR(status.st_mode):
+        return f"{os.fspath(path)!r} is a folder; list the files in it"
+    if status.st_size == 0 and stat.S_ISREG(status.st_mode):
+        return f"the file {os.fspath(path)!r} is empty (0 bytes)"
+    return None
+
+
+def _read_file(path):
+    # Opened even if it is known: a network file system may answer os.stat from memory. By os.open,
+    # which takes half the time of open.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(handle)
+        digest = file_digests.get(status)
+        if digest is not None:
+            return ImageContent(digest, None)
+        with open(handle, "rb", buffering=0, closefd=False) as file:
+            content = _from_bytes(file.read())
+    finally:
+        os.close(handle)
+    if len(content.data) == status.st_size:
+        file_digests.put(status, content.digest)
+    return content
+
+
+def _from_bytes(data):
+    # SHA-256 has instructions of its own in most processors and is the fastest there.
+    return ImageContent(hashlib.sha256(data).digest(), data)
+
+
+def _from_array(array):
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _to_rgb(image):
+    """A copy of a decoded image, or the image itself if there is nothing to change."""
+    if 0 in image.size:
+        raise ValueError(f"its size is {image.size[0]} x {image.size[1]} pixels")
+    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = _from_deep_grey(image)
+    if image.mode == "F":
+        raise ValueError("pixels are floats, without an agreed range; convert them to uint8")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_deep_grey(image):
+    """8 of 16 bits; Pillow's own conversion would turn everything above 255 white."""
+    # Mode "I" has 32 bits because Pillow has read 16-bit files into it.
+    deep = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
+    return Image.fromarray(np.uint8((deep + 128) // 257))

@@ -1,0 +1,364 @@
+"""Encoding and prediction of more images than one machine can hold, on Dask."""
+
+import os
+from functools import partial
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from .._warnings import warn_user
+from ..clip._featurizer import CLIPFeaturizer
+from ..clip._image_input import to_list
+from ._cluster import check_workers, compute, require_dask
+from ._shards import ShardFolder
+from ._stored_keys import key_digests, write_stored_keys
+from ._worker import as_key, encode_partition, model_facts
+
+__all__ = ["encode_dataset", "predict_dataset", "read_embeddings"]
+
+
+def encode_dataset(images, folder, featurizer, *, keys=None, shard_size=10_000):
+    """Encode images on Dask workers into a folder of Parquet files.
+
+    Every image is stored under a key. A call with the same folder skips the images whose keys
+    are stored already, so that a job that was interrupted, or has got more images, is just run
+    again. Work goes to the current :class:`distributed.Client`, if there is one; otherwise it
+    is done in this process, unless Dask is configured to do otherwise.
+
+    Parameters
+    ----------
+    images : list, array, Series, dask Bag or dask Series of images
+        Images as for :meth:`CLIPFeaturizer.transform`. The elements of a bag are paths, or
+        pairs (key, image). What is in a Dask collection need not fit into memory.
+
+    folder : str or path-like
+        Where the data set is, or is to be. All workers must see it under this name. One call
+        at a time writes to it: a second one stops the first, its tasks left over included.
+
+    featurizer : CLIPFeaturizer
+        The model, with its batch size, precision and cache. Each worker process loads it once.
+
+    keys : list, array, Series or dask Series of str, default=None
+        A distinct name for each image. With a dask Series of images, these are a dask Series
+        from the same DataFrame. None takes paths as they are given.
+
+    shard_size : int, default=10_000
+        Images per file. A worker that is killed loses at most those of the file it was at.
+
+    Returns
+    -------
+    failures : DataFrame with columns "key" and "reason"
+        Images that could not be read. They are not in the data set, and the next call tries
+        them again. A warning gives their number and the first.
+
+    Raises
+    ------
+    ImportError
+        If Dask, distributed or PyArrow is not installed.
+    ValueError
+        If keys are not distinct, or the folder holds embeddings of another model.
+    MemoryError
+        If a worker runs out of memory in Python.
+    RuntimeError
+        If workers cannot import what they need, or die again and again, mostly for want of
+        memory.
+
+    See Also
+    --------
+    read_embeddings : Reads what this function stores.
+    predict_dataset : Classifies it.
+
+    Notes
+    -----
+    The files ``part-*.parquet`` have the columns ``key`` and ``embedding``, a list of float32 of
+    fixed size. The fingerprint of the model (weights, preprocessing, precision) is in their
+    schema's metadata and in ``_skcandle.json``. A worker whose weights are not those of the
+    caller stops the job. A file gets its name when it is complete and on disk; tasks that Dask
+    repeats after the death of a worker find it and do not encode its images again.
+
+    Keys are known to be distinct in a list before anything is encoded. In a Dask collection,
+    that is checked in each partition, and over all partitions at the end.
+
+    ``device="auto"`` takes the GPU that `dask-cuda` gives a worker. Without `dask-cuda`, where
+    a worker sees several GPUs, the number at the end of its name chooses one of them.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from skcandle import CLIPFeaturizer
+    >>> from skcandle.datasets import load_emoji
+    >>> from skcandle.scale_out import encode_dataset, read_embeddings
+    >>> images, names = load_emoji().images[:3], ["first", "second", "third"]
+    >>> with TemporaryDirectory() as folder:
+    ...     failures = encode_dataset(images, folder, CLIPFeaturizer("emoji-tiny"), keys=names)
+    ...     keys, X = read_embeddings(folder, keys=["third", "first"])
+    >>> len(failures), keys.tolist(), X.shape
+    (0, ['third', 'first'], (2, 96))
+    """
+    require_dask()
+    import dask
+    import pandas as pd
+
+    if not isinstance(featurizer, CLIPFeaturizer):
+        raise TypeError(f"featurizer is a {type(featurizer).__name__}; a CLIPFeaturizer is needed.")
+    if not isinstance(shard_size, int) or shard_size < 1:
+        raise ValueError(f"shard_size={shard_size!r}: a positive number of images is needed.")
+    featurizer = clone(featurizer).fit()
+    pairs = _as_bag(images, keys, shard_size)
+    check_workers(featurizer)
+    folder = ShardFolder(folder)
+    facts = folder.open(
+        model_facts(featurizer), "Use another folder, or the model that this one was made with."
+    )
+    run = folder.start_run()
+    _note_stored_keys(folder, facts)
+    encode = partial(
+        encode_partition,
+        featurizer=featurizer,
+        folder=folder,
+        facts=facts,
+        run=run,
+        shard_size=shard_size,
+    )
+    failures = compute(pairs.map_partitions(encode))
+    if dask.is_dask_collection(images):
+        _note_stored_keys(folder, facts)
+    if failures:
+        key, reason = failures[0]
+        warn_user(
+            f"{len(failures)} images cannot be read and are not in {str(folder.path)!r}; the "
+            f"first has the key {key!r}: {reason}. The table that is returned has all of them."
+        )
+    return pd.DataFrame(failures, columns=["key", "reason"], dtype=object)
+
+
+def read_embeddings(folder, keys=None):
+    """Embeddings that :func:`encode_dataset` has stored, as an array to fit on.
+
+    Parameters
+    ----------
+    folder : str or path-like
+
+    keys : list, array, Series or Index of str of length n_images, default=None
+        Distinct keys of the images wanted, for example of those that have a label. Files are
+        read one after the other, so that memory is needed for these images only. None takes
+        all, in the order of the files.
+
+    Returns
+    -------
+    keys : ndarray of shape (n_images,) of str objects
+        As given, or those of all images.
+    X : ndarray of shape (n_images, n_features) and dtype float32
+        Row i has the embedding of image ``keys[i]``; rows have length 1.
+
+    Examples
+    --------
+    With labels in a Series whose index has the keys::
+
+        keys, X = read_embeddings("embeddings", labels.index)
+        classifier.fit(X, labels)
+    """
+    require_dask()
+    import pandas as pd
+
+    folder = ShardFolder(folder)
+    n_features = folder.facts().get("n_features")
+    if n_features is None:
+        raise ValueError(f"The folder {str(folder.path)!r} holds no embeddings.")
+    parts = folder.part_names()
+    if keys is None:
+        n_rows = sum(folder.n_rows(part) for part in parts)
+        keys, X = np.empty(n_rows, dtype=object), np.empty((n_rows, n_features), dtype=np.float32)
+        start = 0
+        for part in parts:
+            part_keys, rows = _read_rows(folder, part)
+            stop = start + len(rows)
+            keys[start:stop], X[start:stop] = part_keys, rows
+            start = stop
+        return keys, X
+
+    wanted = pd.Index(_key_list(keys, "keys"), dtype=object)
+    X = np.empty((len(wanted), n_features), dtype=np.float32)
+    missing = np.ones(len(wanted), dtype=bool)
+    for part in parts:
+        part_keys = folder.read_part(part, ["key"])[0]["key"].to_numpy()
+        places = wanted.get_indexer(part_keys)
+        found = places >= 0
+        if found.any():
+            X[places[found]] = _read_rows(folder, part)[1][found]
+            missing[places[found]] = False
+    if missing.any():
+        raise ValueError(
+            f"{missing.sum()} of {len(wanted)} keys have no embedding in {str(folder.path)!r}; the "
+            f"first is {wanted[missing][0]!r}. Encode these images, or leave them out."
+        )
+    return wanted.to_numpy(), X
+
+
+def predict_dataset(classifier, folder, out, *, proba=False):
+    """Classify the embeddings of a folder on Dask workers, into a folder of Parquet files.
+
+    Each file of embeddings gives a file of predictions of the same name. Files that are there
+    already are left as they are, so that a job that was interrupted, or has got more
+    embeddings, is just run again.
+
+    Parameters
+    ----------
+    classifier : fitted classifier with `predict_proba`
+        A :class:`CandleClassifier`, or another one, fitted on embeddings of the same model.
+
+    folder : str or path-like
+        What :func:`encode_dataset` has made.
+
+    out : str or path-like
+        Where the predictions are, or are to be. All workers must see both folders.
+
+    proba : bool, default=False
+        Whether to store the probabilities of all classes: 4 bytes an image and class.
+
+    See Also
+    --------
+    encode_dataset : Makes the embeddings, and tells where the work is done.
+
+    Notes
+    -----
+    The files have the columns ``key``; ``label``, the most probable class; ``probability``, its
+    probability as float32; and with `proba` ``probabilities``, a list in the order of
+    ``classifier.classes_``. The classes, and digests of classifier and model, are in the
+    metadata and in ``_skcandle.json``. `dask.dataframe.read_parquet` reads such a folder.
+    """
+    require_dask()
+    import dask
+
+    check_is_fitted(classifier)
+    if not hasattr(classifier, "predict_proba"):
+        raise TypeError(
+            f"classifier is a {type(classifier).__name__}, which has no predict_proba. Use a "
+            "classifier that has, or wrap it into CalibratedClassifierCV."
+        )
+    source, target = ShardFolder(folder), ShardFolder(out)
+    found = source.facts()
+    n_features = found.get("n_features")
+    if n_features is None:
+        raise ValueError(f"The folder {str(source.path)!r} holds no embeddings.")
+    if getattr(classifier, "n_features_in_", n_features) != n_features:
+        raise ValueError(
+            f"classifier was fitted on {classifier.n_features_in_} features, but the embeddings "
+            f"in {str(source.path)!r} have {n_features}. Use a classifier fitted on embeddings of "
+            f"{found['model']}."
+        )
+    facts = {
+        "fingerprint": found["fingerprint"],
+        "classifier": joblib.hash(classifier, hash_name="sha1"),
+        "classes": np.asarray(classifier.classes_).tolist(),
+        "proba": bool(proba),
+    }
+    check_workers(classifier)
+    facts = target.open(facts, "Use another folder for these predictions.")
+    run = target.start_run()
+    present = set(target.part_names())
+    shared = dask.delayed(classifier, traverse=False)
+    tasks = [
+        dask.delayed(_predict_part)(shared, source, target, part, run, facts)
+        for part in source.part_names()
+        if part not in present
+    ]
+    compute(*tasks)
+
+
+def _as_bag(images, keys, shard_size):
+    """A bag whose elements are images, or pairs of key and image."""
+    import dask.bag
+    import dask.dataframe
+
+    if isinstance(images, dask.bag.Bag):
+        if keys is not None:
+            raise ValueError("A bag has its keys in its elements: use pairs (key, image).")
+        return images
+    if isinstance(images, dask.dataframe.DataFrame):
+        raise TypeError(
+            "images is a dask DataFrame; select the columns with the images and with the keys, "
+            "for example images=frame['path'], keys=frame['id']."
+        )
+    if isinstance(images, dask.dataframe.Series):
+        if keys is None:
+            return images.to_bag()
+        if not isinstance(keys, dask.dataframe.Series):
+            raise TypeError(
+                f"keys is a {type(keys).__name__}; with a dask Series of images, keys are a dask "
+                "Series of the same DataFrame."
+            )
+        return images.to_frame("image").assign(key=keys)[["key", "image"]].to_bag()
+    images = to_list(images)
+    if not images:
+        raise ValueError("images is empty; at least one image is needed.")
+    names = _key_list(images if keys is None else keys, "images" if keys is None else "keys")
+    if len(names) != len(images):
+        raise ValueError(f"There are {len(names)} keys for {len(images)} images.")
+    # Absolute, since a worker process may have another working directory.
+    images = [
+        os.path.abspath(image) if isinstance(image, (str, os.PathLike)) else image
+        for image in images
+    ]
+    pairs = list(zip(names, images, strict=True))
+    return dask.bag.from_sequence(pairs, partition_size=shard_size)
+
+
+def _key_list(keys, parameter):
+    """Keys as strings, which must be distinct."""
+    names = [as_key(key, f"{parameter}[{i}]") for i, key in enumerate(keys)]
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(
+                f"{len(names) - len(set(names))} of {len(names)} {parameter} repeat others; the "
+                f"first is {name!r}. Each image needs a key of its own."
+            )
+        seen.add(name)
+    return names
+
+
+def _note_stored_keys(folder, facts):
+    """Digests of all stored keys into one file for the workers; stored twice is an error."""
+    import dask.bag
+
+    parts = folder.part_names()
+    if parts:
+        bag = dask.bag.from_sequence(parts, npartitions=min(len(parts), 1000))
+        digests = compute(bag.map(_digests_of_part, folder=folder, facts=facts))
+    else:
+        digests = []
+    write_stored_keys(folder, dict(zip(parts, digests, strict=True)))
+
+
+def _digests_of_part(part, folder, facts):
+    return key_digests(folder.read_keys(part, facts))
+
+
+def _read_rows(folder, part):
+    table = folder.read_part(part, ["key", "embedding"])[0]
+    column = table["embedding"].combine_chunks()
+    rows = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+    return table["key"].to_numpy(), rows
+
+
+def _predict_part(classifier, source, target, part, run, facts):
+    import pyarrow as pa
+
+    target.facts()  # an error on a machine that does not see the folder
+    keys, rows = _read_rows(source, part)
+    proba = np.empty((0, len(facts["classes"])), dtype=np.float32)
+    if len(rows):
+        proba = classifier.predict_proba(rows).astype(np.float32)
+    columns = {
+        "key": pa.array(keys, pa.string()),
+        "label": pa.array(np.asarray(classifier.classes_)[proba.argmax(axis=1)]),
+        "probability": pa.array(proba.max(axis=1, initial=0)),
+    }
+    if facts["proba"]:
+        columns["probabilities"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(proba.ravel()), proba.shape[1]
+        )
+    target.write_part(part, run, facts, columns)

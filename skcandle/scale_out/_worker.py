@@ -1,0 +1,192 @@
+"""What a Dask worker does with its share of the images."""
+
+import hashlib
+import os
+import re
+from itertools import chain, islice
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.base import clone
+
+from ..clip._checkpoint import describe
+from ..clip._image_input import check_kind
+from ..exceptions import ImageReadError, ModelMismatchError
+from ._stored_keys import StoredKeys
+
+# Images given as bytes, pixels or PIL images that are held at a time, in bytes.
+MAX_HELD_BYTES = 256 * 2**20
+
+
+def model_facts(featurizer):
+    """What all embeddings of a folder have in common; no model is loaded."""
+    encoder = featurizer._encoder()
+    return {
+        "model": f"{describe(encoder.checkpoint)}, precision={encoder.precision!r}",
+        "fingerprint": encoder.fingerprint.hex(),
+        "n_features": encoder.n_features,
+    }
+
+
+def as_key(key, place):
+    """A key as a plain string."""
+    if isinstance(key, os.PathLike):
+        key = os.fspath(key)
+    if not isinstance(key, str):
+        raise TypeError(
+            f"{place} is of type {type(key).__name__}; a key is a string. Give every image one, "
+            "for example with keys=table['id'].astype(str), or as a pair (key, image) in a bag."
+        )
+    return str(key)
+
+
+def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
+    """Store the images of a partition that are not stored yet.
+
+    Parameters
+    ----------
+    elements : iterable of images, or of pairs (key, image)
+    featurizer : CLIPFeaturizer
+    folder : ShardFolder
+    facts : dict
+        See :func:`model_facts`.
+    run : str
+        See :meth:`ShardFolder.start_run`.
+    shard_size : int
+
+    Returns
+    -------
+    failures : list of (str, str)
+        Keys of images that cannot be read, with the reasons.
+    """
+    folder.facts()  # an error on a machine that does not see the folder
+    featurizer = _on_device_of_worker(featurizer)
+    _check_same_weights(featurizer, facts)
+    stored = StoredKeys(folder)
+    present = {name.rpartition("-")[0]: name for name in folder.part_names(run)}
+    failures, done = [], set()
+    new = (pair for pair in _pairs(elements) if pair[0] not in stored and pair[0] not in done)
+    for first in new:
+        # The name depends on nothing but the run and the keys: a task that is repeated since its
+        # worker died comes across the parts that were written before.
+        start = f"part-{run}-{_short_digest([first[0]])}"
+        if start in present:
+            table, _, failed = folder.read_part(present[start], ["key"])
+            done.update(table["key"].to_pylist(), (key for key, _ in failed))
+        else:
+            pairs = chain([first], islice(new, shard_size - 1))
+            failed = _encode_part(pairs, start, run, featurizer, folder, facts)
+        failures += failed
+    return failures
+
+
+def _encode_part(pairs, start, run, featurizer, folder, facts):
+    import pyarrow as pa
+
+    keys, blocks, failures = [], [], []
+    for block in _blocks(pairs):
+        readable, rows, failed = _encode_block(featurizer, block, facts["n_features"])
+        keys += readable
+        blocks.append(rows)
+        failures += failed
+    rows = np.concatenate(blocks)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), facts["n_features"])
+    columns = {"key": pa.array(keys, pa.string()), "embedding": embedding}
+    every_key = [*keys, *(key for key, _ in failures)]
+    part = f"{start}-{_short_digest(every_key)}.parquet"
+    folder.write_part(part, run, facts, columns, failures)
+    return failures
+
+
+def _encode_block(featurizer, block, n_features):
+    """Keys and rows of the images that can be read, and (key, reason) of the others."""
+    failures = {}
+    for key, image in block:
+        try:
+            check_kind(image, f"of key {key!r}")
+        except (TypeError, ValueError) as error:
+            failures[key] = str(error)
+    left = [pair for pair in block if pair[0] not in failures]
+    while left:
+        try:
+            rows = featurizer.transform([image for _, image in left])
+            return [key for key, _ in left], rows, list(failures.items())
+        except ImageReadError as error:
+            # What could be read is in the featurizer's cache now, and is not encoded again.
+            failures |= {left[i][0]: reason for i, reason in error.reasons.items()}
+            left = [pair for i, pair in enumerate(left) if i not in error.reasons]
+    return [], np.empty((0, n_features), dtype=np.float32), list(failures.items())
+
+
+def _pairs(elements):
+    """Pairs of key and image from the elements of a bag; keys must be distinct."""
+    seen = set()
+    for element in elements:
+        key, image = element if isinstance(element, tuple) else (element, element)
+        key = as_key(key, f"the key {key!r}" if isinstance(element, tuple) else "an image")
+        if key in seen:
+            raise ValueError(
+                f"The key {key!r} comes twice in a partition of images. Each image needs a key "
+                "of its own."
+            )
+        seen.add(key)
+        yield key, image
+
+
+def _short_digest(keys):
+    return hashlib.blake2b("\0".join(keys).encode(), digest_size=8).hexdigest()
+
+
+def _blocks(pairs):
+    """Lists of pairs whose images, as far as they are in memory, are not too large together."""
+    block, n_bytes = [], 0
+    for pair in pairs:
+        block.append(pair)
+        n_bytes += _n_bytes(pair[1])
+        if n_bytes >= MAX_HELD_BYTES:
+            yield block
+            block, n_bytes = [], 0
+    if block:
+        yield block
+
+
+def _n_bytes(image):
+    if isinstance(image, Image.Image):
+        return 3 * image.width * image.height
+    if isinstance(image, np.ndarray):
+        return image.nbytes
+    return len(image) if isinstance(image, bytes) else 0
+
+
+def _check_same_weights(featurizer, facts):
+    found = model_facts(featurizer)
+    if found["fingerprint"] != facts["fingerprint"]:
+        raise ModelMismatchError(
+            f"The weights of {facts['model']} on a worker are not those of the caller. Use one "
+            "folder of weights that all machines share, or copy it with the times of its files."
+        )
+
+
+def _on_device_of_worker(featurizer):
+    """The featurizer on the GPU of this worker, if the choice is left to it and there are several.
+
+    Without `dask-cuda`, all workers of a machine see all its GPUs, and "cuda" is the first.
+    """
+    from distributed import get_worker
+
+    if featurizer.device != "auto" or torch.cuda.device_count() < 2:
+        return featurizer
+    try:
+        index = _worker_index(get_worker().name)
+    except ValueError:  # no worker
+        return featurizer
+    if index is None:
+        return featurizer
+    return clone(featurizer).set_params(device=f"cuda:{index % torch.cuda.device_count()}")
+
+
+def _worker_index(name):
+    """The number at the end of a worker's name; None if it has none, as in an address."""
+    match = re.search(r"(?:^|-)(\d+)$", str(name))
+    return int(match[1]) if match else None

@@ -1,0 +1,417 @@
+"""The way from images to rows: stages beside each other, interruptions, memory, files."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_images
+from joblib import Parallel, delayed
+from PIL import Image
+
+from skcandle import CLIPFeaturizer, EmbeddingCache, clear_memory
+from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model
+from skcandle.clip._cache.file_digests import FileDigests, file_digests
+from skcandle.clip._cache.memory import memory_cache
+from skcandle.clip._image_reading import read_image
+from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
+
+
+def png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def save(images, folder):
+    paths = [str(folder / f"{i}.png") for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        image.save(path)
+    return paths
+
+
+@pytest.fixture
+def age(monkeypatch):
+    """Wait until files are old enough for their times to be trusted, here 50 ms."""
+    monkeypatch.setattr("skcandle.clip._cache.file_digests.SETTLED_NS", 50 * 10**6)
+    return lambda: time.sleep(0.06)
+
+
+@pytest.fixture
+def clip(tiny_clip):
+    return CLIPFeaturizer(tiny_clip, pretrained=None, batch_size=4)
+
+
+@pytest.fixture
+def folder_clip(clip, tmp_path):
+    return clip.set_params(cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def files(tmp_path):
+    return save(random_images(10), tmp_path)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_rows_depend_neither_on_threads_nor_on_cache(clip, files, tmp_path, n_jobs, batch_size):
+    memory_cache.clear()
+    X = [*files, *random_images(70, seed=1), *files[::-1]]
+    clip.set_params(batch_size=batch_size)
+    expected = clip.transform(X)
+    memory_cache.clear()
+    clip.set_params(n_jobs=n_jobs, cache=tmp_path / "cache")
+    np.testing.assert_array_equal(clip.transform(X), expected)
+    memory_cache.clear()
+    np.testing.assert_array_equal(clip.transform(X), expected)  # from the folder
+
+
+def test_images_are_decoded_while_the_model_works(clip, monkeypatch, cold):
+    decoded = threading.Semaphore(0)
+    decode, encode = _image_pipeline.decode_image, _model.LoadedModel.encode_images
+    batches = []
+
+    def counting(content):
+        image = decode(content)
+        decoded.release()
+        return image
+
+    def waiting(self, pixels):
+        # Three batches of four: all but the last find the next one decoded beside them.
+        batches.append(len(pixels))
+        if len(batches) < 3:
+            for _ in range(4):
+                assert decoded.acquire(timeout=10)
+        return encode(self, pixels)
+
+    monkeypatch.setattr(_image_pipeline, "decode_image", counting)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", waiting)
+    clip.transform(random_images(12))
+    assert batches == [4, 4, 4]
+
+
+def test_only_few_batches_are_held(clip, monkeypatch, cold):
+    """Images are made when they are read; those not yet encoded are counted."""
+    alive, most = 0, 0
+
+    def reading(image):
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return _image_reading.read_image(random_images(1, seed=image)[0])
+
+    encode = _model.LoadedModel.encode_images
+
+    def encoding(self, pixels):
+        nonlocal alive
+        alive -= len(pixels)
+        return encode(self, pixels)
+
+    monkeypatch.setattr(_image_pipeline, "read_image", reading)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", encoding)
+    _image_pipeline.ImagePipeline(clip._encoder(), range(1000)).run()
+    assert alive == 0
+    assert most <= 3 * 4 + 2 * _image_pipeline.READ_TOGETHER
+
+
+@pytest.mark.parametrize("worth_a_thread, in_threads", [(0.0, True), (np.inf, False)])
+def test_threads_read_what_is_slow_to_read(
+    clip, files, monkeypatch, cold, worth_a_thread, in_threads
+):
+    readers = []
+
+    def reading(image):
+        readers.append(threading.current_thread().name.startswith("skcandle"))
+        return read_image(image)
+
+    monkeypatch.setattr(_image_pipeline, "WORTH_A_THREAD", worth_a_thread)
+    monkeypatch.setattr(_image_pipeline, "read_image", reading)
+    rows = clip.set_params(n_jobs=2).transform(files)
+    # the first shows how slow they are
+    assert readers == [False] + [in_threads] * (len(files) - 1)
+    monkeypatch.undo()
+    memory_cache.clear()
+    np.testing.assert_array_equal(clip.set_params(n_jobs=1).transform(files), rows)
+
+
+def test_large_files_wait_on_disk(clip, files, monkeypatch, cold):
+    """Reading stops while more encoded bytes than allowed wait for a thread."""
+    monkeypatch.setattr(_image_pipeline, "MAX_WAITING_BYTES", 1)
+    clip.set_params(batch_size=64)
+    rows = clip.transform(files)
+    monkeypatch.undo()
+    memory_cache.clear()
+    np.testing.assert_array_equal(clip.transform(files), rows)
+
+
+def test_batches_are_full_beside_broken_images(clip, encoded):
+    images = random_images(12)
+    images[2:2] = [b"broken"] * 3
+    with pytest.raises(ImageReadError, match="3 of 15 images"):
+        clip.transform(images)
+    assert encoded == [4, 4, 4]
+
+
+def test_thousands_of_duplicates_are_encoded_once(clip, files, encoded):
+    rows = clip.transform(files[:3] * 2000)
+    assert encoded == [3]
+    np.testing.assert_array_equal(rows, np.tile(rows[:3], (2000, 1)))
+
+
+def test_new_process_needs_no_model(folder_clip, files, encoded, no_loading):
+    rows = folder_clip.transform(files)
+    text = folder_clip.encode_text(["a cat"])
+    memory_cache.clear()
+    no_loading()
+    np.testing.assert_array_equal(folder_clip.transform(files[::-1]), rows[::-1])
+    np.testing.assert_array_equal(folder_clip.encode_text(["a cat"]), text)
+
+
+def rows_and_loaded_models(clip, files):
+    return clip.transform(files), len(_model._loaded)
+
+
+def test_worker_processes_with_a_warm_folder_load_no_model(folder_clip, files):
+    rows = folder_clip.transform(files)
+    jobs = [delayed(rows_and_loaded_models)(folder_clip, files) for _ in range(2)]
+    for rows_there, n_loaded in Parallel(n_jobs=2, backend="loky")(jobs):
+        np.testing.assert_array_equal(rows_there, rows)
+        assert n_loaded == 0
+
+
+def test_folder_and_cache_object_mean_the_same(clip, files, tmp_path, encoded):
+    for cache in (tmp_path / "c", str(tmp_path / "c"), EmbeddingCache(tmp_path / "c")):
+        memory_cache.clear()
+        clip.set_params(cache=cache).fit_transform(files)
+    assert sum(encoded) == len(files)
+    assert cache.info()[:2] == (len(files), 1)
+
+
+def test_unusable_folder_costs_a_warning_and_no_row(clip, files, encoded):
+    rows = clip.transform(files)
+    memory_cache.clear()
+    clip.set_params(cache=files[0])
+    with pytest.warns(CacheWarning, match="cannot be written"):
+        np.testing.assert_array_equal(clip.transform(files), rows)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_call_resumes(folder_clip, files, encoded, monkeypatch, error):
+    decode = _image_pipeline.decode_image
+    n_decoded = 0
+
+    def failing(content):
+        nonlocal n_decoded
+        n_decoded += 1
+        if n_decoded == 10:
+            raise error
+        return decode(content)
+
+    images = random_images(12)
+    monkeypatch.setattr(_image_pipeline, "decode_image", failing)
+    with pytest.raises(error):
+        folder_clip.transform(images)
+    assert encoded == [4, 4]
+    memory_cache.clear()
+    folder_clip.transform(images)
+    assert encoded == [4, 4, 4]
+
+
+KILLED = """
+import os, signal, sys
+from skcandle import CLIPFeaturizer
+from skcandle.clip import _model
+encode = _model.LoadedModel.encode_images
+n_batches = 0
+
+def counting(self, pixels):
+    global n_batches
+    n_batches += 1
+    if n_batches == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(self, pixels)
+
+_model.LoadedModel.encode_images = counting
+name, cache, *paths = sys.argv[1:]
+CLIPFeaturizer(name, pretrained=None, batch_size=4, cache=cache).transform(paths)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_job_resumes_in_another_process(folder_clip, files, encoded):
+    arguments = [folder_clip.model_name, str(folder_clip.cache), *files]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.PIPE)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    rows = folder_clip.transform(files)
+    assert encoded == [2]
+    memory_cache.clear()
+    expected = folder_clip.set_params(cache=None).transform(files)
+    np.testing.assert_allclose(rows, expected, atol=1e-6, rtol=0)
+
+
+def test_another_preprocessing_misses(folder_clip, files, encoded, monkeypatch):
+    folder_clip.transform(files)
+    memory_cache.clear()
+    config = _checkpoint._folder_config
+
+    def changed(source):
+        return config(source) | {"preprocess_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}}
+
+    monkeypatch.setattr(_checkpoint, "_folder_config", changed)
+    folder_clip.transform(files)
+    assert sum(encoded) == 2 * len(files)
+
+
+def test_another_version_of_the_library_misses_and_both_keep_theirs(
+    folder_clip, files, encoded, monkeypatch
+):
+    for version in (1, 2, 1, 2):
+        memory_cache.clear()
+        monkeypatch.setattr(_checkpoint, "PIPELINE_VERSION", version)
+        folder_clip.transform(files)
+    assert sum(encoded) == 2 * len(files)
+    assert EmbeddingCache(folder_clip.cache).info()[:2] == (2 * len(files), 2)
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_new_content_under_an_old_name_misses(folder_clip, files, encoded, age, keep_times):
+    path = files[0]
+    age()
+    old = folder_clip.transform([path])
+    assert read_image(path).data is None  # known, and not read again
+    status = os.stat(path)
+    data = bytearray(open(path, "rb").read())
+    other = png(random_images(1, seed=1)[0])
+    n_bytes = max(len(data), len(other))
+    with open(path, "wb") as file:
+        file.write(other.ljust(n_bytes, b"\0"))
+    if keep_times:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new = folder_clip.transform([path])
+    assert np.abs(new - old).max() > 1e-3
+    assert sum(encoded) == 2
+
+
+def test_unchanged_files_are_not_read_again_even_if_their_rows_are_gone(clip, files, cold, age):
+    age()
+    rows = clip.transform(files)
+    assert all(read_image(path).data is None for path in files)
+    memory_cache.clear()
+    np.testing.assert_array_equal(clip.transform(files), rows)
+
+
+def test_a_file_that_changes_between_two_looks_is_an_error(clip, files, monkeypatch, cold):
+    known = read_image(files[0])._replace(data=None)
+    monkeypatch.setattr(_image_pipeline, "read_image", lambda image: known)
+    Image.new("RGB", (8, 8)).save(files[0])
+    with pytest.raises(ImageReadError, match="image 0: .*0.png.*changed meanwhile"):
+        clip.transform(files[:1])
+
+
+def test_young_files_are_not_trusted(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    digests = FileDigests()
+    digests.put(os.stat(path), b"digest")
+    assert digests.get(os.stat(path)) is None
+
+
+def test_remembered_files_are_bounded_in_number(files, age):
+    age()
+    digests = FileDigests(max_entries=4)
+    for path in files:
+        digests.put(os.stat(path), path)
+    assert [digests.get(os.stat(path)) for path in files] == [None] * 6 + files[6:]
+    digests.clear()
+    assert digests.get(os.stat(files[-1])) is None
+
+
+def test_links_share_their_file(clip, files, tmp_path, encoded):
+    (tmp_path / "soft").symlink_to(files[0])
+    (tmp_path / "hard").hardlink_to(files[0])
+    clip.transform([files[0], tmp_path / "soft", tmp_path / "hard"])
+    assert encoded == [1]
+
+
+def test_symlink_loop_is_named(clip, files, tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ImageReadError, match="image 1: the file '.*a' .*symbolic links"):
+        clip.transform([files[0], tmp_path / "a"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want UTF-8")
+def test_file_names_that_are_not_utf8(folder_clip, files, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png")
+    os.link(files[1], odd)
+    rows = folder_clip.transform([*files, odd])
+    np.testing.assert_array_equal(rows[-1], rows[1])
+    with open(odd, "wb") as file:
+        file.write(b"broken")
+    with pytest.raises(ImageReadError, match="image 0: the file '.*udcff.* image format") as info:
+        folder_clip.transform([odd])
+    str(info.value).encode()  # can be printed
+
+
+def out_of_memory_beyond(limit, monkeypatch):
+    """Let forward passes of more images fail as they do on a GPU."""
+    encode = _model.LoadedModel.encode_images
+    sizes = []
+
+    def limited(self, pixels):
+        if len(pixels) > limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        sizes.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", limited)
+    return sizes
+
+
+def test_out_of_gpu_memory_halves_the_batch_and_goes_on(clip, monkeypatch, cold):
+    images = random_images(40)
+    expected = clip.transform(images)
+    memory_cache.clear()
+    sizes = out_of_memory_beyond(5, monkeypatch)
+    with pytest.warns(BatchSizeWarning, match="too little memory for .* batch_size=") as caught:
+        rows = clip.set_params(batch_size=16).transform(images)
+    assert len(caught) == 2  # 16, 8
+    assert sizes == [4] * 10
+    np.testing.assert_allclose(rows, expected, atol=1e-6, rtol=0)
+
+
+def test_out_of_gpu_memory_with_one_image_is_an_error(clip, monkeypatch, cold):
+    out_of_memory_beyond(0, monkeypatch)
+    with pytest.warns(BatchSizeWarning), pytest.raises(torch.cuda.OutOfMemoryError):
+        clip.transform(random_images(3))
+
+
+def test_progress_counts_every_image(clip, files, capsys, cold):
+    clip.set_params(verbose=1)
+    clip.transform(files[:3])
+    clip.transform([*files, *files])
+    shown = capsys.readouterr().err
+    assert "3/3" in shown and "20/20" in shown and "image/s" in shown
+
+
+@pytest.fixture(autouse=True)
+def forget_files():
+    file_digests.clear()
+
+
+def test_clear_memory_releases_models_embeddings_and_digests(tiny_clip, tmp_path, encoded):
+    path = tmp_path / "image.png"
+    random_images(1)[0].save(path)
+    clip = CLIPFeaturizer(tiny_clip)
+    rows = clip.transform([path])
+    assert len(_model._loaded) and len(memory_cache)
+    clear_memory()
+    assert not len(_model._loaded) and not len(memory_cache)
+    np.testing.assert_array_equal(clip.transform([path]), rows)
+    assert encoded == [1, 1]

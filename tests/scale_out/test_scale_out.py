@@ -1,0 +1,597 @@
+"""Encoding and prediction on Dask: same results as one process, resumed, exactly once."""
+
+import os
+import signal
+import sys
+import types
+from pathlib import Path
+from unittest.mock import patch
+
+import joblib
+import numpy as np
+import pytest
+
+pytest.importorskip("dask.dataframe")
+pytest.importorskip("distributed")
+pytest.importorskip("pyarrow")
+
+import dask.bag
+import dask.dataframe
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from distributed import Client, LocalCluster
+from helpers import random_images, save_tiny_clip
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import LinearSVC
+
+from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
+from skcandle.datasets import load_emoji
+from skcandle.exceptions import ModelMismatchError
+from skcandle.scale_out import _worker, encode_dataset, predict_dataset, read_embeddings
+from skcandle.scale_out._shards import ShardFolder
+from skcandle.scale_out._stored_keys import StoredKeys, key_digests, write_stored_keys
+
+N_IMAGES = 24
+
+
+class Watched(CLIPFeaturizer):
+    """Notes each image that it encodes in a file beside the images, and dies when told to."""
+
+    def transform(self, X):
+        folder = Path(X[0]).parent
+        for path in X:
+            if (folder / f"kill-{Path(path).name}").exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            if (folder / f"kill-once-{Path(path).name}").exists():
+                (folder / f"kill-once-{Path(path).name}").unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        with open(folder / "encoded.txt", "a") as file:
+            file.write("".join(f"{path}\n" for path in X))
+        return super().transform(X)
+
+
+def encoded(paths):
+    """Paths in the order in which workers encoded them."""
+    log = Path(paths[0]).parent / "encoded.txt"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def n_stored(folder):
+    return {path.name: pq.read_metadata(path).num_rows for path in Path(folder).glob("part-*")}
+
+
+def open_image(path):
+    with Image.open(path) as image:
+        return path, image.convert("RGB")
+
+
+def out_of_memory(path):
+    if path.endswith("17.png"):
+        raise MemoryError
+    return open_image(path)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(n_workers=2, **options) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    def forget_embeddings():
+        # Unknown by name to workers, so that those just started need not import anything.
+        if "skcandle" in sys.modules:
+            sys.modules["skcandle"].clear_memory()
+
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        client.run(forget_embeddings)
+        yield client
+
+
+@pytest.fixture
+def paths(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = [str(folder / f"{i:02}.png") for i in range(N_IMAGES)]
+    for name, image in zip(names, random_images(N_IMAGES), strict=True):
+        image.save(name)
+    return names
+
+
+@pytest.fixture
+def clip(tiny_clip):
+    return Watched(tiny_clip, batch_size=4)
+
+
+@pytest.fixture
+def rows(paths, tiny_clip, cold):
+    return CLIPFeaturizer(tiny_clip, batch_size=4).transform(paths)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "embeddings"
+
+
+def test_two_workers_store_the_vectors_of_one_process(client, paths, clip, rows, folder):
+    failures = encode_dataset(paths, folder, clip, shard_size=4)
+    assert len(failures) == 0
+    keys, X = read_embeddings(folder, paths)
+    assert keys.tolist() == paths
+    np.testing.assert_array_equal(X, rows)  # in the same batches as above
+    assert sorted(n_stored(folder).values()) == [4] * (N_IMAGES // 4)
+
+
+def test_other_batches_move_vectors_by_rounding_only(paths, clip, rows, folder):
+    encode_dataset(paths, folder, clip.set_params(batch_size=5), shard_size=7)
+    np.testing.assert_allclose(read_embeddings(folder, paths)[1], rows, atol=1e-6)
+
+
+def as_bag(paths):
+    return dask.bag.from_sequence(paths, partition_size=9)
+
+
+def as_loaded_pairs(paths):
+    return as_bag(paths).map(open_image)
+
+
+def as_dask_series(paths):
+    return dask.dataframe.from_pandas(pd.Series(paths), npartitions=3)
+
+
+@pytest.mark.parametrize("collection", [as_bag, as_loaded_pairs, as_dask_series, pd.Series])
+def test_collections_of_images(collection, client, paths, tiny_clip, rows, folder):
+    encode_dataset(collection(paths), folder, CLIPFeaturizer(tiny_clip), shard_size=5)
+    np.testing.assert_allclose(read_embeddings(folder, paths)[1], rows, atol=1e-6)
+    assert sum(n_stored(folder).values()) == N_IMAGES
+
+
+def test_keys_of_a_dask_dataframe(paths, clip, rows, folder):
+    names = [f"image {i}" for i in range(N_IMAGES)]
+    table = pd.DataFrame({"id": names, "path": paths})
+    frame = dask.dataframe.from_pandas(table, npartitions=2)
+    encode_dataset(frame["path"], folder, clip, keys=frame["id"])
+    np.testing.assert_allclose(read_embeddings(folder, names)[1], rows, atol=1e-6)
+
+
+def test_images_in_memory_with_keys(folder, tiny_clip):
+    images, names = random_images(3), ["a", "b", "c"]
+    clip = CLIPFeaturizer(tiny_clip)
+    encode_dataset(images, folder, clip, keys=names)
+    np.testing.assert_allclose(read_embeddings(folder, names)[1], clip.transform(images), atol=1e-6)
+
+
+def test_relative_paths_do_not_depend_on_the_folder_of_a_worker(
+    client, paths, clip, folder, monkeypatch
+):
+    monkeypatch.chdir(Path(paths[0]).parent)
+    assert len(encode_dataset(["00.png", "01.png"], folder, clip)) == 0
+    assert sorted(read_embeddings(folder)[0]) == ["00.png", "01.png"]
+
+
+def test_a_second_call_encodes_nothing(paths, clip, folder):
+    encode_dataset(paths, folder, clip, shard_size=5)
+    before = n_stored(folder)
+    encode_dataset(paths, folder, clip, shard_size=11)
+    assert n_stored(folder) == before
+    assert sorted(encoded(paths)) == paths
+
+
+def test_added_images_alone_are_encoded(client, paths, clip, rows, folder):
+    encode_dataset(paths[3:15], folder, clip, shard_size=5)
+    encode_dataset(paths, folder, clip, shard_size=5)
+    assert sorted(encoded(paths)) == paths
+    np.testing.assert_allclose(read_embeddings(folder, paths)[1], rows, atol=1e-6)
+
+
+def test_job_that_stopped_half_way_goes_on(paths, tiny_clip, folder):
+    clip = CLIPFeaturizer(tiny_clip)
+    with pytest.raises(MemoryError, match="What is stored stays; call again"):
+        encode_dataset(as_bag(paths).map(out_of_memory), folder, clip, shard_size=4)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
+    assert before
+    encode_dataset(as_loaded_pairs(paths), folder, clip, shard_size=4)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sum(n_stored(folder).values()) == N_IMAGES
+
+
+@pytest.fixture
+def only_here(monkeypatch):
+    """A module that worker processes cannot import, with a featurizer."""
+    module = types.ModuleType("only_here")
+    module.Own = type("Own", (CLIPFeaturizer,), {"__module__": "only_here"})
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    return module
+
+
+def test_worker_that_cannot_import_is_explained(client, only_here, tiny_clip, paths, folder):
+    with pytest.raises(RuntimeError, match="load this Own: No module named 'only_here'. Workers"):
+        encode_dataset(paths, folder, only_here.Own(tiny_clip))
+    assert not folder.exists()
+
+
+def test_worker_out_of_memory_is_explained(client, paths, tiny_clip, folder):
+    with pytest.raises(MemoryError, match="A worker ran out of memory. Give workers more of it"):
+        encode_dataset(as_bag(paths).map(out_of_memory), folder, CLIPFeaturizer(tiny_clip))
+
+
+def test_repeated_task_reports_the_failures_of_parts_that_are_there(paths, clip, folder):
+    # As after the death of a worker that had stored parts, but had not reported yet.
+    Path(paths[2]).write_bytes(b"no image")
+    shards = ShardFolder(folder)
+    facts = shards.open(_worker.model_facts(clip), "")
+    write_stored_keys(shards, {})
+    task = {
+        "featurizer": clip,
+        "folder": shards,
+        "facts": facts,
+        "run": shards.start_run(),
+        "shard_size": 5,
+    }
+    first = _worker.encode_partition(paths, **task)
+    n_encoded = len(encoded(paths))
+    assert _worker.encode_partition(paths, **task) == first
+    assert [key for key, _ in first] == [paths[2]]
+    assert len(encoded(paths)) == n_encoded
+
+
+def test_broken_images_do_not_stop_the_others(client, paths, clip, rows, folder):
+    good = Path(paths[5]).read_bytes()
+    Path(paths[5]).write_bytes(good[:200])
+    Path(paths[6]).unlink()
+    with pytest.warns(UserWarning, match="2 images cannot be read .* the first has the key"):
+        failures = encode_dataset(paths, folder, clip, shard_size=6)
+    assert sorted(failures["key"]) == paths[5:7]
+    reasons = dict(zip(failures["key"], failures["reason"], strict=True))
+    assert "broken or truncated" in reasons[paths[5]]
+    assert "No such file" in reasons[paths[6]]
+    rest = paths[:5] + paths[7:]
+    np.testing.assert_allclose(
+        read_embeddings(folder, rest)[1], np.delete(rows, [5, 6], axis=0), atol=1e-6
+    )
+    with pytest.raises(ValueError, match="2 of 24 keys have no embedding"):
+        read_embeddings(folder, paths)
+
+    Path(paths[5]).write_bytes(good)  # repaired, it is encoded by the next call
+    with pytest.warns(UserWarning, match="1 images cannot be read"):
+        encode_dataset(paths, folder, clip, shard_size=6)
+    np.testing.assert_allclose(read_embeddings(folder, paths[5:6])[1], rows[5:6], atol=1e-6)
+
+
+@pytest.mark.parametrize("image", [None, float("nan"), 3])
+def test_what_is_no_image_is_a_failure_of_its_own(image, paths, tiny_clip, folder):
+    clip = CLIPFeaturizer(tiny_clip)
+    with pytest.warns(UserWarning, match="'odd': image of key 'odd' is (missing|of type int)"):
+        encode_dataset([paths[0], image], folder, clip, keys=["fine", "odd"])
+    assert read_embeddings(folder)[0].tolist() == ["fine"]
+
+
+def test_a_folder_where_no_image_can_be_read_is_empty(tmp_path, clip, folder):
+    with pytest.warns(UserWarning, match="2 images cannot be read"):
+        encode_dataset([tmp_path / "a.png", tmp_path / "b.png"], folder, clip)
+    assert read_embeddings(folder)[1].shape == (0, 64)
+
+
+def test_folder_of_another_model_is_refused(paths, tiny_clip, folder, tmp_path):
+    encode_dataset(paths[:2], folder, CLIPFeaturizer(tiny_clip))
+    other = tmp_path / "other"
+    other.mkdir()
+    save_tiny_clip(other, seed=1)
+    with pytest.raises(ValueError, match="has fingerprint .* not .*other.*Use another folder"):
+        encode_dataset(paths, folder, CLIPFeaturizer(f"local-dir:{other}"))
+    with pytest.raises(ValueError, match="precision='bf16'"):
+        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip, precision="bf16"))
+    assert sum(n_stored(folder).values()) == 2
+
+
+def test_worker_with_other_weights_stops_the_job(paths, tiny_clip, folder, tmp_path):
+    shards = ShardFolder(folder)
+    facts = shards.open(_worker.model_facts(CLIPFeaturizer(tiny_clip)), "")
+    write_stored_keys(shards, {})
+    other = CLIPFeaturizer(tiny_clip, precision="bf16")
+    with pytest.raises(ModelMismatchError, match="on a worker are not those of the caller"):
+        _worker.encode_partition(
+            paths,
+            featurizer=other,
+            folder=shards,
+            facts=facts,
+            run=shards.start_run(),
+            shard_size=5,
+        )
+    assert n_stored(folder) == {}
+
+
+def test_tasks_left_over_from_an_earlier_call_store_nothing(paths, clip, folder):
+    shards = ShardFolder(folder)
+    facts = shards.open(_worker.model_facts(clip), "")
+    write_stored_keys(shards, {})
+    task = {"featurizer": clip, "folder": shards, "facts": facts, "shard_size": 5}
+    run = shards.start_run()
+    encode_dataset(paths[:2], folder, clip)
+    with pytest.raises(ValueError, match="A later call writes to"):
+        _worker.encode_partition(paths, run=run, **task)
+    assert list(n_stored(folder).values()) == [2]
+    assert not list(folder.glob("_tmp-*"))
+
+
+def test_worker_that_does_not_see_the_folder_stops_the_job(paths, clip, folder):
+    with pytest.raises(FileNotFoundError, match="file system that all of them share"):
+        _worker.encode_partition(
+            paths, featurizer=clip, folder=ShardFolder(folder), facts={}, run="r", shard_size=5
+        )
+
+
+def test_repeated_keys_of_a_list_are_found_before_any_work(paths, clip, folder):
+    with pytest.raises(ValueError, match="1 of 3 images repeat others; the first is .*00.png"):
+        encode_dataset([paths[0], paths[1], paths[0]], folder, clip)
+    with pytest.raises(ValueError, match="2 of 3 keys repeat others; the first is 'a'"):
+        encode_dataset(paths[:3], folder, clip, keys=["a", "a", "a"])
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "order, message",
+    [
+        ([0, 1, 0], "The key '.*00.png' comes twice in a partition"),
+        ([0, 1, 2, 3, 0], "1 keys are stored more than once .* the first is '.*00.png', in 'part-"),
+    ],
+)
+def test_repeated_keys_of_a_bag_are_an_error(order, message, paths, clip, folder):
+    bag = dask.bag.from_sequence([paths[i] for i in order], partition_size=3)
+    with pytest.raises(ValueError, match=message):
+        encode_dataset(bag, folder, clip)
+
+
+def test_files_of_killed_processes_are_removed(paths, clip, folder):
+    encode_dataset(paths[:2], folder, clip)
+    (folder / "_tmp-0").write_bytes(b"half")
+    encode_dataset(paths[:2], folder, clip)
+    assert not (folder / "_tmp-0").exists()
+
+
+def test_a_damaged_part_is_named(paths, clip, folder):
+    encode_dataset(paths[:4], folder, clip, shard_size=2)
+    part = sorted(folder.glob("part-*"))[0]
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{part.name}' cannot be read .* Remove it"):
+        encode_dataset(paths[:4], folder, clip)
+    part.unlink()
+    encode_dataset(paths[:4], folder, clip)
+    assert sorted(read_embeddings(folder)[0]) == paths[:4]
+
+
+def test_a_folder_with_other_parquet_files_is_refused(paths, clip, folder):
+    folder.mkdir()
+    pq.write_table(pa.table({"a": [1]}), folder / "part-0-1.parquet")
+    with pytest.raises(ValueError, match="Parquet files of another origin"):
+        encode_dataset(paths, folder, clip)
+
+
+def test_fingerprint_is_in_every_file(paths, clip, folder):
+    encode_dataset(paths[:4], folder, clip, shard_size=2)
+    for path in folder.glob("part-*"):
+        metadata = pq.read_schema(path).metadata[b"skcandle"].decode()
+        assert clip._encoder().fingerprint.hex() in metadata
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # Dask's own
+def test_dask_reads_the_folder(paths, clip, folder):
+    encode_dataset(paths[:4], folder, clip, shard_size=2)
+    frame = dask.dataframe.read_parquet(folder)
+    assert sorted(frame["key"].compute(scheduler="synchronous")) == paths[:4]
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"featurizer": LinearSVC()}, TypeError, "featurizer is a LinearSVC; a CLIPFeaturizer"),
+        ({"shard_size": 0}, ValueError, "shard_size=0: a positive number"),
+        ({"images": []}, ValueError, "images is empty"),
+        ({"images": "a.png"}, TypeError, r"a single str; a list of images is needed"),
+        ({"images": random_images(1)}, TypeError, r"images\[0\] is of type Image; a key is"),
+        ({"keys": ["a"]}, ValueError, "1 keys for 2 images"),
+        ({"keys": [1, 2]}, TypeError, r"keys\[0\] is of type int; a key is a string"),
+        ({"images": as_bag(["a"]), "keys": ["a"]}, ValueError, "A bag has its keys"),
+        ({"images": as_dask_series(["a"] * 3), "keys": ["a"]}, TypeError, "keys is a list; with"),
+        (
+            {"images": as_dask_series(["a"] * 3).to_frame()},
+            TypeError,
+            "images is a dask DataFrame; select",
+        ),
+    ],
+)
+def test_wrong_arguments(change, error, message, tiny_clip, folder):
+    arguments = {"images": ["a.png", "b.png"], "featurizer": CLIPFeaturizer(tiny_clip)}
+    with pytest.raises(error, match=message):
+        encode_dataset(folder=folder, **(arguments | change))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("function", [encode_dataset, predict_dataset, read_embeddings])
+def test_missing_dask_is_explained(function, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.dataframe", None)
+    arguments = [None] * (1 if function is read_embeddings else 3)
+    with pytest.raises(ImportError, match=r'pip install "skcandle\[dask\]"'):
+        function(*arguments)
+
+
+# Stored keys
+
+
+def test_stored_keys_are_found_and_no_others(tmp_path):
+    keys = [f"key {i}" for i in range(1000)]
+    shards = ShardFolder(tmp_path)
+    write_stored_keys(shards, {"a": key_digests(keys[:400]), "b": key_digests(keys[400:])})
+    stored = StoredKeys(shards)
+    assert all(key in stored for key in keys)
+    assert not any(f"other {i}" in stored for i in range(1000))
+
+
+def test_no_stored_keys(tmp_path):
+    write_stored_keys(ShardFolder(tmp_path), {})
+    assert "a" not in StoredKeys(ShardFolder(tmp_path))
+
+
+# Workers
+
+
+def test_large_images_are_held_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(_worker, "MAX_HELD_BYTES", 2500)
+    pairs = [(str(i), np.zeros((20, 20, 3), np.uint8)) for i in range(5)]  # 1200 bytes each
+    assert [len(block) for block in _worker._blocks(iter(pairs))] == [3, 2]
+    paths = [("a" * 999, "b" * 999)] * 9
+    assert [len(block) for block in _worker._blocks(paths)] == [9]
+
+
+@pytest.mark.parametrize(
+    "name, index",
+    [(3, 3), ("host-7", 7), ("0-12", 12), ("tcp://10.0.0.1:34567", None), ("a", None)],
+)
+def test_index_of_a_worker_is_at_the_end_of_its_name(name, index):
+    assert _worker._worker_index(name) == index
+
+
+def test_workers_share_the_gpus_of_a_machine(client, tiny_clip):
+    def device(featurizer):
+        with patch("torch.cuda.device_count", return_value=4):
+            return _worker._on_device_of_worker(featurizer).device
+
+    names = {name: info["id"] for name, info in client.scheduler_info()["workers"].items()}
+    for address, name in names.items():
+        at = {"workers": address, "pure": False}
+        chosen = client.submit(device, CLIPFeaturizer(tiny_clip), **at)
+        assert chosen.result() == f"cuda:{name % 4}"
+        fixed = client.submit(device, CLIPFeaturizer(tiny_clip, device="cpu"), **at)
+        assert fixed.result() == "cpu"
+    assert device(CLIPFeaturizer(tiny_clip)) == "auto"  # not on a worker
+
+
+# Fitting and prediction
+
+
+@pytest.fixture
+def fitted(paths, tiny_clip, folder):
+    """A folder of embeddings, and a classifier fitted on those that have a label."""
+    clip = CLIPFeaturizer(tiny_clip)
+    encode_dataset(paths, folder, clip, shard_size=5)
+    labels = pd.Series(["cat", "dog"] * 6, index=paths[:12])
+    keys, X = read_embeddings(folder, labels.index)
+    assert keys.tolist() == labels.index.tolist()
+    texts = dict(zip(["cat", "dog", "eel"], np.eye(3, 64), strict=True))
+    return CandleClassifier(new_classes=["eel"], text_encoder=texts, random_state=0).fit(X, labels)
+
+
+def read_predictions(out):
+    return pd.concat([pd.read_parquet(path) for path in sorted(Path(out).glob("part-*"))])
+
+
+@pytest.mark.parametrize("proba", [False, True])
+def test_two_workers_store_the_predictions_of_one_process(proba, client, fitted, folder, tmp_path):
+    keys, X = read_embeddings(folder)
+    predict_dataset(fitted, folder, tmp_path / "out", proba=proba)
+    table = read_predictions(tmp_path / "out")
+    assert table["key"].tolist() == keys.tolist()
+    assert table["label"].tolist() == fitted.predict(X).tolist()
+    expected = fitted.predict_proba(X)
+    np.testing.assert_allclose(table["probability"], expected.max(axis=1), rtol=1e-5)
+    assert ("probabilities" in table) == proba
+    if proba:
+        np.testing.assert_allclose(np.stack(table["probabilities"]), expected, atol=1e-6)
+
+
+def test_integer_labels_stay_integers(paths, tiny_clip, folder, tmp_path):
+    encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
+    _, X = read_embeddings(folder)
+    other = LogisticRegression().fit(X, np.arange(N_IMAGES) % 3)
+    predict_dataset(other, folder, tmp_path / "out")
+    assert read_predictions(tmp_path / "out")["label"].tolist() == other.predict(X).tolist()
+
+
+def test_predictions_of_added_embeddings_alone_are_made(fitted, paths, tiny_clip, folder, tmp_path):
+    predict_dataset(fitted, folder, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
+    encode_dataset(random_images(2, seed=1), folder, CLIPFeaturizer(tiny_clip), keys=["a", "b"])
+    joblib.dump(fitted, tmp_path / "candle.joblib")  # the same classifier, read from a file
+    predict_dataset(joblib.load(tmp_path / "candle.joblib"), folder, tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(read_predictions(tmp_path / "out")["key"]) == {*paths, "a", "b"}
+
+
+def test_predictions_of_another_classifier_are_refused(fitted, folder, tmp_path):
+    predict_dataset(fitted, folder, tmp_path / "out")
+    with pytest.raises(ValueError, match="has (classes|classifier) .* Use another folder for"):
+        predict_dataset(fitted.restrict(["cat", "dog"]), folder, tmp_path / "out")
+    with pytest.raises(ValueError, match="has proba False, not proba True"):
+        predict_dataset(fitted, folder, tmp_path / "out", proba=True)
+    with pytest.raises(ValueError, match="Use another folder for"):
+        predict_dataset(fitted, folder, folder)
+
+
+def test_wrong_classifiers_and_folders(fitted, folder, tmp_path):
+    X = np.random.default_rng(0).normal(size=(9, 3))
+    narrow = LogisticRegression().fit(X, np.arange(9) % 2)
+    with pytest.raises(ValueError, match="fitted on 3 features, but the embeddings .* have 64"):
+        predict_dataset(narrow, folder, tmp_path / "out")
+    with pytest.raises(TypeError, match="LinearSVC, which has no predict_proba"):
+        predict_dataset(LinearSVC().fit(X, np.arange(9) % 2), folder, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="is no data set of skcandle"):
+        predict_dataset(fitted, tmp_path / "none", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="is no data set of skcandle"):
+        read_embeddings(tmp_path / "none")
+    predict_dataset(fitted, folder, tmp_path / "out")
+    with pytest.raises(ValueError, match="holds no embeddings"):
+        read_embeddings(tmp_path / "out")
+
+
+# scikit-learn through joblib
+
+
+def test_grid_search_on_dask_scores_as_without(client, tmp_path):
+    emoji = load_emoji()
+    chosen = np.flatnonzero(np.isin(emoji.target, ["bear", "cat", "dog", "fish"]))
+    images, labels = [emoji.images[i] for i in chosen], emoji.target[chosen]
+    pipe = make_candle_pipeline("emoji-tiny", cache=tmp_path, random_state=0)
+    search = GridSearchCV(pipe, {"candle__margin": [0, 2], "candle__shrinkage": [0, 5]}, cv=2)
+    expected = search.fit(images, labels).cv_results_
+    with joblib.parallel_config("dask"):
+        found = search.fit(images, labels).cv_results_
+    for name in ("mean_test_score", "split0_test_score", "split1_test_score", "rank_test_score"):
+        np.testing.assert_allclose(found[name], expected[name])
+
+
+# Workers that die; at the end, since those that replace them start anew
+
+
+def test_a_killed_worker_loses_nothing_and_repeats_nothing_stored(
+    client, paths, clip, rows, folder
+):
+    # Each worker has a partition of twelve images, or three parts; one dies at its third part.
+    (Path(paths[0]).parent / "kill-once-21.png").touch()
+    workers = set(client.run(os.getpid).values())
+    bag = dask.bag.from_sequence(paths, partition_size=12)
+    assert len(encode_dataset(bag, folder, clip, shard_size=4)) == 0
+    assert set(client.run(os.getpid).values()) != workers
+    assert sorted(encoded(paths)) == paths  # the log is written after the kill
+    assert sum(n_stored(folder).values()) == N_IMAGES
+    np.testing.assert_array_equal(read_embeddings(folder, paths)[1], rows)
+
+
+def test_workers_that_die_again_and_again_are_explained(client, cluster, paths, clip, folder):
+    allowed = cluster.scheduler.allowed_failures
+    cluster.scheduler.allowed_failures = 0
+    deadly = Path(paths[0]).parent / "kill-14.png"
+    deadly.touch()
+    try:
+        with pytest.raises(RuntimeError, match="Workers died 1 times over the same images"):
+            encode_dataset(paths, folder, clip, shard_size=8)
+    finally:
+        cluster.scheduler.allowed_failures = allowed
+    deadly.unlink()
+    encode_dataset(paths, folder, clip, shard_size=8)
+    assert sorted(read_embeddings(folder)[0]) == paths
