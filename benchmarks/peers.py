@@ -291,7 +291,7 @@ def hide_classes(task, rng):
 
 
 class FittedCandle:
-    """Scores of a fitted :class:`skcandle.CandleClassifier`, columns in the order of the task."""
+    """Scores of a fitted classifier of the library, columns in the order of the task."""
 
     def __init__(self, model, task):
         labels = task.names
@@ -314,15 +314,15 @@ def candle(task):
     """This library with its default settings."""
     from skcandle import CandleClassifier
 
-    return FittedCandle(CandleClassifier(random_state=0), task)
+    return FittedCandle(CandleClassifier(), task)
 
 
-def candle_paper(task):
+def published_candle(task):
     """Shi et al., "Efficient and long-tailed generalization for pre-trained vision-language
-    model", KDD 2024, as published: ``CandleClassifier.paper()``."""
-    from skcandle import CandleClassifier
+    model", KDD 2024, as published: :class:`skcandle.PublishedCandleClassifier`."""
+    from skcandle import PublishedCandleClassifier
 
-    return FittedCandle(CandleClassifier.paper(random_state=0), task)
+    return FittedCandle(PublishedCandleClassifier(random_state=0), task)
 
 
 WITH_TEXT = [
@@ -336,7 +336,7 @@ WITH_TEXT = [
     cross_modal_probe,
     closed_form,
     closed_form_calibrated,
-    candle_paper,
+    published_candle,
     candle,
 ]
 WITHOUT_TEXT = [nearest_class_mean, logistic_regression, candle]

@@ -1,4 +1,6 @@
-"""From the ``device`` parameter of the estimators to a torch device."""
+"""From the ``device`` parameter of the estimators to a torch device, and arithmetic on it."""
+
+from contextlib import contextmanager
 
 import torch
 
@@ -42,3 +44,22 @@ def resolve_device(device):
             f"device={device!r} was asked for, but Metal is not available here. Use device='auto'."
         )
     return resolved
+
+
+@contextmanager
+def exact_matmul(device):
+    """Do not round float32 products to TF32 on CUDA, so that a GPU gives what a CPU gives.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+    if device.type != "cuda":
+        yield
+        return
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

@@ -1,8 +1,13 @@
 """Files of fitted estimators: which version of the library wrote them."""
 
+import sys
 import warnings
+from types import ModuleType
 
 from .exceptions import VersionWarning
+
+# Modules that development versions before 0.1.0.dev1 stored in files, by their names.
+FORMER_MODULES = ("_classifier", "_featurizer", "_folder_cache")
 
 
 class VersionedStateMixin:
@@ -34,3 +39,22 @@ def _version():
     from . import __version__  # defined after the estimators are imported
 
     return __version__
+
+
+class _FormerModule(ModuleType):
+    """Stands where a module was, so that a file that names it is explained."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ImportError(
+            f"{self.__name__}.{name} was saved by an earlier development version of skcandle, "
+            "whose files cannot be loaded; fit it again and save it."
+        )
+
+
+def explain_former_modules():
+    """Let files of earlier development versions fail with a sentence that says what to do."""
+    for module in FORMER_MODULES:
+        name = f"{__package__}.{module}"
+        sys.modules.setdefault(name, _FormerModule(name))

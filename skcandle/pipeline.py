@@ -1,10 +1,10 @@
-"""Both estimators in one pipeline, from one name."""
+"""Images to classes in one pipeline, from one name."""
 
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from .classifier._estimator import CandleClassifier
-from .clip._featurizer import CLIPFeaturizer
+from .classifier import CandleClassifier, PublishedCandleClassifier
+from .clip import CLIPFeaturizer
 
 __all__ = ["make_candle_pipeline"]
 
@@ -16,8 +16,9 @@ def make_candle_pipeline(
     new_classes=None,
     class_names=None,
     templates="a photo of a {}.",
-    temperature=0.01,
+    temperature="auto",
     margin=1.0,
+    published=False,
     batch_size=64,
     device="auto",
     cache=None,
@@ -28,9 +29,9 @@ def make_candle_pipeline(
     """Pipeline from images to base and new classes, with one CLIP for images and names.
 
     The steps are ``"clip"``, a :class:`CLIPFeaturizer`, and ``"candle"``, a
-    :class:`CandleClassifier` whose `text_encoder` is a :class:`CLIPFeaturizer` of the same
-    settings. What has no parameter here is set by its name in the pipeline, for example
-    ``pipe.set_params(candle__shrinkage=2, clip__precision="bf16")``.
+    :class:`CandleClassifier` or a :class:`PublishedCandleClassifier`, whose `text_encoder` is a
+    :class:`CLIPFeaturizer` of the same settings. What has no parameter here is set by its name
+    in the pipeline, for example ``pipe.set_params(candle__shrinkage=2, clip__precision="bf16")``.
 
     Parameters
     ----------
@@ -51,11 +52,15 @@ def make_candle_pipeline(
     templates : str or list of str, default="a photo of a {}."
         Prompt templates, each with one ``{}``.
 
-    temperature : float, default=0.01
-        Softmax temperature of the similarities, in (0, inf).
+    temperature : "auto" or float, default="auto"
+        Softmax temperature, in (0, inf). ``"auto"`` leaves it to the classifier:
+        :class:`CandleClassifier` estimates it, :class:`PublishedCandleClassifier` takes 0.01.
 
     margin : float, default=1.0
-        Strength of the logit adjustment, in [0, inf).
+        Strength of the logit adjustment, in [0, inf), see :class:`CandleClassifier`.
+
+    published : bool, default=False
+        Whether the classifier is a :class:`PublishedCandleClassifier`, the method as published.
 
     batch_size : int, default=64
         Images, or prompts, per forward pass of CLIP.
@@ -70,7 +75,7 @@ def make_candle_pipeline(
         Threads that read images, see :class:`CLIPFeaturizer`.
 
     random_state : int, RandomState instance or None, default=None
-        Pass an int for the same result in every call.
+        See the classifiers.
 
     verbose : int, default=0
         If positive, progress bars.
@@ -113,15 +118,17 @@ def make_candle_pipeline(
         n_jobs=n_jobs,
         verbose=verbose,
     )
-    candle = CandleClassifier(
+    classifier = PublishedCandleClassifier if published else CandleClassifier
+    candle = classifier(
         new_classes=new_classes,
         class_names=class_names,
         text_encoder=clone(clip),
         templates=templates,
-        temperature=temperature,
         margin=margin,
         device=device,
         random_state=random_state,
         verbose=verbose,
     )
+    if temperature != "auto":
+        candle.set_params(temperature=temperature)
     return Pipeline([("clip", clip), ("candle", candle)])

@@ -20,7 +20,7 @@ import peers  # noqa: E402
 import published_loop  # noqa: E402
 from protocol import Features, draw_task, load_features, synthetic_task, unit  # noqa: E402
 
-LIBRARY = [peers.candle, peers.candle_paper]
+LIBRARY = [peers.candle, peers.published_candle]
 PEERS = [method for method in peers.WITH_TEXT if method not in LIBRARY]
 
 

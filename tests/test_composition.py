@@ -27,7 +27,13 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 
-from skcandle import CandleClassifier, CLIPFeaturizer, NewClassSplit, make_candle_pipeline
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    NewClassSplit,
+    PublishedCandleClassifier,
+    make_candle_pipeline,
+)
 from skcandle.datasets import load_emoji
 from skcandle.metrics import harmonic_mean_scorer
 
@@ -44,15 +50,17 @@ def encode(prompts):
     return np.stack([TEXTS[NAMES.index(p.removesuffix(".").split()[-1])] for p in prompts])
 
 
-make = partial(CandleClassifier, text_encoder=encode, max_iter=5, random_state=0)
+make = partial(CandleClassifier, text_encoder=encode, max_iter=5)
+make_published = partial(PublishedCandleClassifier, text_encoder=encode, max_iter=2, random_state=0)
 STRINGS = np.array(NAMES)[TARGET]
-# column of the table: classifier, labels of all images
-UNIVERSES = {
-    "strings": (make(), STRINGS),
-    "integers": (make(class_names=NAMES[:N_SEEN]), TARGET),
-    "class_names": (make(class_names=NAMES), STRINGS),
-    "new_classes": (make(new_classes=NAMES[N_SEEN:]), STRINGS),
+# column of the table: parameters, labels of all images
+COLUMNS = {
+    "strings": ({}, STRINGS),
+    "integers": ({"class_names": NAMES[:N_SEEN]}, TARGET),
+    "class_names": ({"class_names": NAMES}, STRINGS),
+    "new_classes": ({"new_classes": NAMES[N_SEEN:]}, STRINGS),
 }
+UNIVERSES = {name: (make(**options), y) for name, (options, y) in COLUMNS.items()}
 GRID = [{"temperature": [0.01, 0.05]}, {"margin": [0.0]}]
 
 
@@ -159,13 +167,15 @@ def test_the_document_lists_what_is_tested():
     assert marks == {"yes", *MARKS}
 
 
-@pytest.mark.parametrize("universe", UNIVERSES)
+@pytest.mark.parametrize("classifier", [make, make_published], ids=["candle", "published"])
+@pytest.mark.parametrize("universe", COLUMNS)
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true:UserWarning")
 @pytest.mark.filterwarnings("ignore:Number of classes in training fold:RuntimeWarning")
-def test_the_document_is_right(tool, universe):
+def test_the_document_is_right(tool, universe, classifier):
     run, least = TOOLS[tool]
-    clf, y = UNIVERSES[universe]
+    options, y = COLUMNS[universe]
+    clf = classifier(**options)
     fact = FACTS[tool][universe]
     if fact == "yes":
         assert run(clf, y[IS_SEEN]) > least
@@ -174,6 +184,24 @@ def test_the_document_is_right(tool, universe):
         run(clf, y[IS_SEEN])
     assert caught.type.__name__ == MARKS[fact]["Raised"]
     assert MARKS[fact]["Message contains"].lower() in str(caught.value).lower()
+
+
+ENCODERS = {
+    "cross_val_predict": lambda c, y: cross_val_predict(c, X, y, cv=2, method="predict_proba"),
+    "bagging": lambda c, y: BaggingClassifier(c, 3, random_state=0).fit(X, y),
+    "stacking": lambda c, y: StackingClassifier([("a", c)], cv=2).fit(X, y),
+    "voting": lambda c, y: VotingClassifier([("a", c)]).fit(X, y),
+}
+
+
+@pytest.mark.parametrize("tool", ENCODERS)
+def test_what_the_message_for_encoded_labels_says_works(tool):
+    y = STRINGS[IS_SEEN]
+    with pytest.raises(ValueError, match=r"strings, .* replaced .* class_names=sorted\(set\(y\)\)"):
+        ENCODERS[tool](make(), y)
+    result = ENCODERS[tool](make(class_names=sorted(set(y))), y)
+    if tool != "cross_val_predict":
+        assert np.mean(result.predict(X) == y) > 0.6
 
 
 def test_a_mapping_of_names_is_not_taken_for_encoded_labels():

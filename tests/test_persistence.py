@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import warnings
 from functools import cache
 
@@ -15,23 +17,24 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 import skcandle
-from skcandle import CandleClassifier, CLIPFeaturizer, EmbeddingCache
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    EmbeddingCache,
+    PublishedCandleClassifier,
+)
 from skcandle.exceptions import VersionWarning
 
-HEADS = {
-    "anchored": {"max_iter": 2},
-    "attention": {"attention": True, "max_iter": 2},
-    "published": {"head": "published", "attention": True, "max_iter": 2},
-}
+CLASSIFIERS = [CandleClassifier, PublishedCandleClassifier]
 NAMES = np.array(["ant", "bee", "cat", "dog", "elk"])
 X, Y, TEXTS = clip_like([6, 4, 2, 1, 0], 16)
 
 
 @cache
-def fit(**parameters):
+def fit(classifier=CandleClassifier):
     text = dict(zip(NAMES.tolist(), TEXTS, strict=True))
-    clf = CandleClassifier(new_classes=["elk"], text_encoder=text, random_state=0, device="cpu")
-    return clf.set_params(**parameters).fit(X.astype(np.float32), NAMES[Y])
+    clf = classifier(new_classes=["elk"], text_encoder=text, max_iter=2, device="cpu")
+    return clf.fit(X.astype(np.float32), NAMES[Y])
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +73,9 @@ all_formats = pytest.mark.parametrize("dumps, loads", FORMATS.values(), ids=FORM
 
 
 @all_formats
-@pytest.mark.parametrize("head", HEADS)
-def test_a_saved_classifier_predicts_the_same(head, dumps, loads):
-    clf = fit(**HEADS[head])
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_a_saved_classifier_predicts_the_same(classifier, dumps, loads):
+    clf = fit(classifier)
     again = loads(dumps(clf))
     assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
     assert_array_equal(again.predict(X), clf.predict(X))
@@ -93,12 +96,10 @@ def test_a_saved_featurizer_has_its_parameters(folder, dumps, loads):
     assert loads(dumps(clip)).get_params() == clip.get_params()
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_skops_has_to_trust_types_of_this_library_only(head):
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_skops_has_to_trust_types_of_this_library_only(classifier):
     sio = pytest.importorskip("skops.io")
-    pipe = make_pipeline(
-        CLIPFeaturizer("emoji-tiny", cache=EmbeddingCache("c")), fit(**HEADS[head])
-    )
+    pipe = make_pipeline(CLIPFeaturizer("emoji-tiny", cache=EmbeddingCache("c")), fit(classifier))
     types = sio.get_untrusted_types(data=sio.dumps(pipe))
     assert all(name.startswith("skcandle.") for name in types)
 
@@ -165,3 +166,14 @@ def test_copies_do_not_warn_and_the_version_is_no_attribute(fitted, monkeypatch)
 
 def test_a_saved_state_has_the_version_of_the_library(fitted):
     assert fitted.__getstate__()["_skcandle_version"] == skcandle.__version__
+
+
+@pytest.mark.parametrize("module", ["_classifier", "_featurizer"])
+def test_a_file_of_an_earlier_development_version_says_to_fit_again(module):
+    name = b"CandleClassifier" if module == "_classifier" else b"CLIPFeaturizer"
+    data = b"cskcandle." + module.encode() + b"\n" + name + b"\n."  # a reference by its name
+    with pytest.raises(ImportError, match="earlier development version .* fit it again"):
+        pickle.loads(data)
+    code = f"import pickle; pickle.loads({data!r})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "fit it again" in result.stderr.splitlines()[-1]

@@ -11,7 +11,13 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skcandle import CandleClassifier, CLIPFeaturizer, NewClassSplit, make_candle_pipeline
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    NewClassSplit,
+    PublishedCandleClassifier,
+    make_candle_pipeline,
+)
 from skcandle.datasets import load_emoji
 from skcandle.metrics import harmonic_mean_scorer
 
@@ -39,7 +45,7 @@ def test_defaults_are_those_of_the_estimators():
     made = inspect.signature(make_candle_pipeline).parameters
     for estimator in (CLIPFeaturizer, CandleClassifier):
         for name, parameter in inspect.signature(estimator).parameters.items():
-            if name in made and (estimator, name) != (CandleClassifier, "batch_size"):
+            if name in made:
                 assert made[name].default == parameter.default
 
 
@@ -55,6 +61,20 @@ def test_settings_reach_the_steps():
     )
     assert candle.items() >= (others | {"device": "cpu", "verbose": 1}).items()
     assert candle["text_encoder"].get_params() == clip
+
+
+def test_the_published_method_in_a_pipeline():
+    pipe = make_candle_pipeline("emoji-tiny", published=True, margin=0.5, new_classes=["okapi"])
+    assert isinstance(pipe["candle"], PublishedCandleClassifier)
+    params = pipe["candle"].get_params(deep=False)
+    assert params["text_encoder"].get_params() == pipe["clip"].get_params()
+    assert (params["margin"], params["temperature"], params["new_classes"]) == (
+        0.5,
+        0.01,
+        ["okapi"],
+    )
+    pipe = make_candle_pipeline("emoji-tiny", published=True, temperature=0.02)
+    assert pipe["candle"].temperature == 0.02
 
 
 def test_base_and_new_classes_are_recognised_in_the_joint_space(emoji, fitted):

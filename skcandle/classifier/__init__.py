@@ -1,5 +1,6 @@
 """Embeddings to classes: classifiers that answer with base and new classes."""
 
-from ._estimator import CandleClassifier
+from ._candle import CandleClassifier
+from ._published import PublishedCandleClassifier
 
-__all__ = ["CandleClassifier"]
+__all__ = ["CandleClassifier", "PublishedCandleClassifier"]

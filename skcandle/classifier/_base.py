@@ -1,25 +1,109 @@
-"""The classes of a classifier: their texts, views on some of them, further ones by name."""
+"""What both classifiers share: the label universe, checked input, and prediction in blocks."""
 
 import os
 from collections.abc import Mapping
+from contextlib import contextmanager
 from copy import copy
+from functools import partial
+from numbers import Real
 
 import numpy as np
+import torch
 from PIL import Image
-from sklearn.utils.validation import check_is_fitted
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from tqdm.auto import tqdm
 
-from .._labels import is_textual
+from .._devices import resolve_device
+from .._labels import check_label_types, is_textual
+from .._persistence import VersionedStateMixin
 from .._warnings import warn_user
-from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
-from ._text_features import class_text_features, default_text_width
+from ..exceptions import TextFeaturesWarning
+from ._text_features import class_text_encoder, warn_at_chance
+from ._training_set import TrainingSet
+from ._universe import LabelUniverse, label_universe, sorted_labels
+
+# Logits of one block of rows at prediction; bounds the memory.
+BLOCK_LOGITS = 2**20
 
 
-class LabelSpaceMixin:
-    """Methods of :class:`skcandle.CandleClassifier` that change what it may answer.
+class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
+    """Base class of the classifiers of a label universe of base and new classes.
 
     The fitted model has one column of logits a class, in the order in which classes came;
     `_columns` picks those of `classes_`, in sorted order.
     """
+
+    _parameter_constraints = {
+        "new_classes": ["array-like", None],
+        "class_names": ["array-like", Mapping, None],
+        "text_encoder": [StrOptions({"auto"}), Mapping, HasMethods("encode_text"), callable, None],
+        "templates": [str, "array-like"],
+        "margin": [Interval(Real, 0, None, closed="left")],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    _needs_text = False
+
+    def decision_function(self, X):
+        """Joint logits of base and new classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_classes) or (n_samples,)
+            Columns follow `classes_`. With two classes, the logit of the second over the first.
+        """
+        return self._in_blocks(X, _one_column_of_two)
+
+    def predict_proba(self, X):
+        """Probabilities of base and new classes, which sum to one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns follow `classes_`.
+        """
+        return self._in_blocks(X, partial(softmax, axis=1))
+
+    def predict_log_proba(self, X):
+        """Logarithm of :meth:`predict_proba`, without underflow.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+        """
+        return self._in_blocks(X, partial(log_softmax, axis=1))
+
+    def predict(self, X):
+        """Most probable class, base or new, of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        best = self._in_blocks(X, partial(np.argmax, axis=1))
+        return self.classes_[best]
 
     def restrict(self, labels):
         """Return a fitted view that answers with some of the classes only.
@@ -31,8 +115,8 @@ class LabelSpaceMixin:
 
         Returns
         -------
-        view : CandleClassifier
-            Shares the fitted state; logits are those of this classifier.
+        view : object
+            Classifier that shares the fitted state; logits are those of this classifier.
 
         Raises
         ------
@@ -48,17 +132,18 @@ class LabelSpaceMixin:
             raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
         if not wanted:
             raise ValueError("restrict got no label; name at least one of the classes_.")
-        kept = np.isin(self.classes_, wanted)
+        kept = np.flatnonzero(np.isin(self.classes_, wanted))
+        names = None if self._names is None else [self._names[i] for i in kept]
         view = copy(self)
-        view.classes_ = self.classes_[kept]
-        view._set_class_attributes(self._columns[kept])
+        view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
         return view
 
     def add_classes(self, names):
         """Return a fitted copy that also knows further classes by name.
 
-        No image, no training; the logits of the other classes stay what they are (with
-        attention they change slightly, as images attend to all classes).
+        Nothing is trained. `CandleClassifier` leaves the logits of the other classes as they
+        are; in `PublishedCandleClassifier` images attend to all classes, so that they change
+        slightly.
 
         Parameters
         ----------
@@ -69,7 +154,8 @@ class LabelSpaceMixin:
 
         Returns
         -------
-        classifier : CandleClassifier
+        classifier : object
+            Fitted classifier of the same type.
 
         Raises
         ------
@@ -81,107 +167,104 @@ class LabelSpaceMixin:
         check_is_fitted(self)
         if isinstance(names, str):
             raise TypeError(f"add_classes got the single string {names!r}; put it in a list.")
-        if self.text_features_ is None:
+        if self._text_encoder is None:
             raise ValueError(
                 "This classifier was fitted without text, so a name says nothing to it. Fit it "
                 "with a text_encoder."
             )
-        added = list(names)
-        textual = is_textual(self.classes_)
-        for name in added:
-            if not isinstance(name, str):
-                raise TypeError(f"add_classes got {name!r}; names are strings.")
-        known = set(self.classes_.tolist() if textual else self._names_by_label().values())
-        for name in added:
-            if name in known:
-                raise ValueError(f"add_classes got {name!r} twice or it is one of the classes_.")
-            known.add(name)
-        if not added:
+        added = LabelUniverse(self.classes_, self._names).added(names)
+        if not added.names:
             return copy(self)
-        if textual:
-            labels = np.array(added, dtype=object if self.classes_.dtype == object else None)
-        else:
-            labels = self.classes_.max() + 1 + np.arange(len(added), dtype=self.classes_.dtype)
-        encoder = names if isinstance(names, Mapping) else self._encoder()
-        keys = added if isinstance(names, Mapping) else labels
-        text_features = class_text_features(
-            encoder, keys, added, self.templates, self.n_features_in_
-        )
-        model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
-
+        encoder, labels = self._text_encoder, added.classes
+        if isinstance(names, Mapping):
+            encoder, labels = encoder.with_vectors(names), added.names
+        text_features = encoder(labels, added.names, self.n_features_in_)
         grown = copy(self)
-        grown._model = model
-        everything = np.concatenate([self.classes_, labels])
-        columns = np.concatenate(
-            [self._columns, len(model.text_features) - len(added) + np.arange(len(added))]
-        )
-        order = np.argsort(everything)
-        grown.classes_ = everything[order]
-        grown._set_class_attributes(columns[order])
-        # a clone of the copy is to be fitted on the same universe
-        if textual:
-            grown.new_classes = [*([] if self.new_classes is None else self.new_classes), *added]
-        elif self.class_names is not None:
-            named = self._names_by_label() | dict(zip(labels.tolist(), added, strict=True))
-            grown.class_names = named
+        grown._model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
+        grown._append_classes(added)
         return grown
 
-    def _names_by_label(self):
-        """Names of integer labels, as far as there are any."""
-        if self.class_names is None:
-            return {}
-        if isinstance(self.class_names, Mapping):
-            return dict(self.class_names)
-        return dict(enumerate(self.class_names))
+    def _append_classes(self, added):
+        """Sort in the classes that the model has got as its last columns."""
+        n_columns = len(self._model.counts)
+        columns = np.append(self._columns, np.arange(n_columns - len(added.names), n_columns))
+        labels = [*self.classes_.tolist(), *added.classes.tolist()]
+        names = [*(self._names or [None] * len(self.classes_)), *added.names]
+        order = sorted(range(len(labels)), key=labels.__getitem__)
+        universe = LabelUniverse(
+            sorted_labels(labels, self.classes_.dtype),
+            None if self._names is None else [names[i] for i in order],
+        )
+        # a clone of the copy is to be fitted on the same universe
+        if is_textual(self.classes_):
+            self.new_classes = [
+                *([] if self.new_classes is None else self.new_classes),
+                *added.names,
+            ]
+        elif self._names is not None:
+            self.class_names = dict(zip(labels, names, strict=True))
+        self._set_classes(universe, columns[order])
 
-    def _set_class_attributes(self, columns):
-        """Public per-class attributes from columns of the model."""
+    def _set_classes(self, universe, columns):
+        """Public attributes of the classes, from columns of the model."""
         self._columns = columns
+        self._names = universe.names
+        self.classes_ = universe.classes
         self.class_count_ = self._model.counts[columns]
         self.is_new_ = self.class_count_ == 0
         self.prototypes_ = self._model.image_prototypes[columns]
         text = self._model.text_features
         self.text_features_ = None if text is None else text[columns]
-        if self.head == "anchored":
-            self.logit_weights_ = self._model.weights.as_dict()
 
-    def _encoder(self):
-        """What `text_encoder` stands for, without loading anything."""
-        if isinstance(self.text_encoder, str):
-            from ..clip._featurizer import CLIPFeaturizer
+    def _check_training_set(self, X, y, sample_weight):
+        """Checked images and labels, the label universe, and what encodes its names.
 
-            return CLIPFeaturizer(device=self.device)
-        return self.text_encoder
-
-    def _text_features(self, classes, names, is_new, n_features):
-        """Text features of all classes, or None if this fit is without text."""
-        reason = None
-        if self.text_encoder is None:
-            reason = "text_encoder=None"
-        elif isinstance(self.text_encoder, str):
-            width = default_text_width()
-            if n_features != width:
-                reason = (
-                    f"X has {n_features} columns and the text features of the default CLIP have "
-                    f"{width}"
-                )
-        if reason is None:
-            encoder = self._encoder()
-            try:
-                return class_text_features(encoder, classes, names, self.templates, n_features)
-            except WeightsNotAvailableError as error:
-                if self.text_encoder is encoder:
-                    raise
-                raise WeightsNotAvailableError(
-                    f'text_encoder="auto" stands for {encoder.model_name!r}, whose weights are '
-                    "not here. Set text_encoder to the model that made X, or to None to learn from "
-                    f"images alone. ({error})"
-                ) from error
-        if self.head == "published":
-            raise ValueError(f"The published head needs text, but {reason}. Set text_encoder.")
-        if is_new.any():
+        Returns
+        -------
+        data : TrainingSet
+        universe : LabelUniverse
+        text_encoder : ClassTextEncoder or None
+        """
+        check_label_types(y)
+        _refuse_images(X)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
+            check_classification_targets(y)
+        sample_weight = _check_sample_weight(
+            sample_weight, X, dtype=X.dtype, ensure_non_negative=True
+        )
+        used = sample_weight > 0
+        if not used.all():
+            X, y, sample_weight = X[used], y[used], sample_weight[used]
+        if len(y) == 0:
+            raise ValueError("No sample has a positive weight; there is nothing to learn from.")
+        universe = label_universe(y, self.new_classes, self.class_names)
+        classes = universe.classes
+        text_encoder, no_text = class_text_encoder(
+            self.text_encoder, self.templates, X.shape[1], self.device
+        )
+        text_features = None
+        if text_encoder is None:
+            self._check_without_text(no_text, np.setdiff1d(classes, y))
+        else:
+            text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
+            X = _to_length_one(X)
+        if len(classes) < 2:
             raise ValueError(
-                f"The class {classes[is_new].tolist()[0]!r} has no image, and no text is in use: "
+                f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "
+                "least two classes are needed. Name classes without images in new_classes."
+            )
+        y = np.searchsorted(classes, y)
+        warn_at_chance(X, y, text_features)
+        data = TrainingSet(X, y, sample_weight, text_features, len(classes))
+        return data, universe, text_encoder
+
+    def _check_without_text(self, reason, new_classes):
+        if self._needs_text:
+            raise ValueError(f"{type(self).__name__} needs text, but {reason}. Set text_encoder.")
+        if len(new_classes):
+            raise ValueError(
+                f"The class {new_classes.tolist()[0]!r} has no image, and no text is in use: "
                 f"{reason}. Set text_encoder to the model that made X, or use "
                 "make_candle_pipeline."
             )
@@ -191,10 +274,57 @@ class LabelSpaceMixin:
                 "that made X, or to None to say that this is intended.",
                 TextFeaturesWarning,
             )
-        return None
+
+    @contextmanager
+    def _progress(self, total):
+        """A function for the number of iterations and the objective, behind `verbose`."""
+        bar = tqdm(total=total, desc=type(self).__name__, disable=not self.verbose)
+
+        def report(n_iter, objective):
+            bar.set_postfix_str(f"objective {objective:.4f}", refresh=False)
+            bar.update(n_iter - bar.n)
+
+        with bar:
+            yield report
+            bar.total = bar.n  # training may stop early
+            bar.refresh()
+
+    def _in_blocks(self, X, function):
+        """`function` of the joint logits, one block of rows at a time.
+
+        Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
+        converted to the precision of the model block by block.
+        """
+        check_is_fitted(self)
+        _refuse_images(X)
+        X = validate_data(self, X, reset=False)
+        scorer = self._model.scorer(resolve_device(self.device))
+        dtype = self._model.image_prototypes.dtype
+        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
+        result = None
+        for rows in gen_batches(len(X), n_rows):
+            logits = scorer.score(np.ascontiguousarray(X[rows], dtype=dtype))[:, self._columns]
+            part = function(logits)
+            if result is None:
+                result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
+            result[rows] = part
+        return result
 
 
-def refuse_images(X):
+def _one_column_of_two(logits):
+    return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def _to_length_one(X):
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    if not norms.all():
+        raise ValueError(
+            f"Row {int(np.argmin(norms))} of X is all zeros; an embedding has a direction."
+        )
+    return X / norms
+
+
+def _refuse_images(X):
     """Raise where images are given instead of their embeddings."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
         return

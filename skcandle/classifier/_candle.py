@@ -1,312 +1,307 @@
-"""Candle with a closed-form start: what CandleClassifier fits by default."""
+"""The default classifier: Candle with a closed-form start and joint logits that are calibrated."""
 
-from dataclasses import dataclass, replace
+from numbers import Integral, Real
 
 import numpy as np
-import torch
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._attention_head import (
-    CandleHead,
-    TrainingData,
-    anchored_logits,
-    attended_class_tokens,
-    exact_matmul,
-    train_anchored,
-)
+from .._devices import resolve_device
+from ._base import BaseCandle
 from ._logit_weights import (
-    MAX_SIMILARITIES,
-    Episode,
+    CLIP_TEMPERATURE,
+    DEFAULT_PROTOTYPE_WEIGHT,
+    IMAGE_ONLY_TEMPERATURE,
     LogitWeights,
-    balanced_weights,
     fit_logit_weights,
-    pseudo_new_masks,
 )
-from ._prototypes import PrototypeSpace, fit_prototypes, unit
-
-DEFAULT_PROTOTYPE_WEIGHT = 0.1
-# Pseudo-new episodes, and the part of the classes with images that each hides.
-N_EPISODES = 12
-HIDDEN_FRACTION = 1 / 3
+from ._model import CandleModel
+from ._projection import train_projection
+from ._prototypes import fit_prototypes
+from ._pseudo_new import pseudo_new_splits
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the estimator's parameters say about the fit."""
+class CandleClassifier(BaseCandle):
+    r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
-    temperature: float
-    margin: float
-    shrinkage: float
-    prototype_weight: float | None
-    base_offset: float | None
-    anchor: float
-    attention: bool
-    max_iter: int
-    batch_size: int
-    seed: int
+    Images of *base* classes train the classifier; *new* classes have a name and no image. One
+    `predict` answers with either kind, and `predict_proba` covers both.
 
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Images and label universe of one fit; `y` indexes the classes of `text_features`."""
-
-    X: np.ndarray
-    y: np.ndarray
-    sample_weight: np.ndarray
-    text_features: np.ndarray | None
-    n_classes: int
-
-    def among(self, classes):
-        """The same images in a universe of the sorted `classes`, which has to hold all of `y`."""
-        text = None if self.text_features is None else self.text_features[classes]
-        y = np.searchsorted(classes, self.y)
-        return replace(self, y=y, text_features=text, n_classes=len(classes))
-
-
-@dataclass(frozen=True)
-class AnchoredModel:
-    """A fitted model; NumPy arrays only, torch modules are built when they are needed.
-
-    Attributes
-    ----------
-    settings : Settings
-    space : PrototypeSpace
-    text_features : ndarray of shape (n_classes, n_features) or None
-    head_state : dict of str to ndarray
-    weights : LogitWeights
-    losses : list of float
-    n_iter : int
-    """
-
-    settings: Settings
-    space: PrototypeSpace
-    text_features: np.ndarray | None
-    head_state: dict
-    weights: LogitWeights
-    losses: list
-    n_iter: int
-
-    @property
-    def counts(self):
-        """Images of each class, of shape (n_classes,)."""
-        return self.space.counts
-
-    @property
-    def image_prototypes(self):
-        """Prototypes in the space of the images, of shape (n_classes, n_features)."""
-        return self.space.prototypes + self.space.image_mean
-
-    def predictor(self, device):
-        """Function from a block of rows to logits, both NumPy; the model moves to `device` once."""
-        head = _build_head(self, device)
-        data = _head_data(self, None, device)
-        space, dtype = self.space, data.prototypes.dtype
-
-        def on_device(array):
-            return torch.tensor(array, device=device, dtype=dtype)
-
-        image_mean, whitener = on_device(space.image_mean), on_device(space.whitener)
-        offsets, text_features = on_device(self.weights.offsets(space.counts)), None
-        if self.text_features is not None:
-            text_features = on_device(self._zero_shot_scale * self.text_features)
-        with torch.no_grad(), exact_matmul(device):
-            class_tokens = attended_class_tokens(head, data.texts, data.prototypes)
-
-        def logits(X):
-            with torch.no_grad(), exact_matmul(device):
-                images, fixed = on_device(X), -offsets
-                if text_features is not None:
-                    images = torch.nn.functional.normalize(images, dim=-1)
-                    fixed = images @ text_features.T - offsets
-                tokens = (images - image_mean) @ whitener
-                if space.normalize:
-                    tokens = torch.nn.functional.normalize(tokens, dim=-1)
-                result, _ = anchored_logits(
-                    head, data, tokens, fixed, space.normalize, class_tokens
-                )
-                return result.cpu().numpy()
-
-        return logits
-
-    def with_classes(self, text_features):
-        """The same model with further classes that have a text and no image."""
-        n_added = len(text_features)
-        virtual = self.space.virtual_prototypes(text_features)
-
-        def extend(array, rows):
-            return np.concatenate([array, rows])
-
-        space = replace(
-            self.space,
-            counts=extend(self.space.counts, np.zeros(n_added)),
-            priors=extend(self.space.priors, virtual),
-            prototypes=extend(self.space.prototypes, virtual),
-        )
-        return replace(self, space=space, text_features=extend(self.text_features, text_features))
-
-    @property
-    def _zero_shot_scale(self):
-        return self.weights.zero_shot / self.settings.temperature
-
-    def zero_shot_logits(self, X):
-        """Weighted image-to-text similarities, which training leaves as they are."""
-        if self.text_features is None:
-            return None
-        return self._zero_shot_scale * (X @ self.text_features.T)
-
-
-def fit_anchored(data, settings, *, device, callback=None):
-    """Closed-form prototypes, weights from pseudo-new episodes, anchored training.
+    Every class has a text feature and a visual prototype. The prototype of a base class is its
+    mean image, shrunk towards a guess from the text the more, the fewer images there are; the
+    prototype of a new class is that guess alone. A shared projection of images and prototypes
+    is then trained with the compensating logit-adjusted loss, held near its start, and added to
+    CLIP's zero-shot similarities. How much each part counts, and how far base and new classes
+    have to be moved against each other, is estimated from the training images by treating some
+    base classes as if they were new.
 
     Parameters
     ----------
-    data : TrainingSet
-    settings : Settings
-    device : torch.device
-    callback : callable, optional
-        Called with the number of each evaluation and the objective.
+    new_classes : list of str or int, default=None
+        Labels without images, of the same type as the labels in `y`. None adds no class.
 
-    Returns
-    -------
-    model : AnchoredModel
+    class_names : list of str or mapping, default=None
+        Names that fill the prompt templates, and the label universe: each label listed here
+        without images is a new class. With integer labels, entry i names label i (the
+        convention of ``torchvision.datasets.ImageFolder``); a mapping goes from label to name.
+        None takes string labels as their own names.
+
+    text_encoder : "auto", None, CLIPFeaturizer, callable or mapping, default="auto"
+        Makes the text features. They must come from the model that made `X`.
+
+        * ``"auto"`` takes the text tower of the default :class:`CLIPFeaturizer` if `X` has its
+          width; otherwise it warns, and learns from images alone;
+        * a :class:`CLIPFeaturizer`, or anything with ``encode_text(prompts)``;
+        * a callable that takes a list of prompts and returns an array of shape
+          (n_prompts, n_features);
+        * a mapping of label to vector, which is used without any template;
+        * None learns from images alone: no new classes, a shrunk discriminant analysis. Then
+          `shrinkage` is estimated, and `prototype_weight` and `base_offset` have no effect.
+
+        :func:`make_candle_pipeline` sets this and the featurizer from one name.
+
+    templates : str or list of str, default="a photo of a {}."
+        Prompt templates, each with one ``{}``. Text features are averaged over several.
+
+    temperature : "auto" or float, default="auto"
+        Softmax temperature, in (0, inf): similarities are divided by it. A lower one makes
+        probabilities more extreme and lets the loss attend to the hardest images. ``"auto"``
+        estimates it on held-out training images, starting from 0.01, which is CLIP's own (from
+        1 without text); a number is used as it is.
+
+    margin : float, default=1.0
+        Strength of the logit adjustment, in [0, inf); the paper's tau. 1 answers as if all
+        classes were equally frequent, 0 as if they were as frequent as in training, values
+        between as if frequencies were between, and above 1 rare and new classes are favoured.
+
+    shrinkage : float, default=2.0
+        How many images the guess from the text is worth, in [0, inf). 0 takes class means as
+        they are.
+
+    prototype_weight : "auto" or float, default="auto"
+        Weight of the image-to-prototype similarity, next to a weight of one of the
+        image-to-text similarity, in [0, inf). ``"auto"`` estimates it, and a bonus for classes
+        with many images.
+
+    base_offset : "auto" or float, default="auto"
+        What is taken off the logits of base classes: all of it where a class has many images,
+        half of it at half an image. Larger values answer with new classes more often.
+        ``"auto"`` balances both on pseudo-new classes.
+
+    penalty : float, default=100.0
+        Strength of the pull of the projection towards its start, the identity, in [0, inf),
+        against a loss that is summed over images: many images move it further than few.
+
+    max_iter : int, default=20
+        L-BFGS iterations of the projection, at most. 0 keeps the closed-form start.
+
+    device : str or torch.device, default="auto"
+        Where training and prediction run. ``"auto"`` takes CUDA where it is available.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws which classes are treated as new together. None takes a fixed design, so that
+        every call gives the same result; other values show how much depends on the design.
+
+    verbose : int, default=0
+        If positive, a progress bar shows the objective.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted labels, base and new.
+
+    is_new_ : ndarray of shape (n_classes,) of bool
+        Which classes had no image.
+
+    class_count_ : ndarray of shape (n_classes,)
+        Images of each class, as sums of `sample_weight`.
+
+    text_features_ : ndarray of shape (n_classes, n_features) or None
+        Unit rows.
+
+    prototypes_ : ndarray of shape (n_classes, n_features)
+        Visual prototypes in the space of `X`, before projection; virtual ones for new classes.
+
+    temperature_ : float
+        Softmax temperature in use.
+
+    prototype_weight_ : float
+        Weight of the image-to-prototype similarity.
+
+    count_bonus_ : float
+        What the weight of a prototype gains with the images of its class: all of it with many
+        images, half of it with four.
+
+    base_offset_ : float
+        What is taken off the logits of base classes.
+
+    n_iter_ : int
+        Iterations of training.
+
+    loss_curve_ : list of float
+        Objective per sample at each evaluation. Line searches may evaluate more than once per
+        iteration.
+
+    n_features_in_ : int
+        Width of `X`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names of `X`, if it has string ones.
+
+    See Also
+    --------
+    PublishedCandleClassifier : The method as published, for comparison.
+    CLIPFeaturizer : Makes embeddings of images.
+    make_candle_pipeline : Both in a pipeline, from one name.
+
+    Notes
+    -----
+    The logit of class `k` with :math:`n_k` images is
+
+    .. math::
+
+        s_k(x) = \frac{z_k(x) + (b + c\, \rho_4(n_k))\, v_k(x)}{T} - g\, \rho_{1/2}(n_k)
+                 + (1 - m) \log \pi_k
+
+    with the similarities `z` to its text and `v` to its prototype, :math:`\rho_h(n) = n / (n +
+    h)`, the temperature `T`, the margin `m`, :math:`\pi_k \propto n_k + 1`, and the weights `b`,
+    `c` and `g` (`prototype_weight_`, `count_bonus_`, `base_offset_`). The loss is
+    :math:`-\log [\pi_y^m e^{s_y} / \sum_k \pi_k^m e^{s_k}]` (compensating logit adjustment,
+    [1]_). Trained to the end, its logits are those of a world in which class `k` is as frequent
+    as :math:`\pi_k^{1 - m}` [2]_; as training is held near its start, that prior is part of the
+    logits from the outset.
+
+    Where this class leaves the paper, it does so because the published head almost never
+    answers with a new class when base classes are among the candidates.
+
+    Computation is in the precision of `X`: float64 stays float64.
+
+    References
+    ----------
+    .. [1] J.-X. Shi, C. Zhang, T. Wei, Y.-F. Li: "Efficient and Long-Tailed Generalization for
+       Pre-trained Vision-Language Model", KDD 2024. arXiv:2406.12638.
+    .. [2] A. K. Menon et al.: "Long-tail learning via logit adjustment", ICLR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcandle import CandleClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> names = ["ant", "bee", "cat", "dog", "elk"]
+    >>> text = dict(zip(names, rng.normal(size=(5, 16))))
+    >>> y = np.repeat(names[:4], [20, 10, 5, 2])   # no image of an elk
+    >>> X = np.stack([text[name] for name in y]) + rng.normal(size=(37, 16))
+    >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text, random_state=0)
+    >>> clf.fit(X, y).predict([text["ant"], text["elk"]])
+    array(['ant', 'elk'], dtype='<U3')
+    >>> clf.classes_[clf.is_new_]
+    array(['elk'], dtype='<U3')
     """
-    model = _closed_form(data, settings, _estimate_weights(data, settings))
-    if settings.max_iter:
-        model = _train(model, data, device, callback)
-    return replace(model, space=model.space.without_statistics())
 
+    _parameter_constraints = {
+        **BaseCandle._parameter_constraints,
+        "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "shrinkage": [Interval(Real, 0, None, closed="left")],
+        "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "base_offset": [StrOptions({"auto"}), Interval(Real, None, None, closed="neither")],
+        "penalty": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+    }
 
-def _closed_form(data, settings, weights):
-    space = fit_prototypes(
-        data.X, data.y, data.sample_weight, data.text_features, data.n_classes, settings.shrinkage
-    )
-    return AnchoredModel(settings, space, data.text_features, {}, weights, [], 0)
+    def __init__(
+        self,
+        *,
+        new_classes=None,
+        class_names=None,
+        text_encoder="auto",
+        templates="a photo of a {}.",
+        temperature="auto",
+        margin=1.0,
+        shrinkage=2.0,
+        prototype_weight="auto",
+        base_offset="auto",
+        penalty=100.0,
+        max_iter=20,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.new_classes = new_classes
+        self.class_names = class_names
+        self.text_encoder = text_encoder
+        self.templates = templates
+        self.temperature = temperature
+        self.margin = margin
+        self.shrinkage = shrinkage
+        self.prototype_weight = prototype_weight
+        self.base_offset = base_offset
+        self.penalty = penalty
+        self.max_iter = max_iter
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
 
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn from embeddings of base classes.
 
-def _train(model, data, device, callback):
-    settings = model.settings
-    head = _build_head(model, device)
-    with exact_matmul(device):
-        losses, n_iter = train_anchored(
-            head,
-            _head_data(model, data, device),
-            margin=settings.margin,
-            anchor=settings.anchor,
-            normalize=model.space.normalize,
-            max_iter=settings.max_iter,
-            batch_size=settings.batch_size,
-            callback=callback,
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            CLIP embeddings of images; with text, only their direction matters.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            An image of weight 2 counts as two images; weight 0 leaves it out.
+
+        Returns
+        -------
+        self : CandleClassifier
+            Fitted estimator.
+        """
+        device = resolve_device(self.device)
+        data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
+        weights = self._estimate_logit_weights(data)
+        space = fit_prototypes(data, float(self.shrinkage))
+        with self._progress(self.max_iter) as report:
+            projection, self.loss_curve_, self.n_iter_ = train_projection(
+                data,
+                space,
+                weights,
+                penalty=float(self.penalty),
+                max_iter=self.max_iter,
+                device=device,
+                callback=report,
+            )
+        self.temperature_ = weights.temperature
+        self.prototype_weight_ = weights.prototype_weight
+        self.count_bonus_ = weights.count_bonus
+        self.base_offset_ = weights.base_offset
+        self._text_encoder = text_encoder
+        self._model = CandleModel(
+            space.without_statistics(), data.text_features, projection, weights, float(self.margin)
         )
-    # what is not trained stays the identity and needs no room in a file
-    state = {
-        name: parameter.detach().cpu().numpy()
-        for name, parameter in head.named_parameters()
-        if parameter.requires_grad
-    }
-    return replace(model, head_state=state, losses=losses, n_iter=n_iter)
+        self._set_classes(universe, np.arange(data.n_classes))
+        return self
 
-
-def _build_head(model, device):
-    dtype = getattr(torch, model.space.prototypes.dtype.name)
-    # the seed only matters for attention; the rest of the head starts as the identity
-    head = CandleHead.seeded(
-        model.settings.seed,
-        model.space.prototypes.shape[1],
-        attention=model.settings.attention and model.text_features is not None,
-        residual_weight=0.0,
-    )
-    if head.attention is None:
-        head.text_projection.requires_grad_(False)
-    head.load_state_dict({k: torch.tensor(v) for k, v in model.head_state.items()}, strict=False)
-    return head.to(device=device, dtype=dtype)
-
-
-def _head_data(model, data, device):
-    """Tokens of the classes, and those of the images where `data` is given."""
-    space, temperature = model.space, model.settings.temperature
-    scale = 1 / temperature if space.normalize else 1.0
-    arrays = {
-        "texts": space.transform(space.priors),
-        "prototypes": space.transform(space.prototypes),
-        "prototype_weight": scale * model.weights.prototype_weights(space.counts),
-        "counts": space.counts,
-    }
-    if data is not None:
-        images, own = space.transform_left_out(data.X, data.y, data.sample_weight)
-        images_of_prototypes = unit(space.prototypes + space.image_mean)
-        arrays |= {
-            "images": images,
-            "target": data.y,
-            "weight": data.sample_weight,
-            "own_prototypes": own,
-            "fixed_logits": model.zero_shot_logits(data.X),
-            "prototype_fixed_logits": model.zero_shot_logits(images_of_prototypes),
+    def _estimate_logit_weights(self, data):
+        """Weights of the joint logits: given, or estimated on pseudo-new splits."""
+        has_text = data.text_features is not None
+        start = {
+            "temperature": CLIP_TEMPERATURE if has_text else IMAGE_ONLY_TEMPERATURE,
+            "prototype_weight": DEFAULT_PROTOTYPE_WEIGHT,
+            "base_offset": 0.0,
         }
-    return TrainingData(device, getattr(torch, space.prototypes.dtype.name), **arrays)
-
-
-def _estimate_weights(data, settings):
-    """Weights of the logit groups from pseudo-new episodes over the classes with images."""
-    text, weight = data.text_features is not None, settings.prototype_weight
-    default = DEFAULT_PROTOTYPE_WEIGHT if text else 1.0
-    prior = LogitWeights(
-        zero_shot=float(text),
-        prototype=default if weight is None else weight,
-        base_offset=settings.base_offset or 0.0,
-    )
-    if weight is not None and (settings.base_offset is not None or not text):
-        return prior
-    rng = np.random.default_rng(settings.seed)
-    seen = np.flatnonzero(np.bincount(data.y, minlength=data.n_classes))
-    known = data.among(seen)
-    masks = [np.zeros(len(seen), dtype=bool)]
-    if text:
-        masks = pseudo_new_masks(len(seen), HIDDEN_FRACTION, N_EPISODES, rng)
-    rows = np.arange(len(data.X))
-    max_rows = max(MAX_SIMILARITIES // (len(seen) * max(len(masks), 1)), 1)
-    if len(rows) > max_rows:
-        rows = np.sort(rng.choice(rows, max_rows, replace=False))
-    zero_shot = None
-    if text:
-        zero_shot = data.X[rows] @ known.text_features.T / settings.temperature
-    return fit_logit_weights(
-        [_episode(known, rows, mask, zero_shot, settings) for mask in masks],
-        prior,
-        len(seen),
-        keep_weights=weight is not None,
-        keep_offset=settings.base_offset is not None,
-    )
-
-
-def _episode(data, rows, hidden, zero_shot, settings):
-    """Similarities of the images `rows` in a world where the `hidden` classes have no image."""
-    visible = ~hidden[data.y]
-    space = fit_prototypes(
-        data.X[visible],
-        data.y[visible],
-        data.sample_weight[visible],
-        data.text_features,
-        data.n_classes,
-        settings.shrinkage,
-    )
-    X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images = np.empty_like(X)
-    images[hidden[y]] = space.transform_images(X[hidden[y]])
-    prototypes = space.transform(space.prototypes)
-    own_counts = space.counts[y]
-    # what the images of the other classes meet was formed without them
-    own = np.flatnonzero(~hidden[y])
-    images[own], held_out = space.transform_left_out(X[own], y[own], sample_weight[own])
-    similarity = images @ prototypes.T - (prototypes**2).sum(axis=1) / 2
-    similarity[own, y[own]] = (images[own] * held_out).sum(axis=1)
-    similarity[own, y[own]] -= (held_out**2).sum(axis=1) / 2 if not space.normalize else 0.5
-    own_counts[own] -= np.minimum(sample_weight[own], 1)
-    if zero_shot is not None:
-        similarity /= settings.temperature
-    return Episode(
-        zero_shot=zero_shot,
-        prototype=similarity,
-        counts=space.counts,
-        own_counts=np.maximum(own_counts, 0),
-        target=y,
-        weight=balanced_weights(y, sample_weight, hidden),
-    )
+        given = {name: getattr(self, name) for name in start}
+        given = {name: float(value) for name, value in given.items() if value != "auto"}
+        if not has_text:  # prototypes are all there is, and no class is new
+            given |= {"prototype_weight": 1.0, "base_offset": 0.0}
+        weights = LogitWeights(**(start | given))
+        if len(given) == len(start):
+            return weights
+        rng = None
+        if self.random_state is not None:
+            rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        splits = pseudo_new_splits(data, float(self.shrinkage), rng)
+        return fit_logit_weights(splits, weights, len(np.unique(data.y)), fixed=given)

@@ -18,8 +18,9 @@ def log_prior(counts):
     Returns
     -------
     log_prior : Tensor of shape (n_classes,)
+        Without the normalising constant, which a softmax cancels.
     """
-    return torch.log((counts + 1) / (counts + 1).sum())
+    return torch.log(counts + 1)
 
 
 def compensating_loss(logits, target, log_prior, margin=1.0, sample_weight=None):

@@ -117,9 +117,15 @@ class PrototypeSpace:
             own = own / _length(_dot(own, metric(own)))
         return images, own
 
-    def virtual_prototypes(self, text_features):
-        """Centred prototypes of classes of which only the text is known."""
-        return (text_features - self.text_mean) @ self.text_map
+    def with_classes(self, text_features):
+        """The same space with further classes that have a text and no image."""
+        virtual = (text_features - self.text_mean) @ self.text_map
+        return replace(
+            self,
+            counts=np.concatenate([self.counts, np.zeros(len(virtual), self.counts.dtype)]),
+            priors=np.concatenate([self.priors, virtual]),
+            prototypes=np.concatenate([self.prototypes, virtual]),
+        )
 
 
 def _dot(a, b):
@@ -130,7 +136,7 @@ def _length(squares):
     return np.sqrt(np.maximum(squares, 1e-24))[:, None]
 
 
-def fit_prototypes(X, y, sample_weight, text_features, n_classes, shrinkage):
+def fit_prototypes(data, shrinkage):
     r"""Prototypes of all classes from the images of some.
 
     With class means :math:`m_k` of :math:`n_k` images and texts :math:`t_k`, all centred,
@@ -142,14 +148,7 @@ def fit_prototypes(X, y, sample_weight, text_features, n_classes, shrinkage):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,)
-        Class indices.
-    sample_weight : ndarray of shape (n_samples,)
-        Positive; 1 is one image.
-    text_features : ndarray of shape (n_classes, n_features) or None
-    n_classes : int
-        Size of the label universe.
+    data : TrainingSet
     shrinkage : float
         :math:`\kappa \ge 0`. Without text it is replaced by the James-Stein estimate.
 
@@ -157,6 +156,8 @@ def fit_prototypes(X, y, sample_weight, text_features, n_classes, shrinkage):
     -------
     space : PrototypeSpace
     """
+    X, y, sample_weight = data.X, data.y, data.sample_weight
+    text_features, n_classes = data.text_features, data.n_classes
     counts = np.bincount(y, weights=sample_weight, minlength=n_classes).astype(X.dtype)
     seen = counts > 0
     members = sparse.csr_array((sample_weight, (y, np.arange(len(y)))), (n_classes, len(y)))
@@ -175,8 +176,8 @@ def fit_prototypes(X, y, sample_weight, text_features, n_classes, shrinkage):
         kappa = shrinkage
         text_mean = text_features[seen].mean(axis=0)
         centred = text_features - text_mean
-        reliability = counts[seen] / (counts[seen] + kappa)
-        text_map, held_out_seen = text_to_image(centred[seen], means[seen], reliability)
+        trust = counts[seen] / (counts[seen] + kappa)
+        text_map, held_out_seen = text_to_image(centred[seen], means[seen], trust)
         priors = centred @ text_map
         held_out = priors.copy()
         held_out[seen] = held_out_seen

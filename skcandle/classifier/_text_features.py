@@ -1,18 +1,137 @@
-"""The label universe, the names of its classes, and their text features."""
+"""Text features of classes: their names in prompt templates, through a text encoder."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binom
 
 from .._warnings import warn_user
-from ..clip._checkpoint import embedding_dim
-from ..exceptions import TextFeaturesWarning
+from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
 from ._prototypes import unit
 from ._universe import ENCODED_LABELS, plain_label
 
 # Chance level is a statement about many images; below this number nothing is said.
 MIN_IMAGES_FOR_CHANCE = 20
+
+
+@dataclass(frozen=True)
+class ClassTextEncoder:
+    """From classes to text features.
+
+    Attributes
+    ----------
+    encoder : CLIPFeaturizer, callable or mapping
+        What makes features of prompts; a mapping of label to vector is used as it is.
+    templates : str or list of str
+        Prompt templates.
+    is_default : bool
+        Whether `encoder` stands for ``text_encoder="auto"``.
+    """
+
+    encoder: object
+    templates: object
+    is_default: bool = False
+
+    def __call__(self, labels, names, n_features):
+        """Text features of classes: rows of length one, averaged over the templates.
+
+        Parameters
+        ----------
+        labels : sequence
+        names : list of str or None
+        n_features : int
+            Width of the image features, which the text features must have.
+
+        Returns
+        -------
+        text_features : ndarray of shape (n_classes, n_features)
+
+        Raises
+        ------
+        ValueError
+            If a class has no vector or no name, or the features have another shape, or are not
+            finite.
+        """
+        labels = [plain_label(label) for label in labels]
+        if isinstance(self.encoder, Mapping):
+            missing = [label for label in labels if label not in self.encoder]
+            if missing:
+                raise ValueError(
+                    f"text_encoder has no vector for the label {missing[0]!r} "
+                    f"({len(missing)} of {len(labels)} labels are missing)."
+                    + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS}")
+                )
+            features = [np.stack([_vector(self.encoder, label, n_features) for label in labels])]
+        else:
+            if names is None:
+                raise ValueError(
+                    f"The labels are numbers (such as {labels[0]!r}), which say nothing to a text "
+                    "encoder. Pass class_names=[...], whose i-th entry names label i, or string "
+                    f"labels, or text_encoder=None to learn from images alone. {ENCODED_LABELS}"
+                )
+            blank = [label for label, name in zip(labels, names, strict=True) if not name.strip()]
+            if blank:
+                raise ValueError(
+                    f"The name of the label {blank[0]!r} is blank, which says nothing to a text "
+                    "encoder. Give it a name in class_names, or leave it out."
+                )
+            encode = getattr(self.encoder, "encode_text", self.encoder)
+            prompts = fill_templates(self.templates, names)
+            features = [np.asarray(self._encode(encode, filled)) for filled in prompts]
+        for matrix in features:
+            _check_text_features(matrix, labels, n_features)
+        return unit(sum(unit(matrix.astype(float)) for matrix in features))
+
+    def with_vectors(self, vectors):
+        """The same for a mapping of label to vector."""
+        return replace(self, encoder=vectors)
+
+    def _encode(self, encode, prompts):
+        try:
+            return encode(prompts)
+        except WeightsNotAvailableError as error:
+            if not self.is_default:
+                raise
+            raise WeightsNotAvailableError(
+                f'text_encoder="auto" stands for {self.encoder.model_name!r}, whose weights are '
+                "not here. Set text_encoder to the model that made X, or to None to learn from "
+                f"images alone. ({error})"
+            ) from error
+
+
+def class_text_encoder(text_encoder, templates, n_features, device):
+    """What the parameter `text_encoder` stands for; nothing is loaded.
+
+    Parameters
+    ----------
+    text_encoder : "auto", None, CLIPFeaturizer, callable or mapping
+    templates : str or list of str
+    n_features : int
+        Width of the image features.
+    device : str or torch.device
+        Where the default CLIP is to run.
+
+    Returns
+    -------
+    encoder : ClassTextEncoder or None
+        None if there is to be no text.
+    reason : str
+        Why there is to be no text.
+    """
+    if text_encoder is None:
+        return None, "text_encoder=None"
+    if not isinstance(text_encoder, str):
+        return ClassTextEncoder(text_encoder, templates), ""
+    from ..clip import CLIPFeaturizer  # open_clip takes seconds to import
+
+    default = CLIPFeaturizer(device=device)
+    width = len(default.get_feature_names_out())
+    if n_features == width:
+        return ClassTextEncoder(default, templates, is_default=True), ""
+    return None, (
+        f"X has {n_features} columns and the text features of the default CLIP have {width}"
+    )
 
 
 def fill_templates(templates, names):
@@ -39,60 +158,6 @@ def fill_templates(templates, names):
                 "the class, such as 'a photo of a {}.'."
             )
     return [[template.replace("{}", name) for name in names] for template in templates]
-
-
-def class_text_features(text_encoder, classes, names, templates, n_features):
-    """Text features of classes: unit rows, averaged over the templates.
-
-    Parameters
-    ----------
-    text_encoder : CLIPFeaturizer, callable or mapping
-        What makes features of prompts; a mapping of label to vector is used as it is.
-    classes : sequence
-        Labels.
-    names : list of str or None
-    templates : str or list of str
-    n_features : int
-        Width of the image features, which the text features must have.
-
-    Returns
-    -------
-    text_features : ndarray of shape (n_classes, n_features)
-
-    Raises
-    ------
-    ValueError
-        If a class has no vector or no name, or the features have another shape, or are not
-        finite.
-    """
-    labels = [plain_label(label) for label in classes]
-    if isinstance(text_encoder, Mapping):
-        missing = [label for label in labels if label not in text_encoder]
-        if missing:
-            raise ValueError(
-                f"text_encoder has no vector for the label {missing[0]!r} "
-                f"({len(missing)} of {len(labels)} labels are missing)."
-                + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS}")
-            )
-        features = [np.stack([_vector(text_encoder, label, n_features) for label in labels])]
-    else:
-        if names is None:
-            raise ValueError(
-                f"The labels are numbers (such as {labels[0]!r}), which say nothing to a text "
-                "encoder. Pass class_names=[...], whose i-th entry names label i, or string "
-                f"labels, or text_encoder=None to learn from images alone. {ENCODED_LABELS}"
-            )
-        blank = [label for label, name in zip(labels, names, strict=True) if not name.strip()]
-        if blank:
-            raise ValueError(
-                f"The name of the label {blank[0]!r} is blank, which says nothing to a text "
-                "encoder. Give it a name in class_names, or leave it out."
-            )
-        encode = getattr(text_encoder, "encode_text", text_encoder)
-        features = [np.asarray(encode(filled)) for filled in fill_templates(templates, names)]
-    for matrix in features:
-        _check_text_features(matrix, labels, n_features)
-    return unit(sum(unit(matrix.astype(float)) for matrix in features))
 
 
 def _vector(vectors, label, n_features):
@@ -129,13 +194,6 @@ def _check_text_features(matrix, labels, n_features):
             f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding has a direction. "
             "Check text_encoder."
         )
-
-
-def default_text_width():
-    """Width of the default CLIP's features, known without loading it."""
-    from ..clip._featurizer import CLIPFeaturizer
-
-    return embedding_dim(CLIPFeaturizer().model_name)
 
 
 def warn_at_chance(X, y, text_features):

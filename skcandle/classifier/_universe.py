@@ -1,19 +1,71 @@
 """The label universe: all classes that a classifier may answer, and the name of each."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._labels import is_textual
+from .._warnings import warn_user
 
 ENCODED_LABELS = (
-    "Tools that encode labels before fitting, such as StackingClassifier, need integer labels "
-    "and class_names=[...]."
+    "If the labels were strings, a tool around this classifier, such as StackingClassifier, has "
+    "replaced them by numbers: give class_names=sorted(set(y)), the names in the order of the "
+    "numbers."
 )
 
 
+@dataclass(frozen=True)
+class LabelUniverse:
+    """Labels that a classifier may answer, and the name of each.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted labels.
+    names : list of str or None
+        Name of each label; None where integer labels have none.
+    """
+
+    classes: np.ndarray
+    names: list | None
+
+    def added(self, names):
+        """The universe of further classes alone, of which only the names are known.
+
+        Parameters
+        ----------
+        names : iterable of str
+            With string labels these are the labels; integer labels count on from the largest.
+
+        Returns
+        -------
+        added : LabelUniverse
+            In the order of `names`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name is not a string, is repeated, or is known.
+        """
+        textual = is_textual(self.classes)
+        names, known = list(names), set(self.classes.tolist() if textual else self.names or [])
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"add_classes got {name!r}; names are strings.")
+            if name in known:
+                raise ValueError(f"add_classes got {name!r} twice or it is one of the classes_.")
+            known.add(name)
+        if textual:
+            return LabelUniverse(np.array(names, dtype=object), names)
+        if self.classes.dtype == bool:
+            raise TypeError("The labels are booleans, which leave no room for another class.")
+        first = int(self.classes.max()) + 1
+        return LabelUniverse(np.arange(first, first + len(names)), names)
+
+
 def label_universe(y, new_classes=None, class_names=None):
-    """All labels that a classifier may answer, and the name of each.
+    """Find all labels that a classifier may answer, and the name of each.
 
     Parameters
     ----------
@@ -27,10 +79,7 @@ def label_universe(y, new_classes=None, class_names=None):
 
     Returns
     -------
-    classes : ndarray of shape (n_classes,)
-        Sorted labels.
-    names : list of str or None
-        Name of each label; None where integer labels have none.
+    universe : LabelUniverse
 
     Raises
     ------
@@ -43,32 +92,28 @@ def label_universe(y, new_classes=None, class_names=None):
     named = None if class_names is None else _named_labels(class_names, textual)
     known = list(seen) + new
     if named is not None:
-        unknown = [label for label in known if label not in named]
-        # a string names itself, so `new_classes` may add to the names; training labels may not
-        added = set(new)
-        unknown_seen = [label for label in unknown if label not in added]
-        if unknown_seen or (unknown and not textual):
-            if textual or isinstance(class_names, Mapping):
-                remedy = "Add it" + (", or leave class_names=None." if textual else ".")
-            else:
-                remedy = (
-                    f"A list names the labels 0 to {len(named) - 1}; for others give a mapping of "
-                    "label to name."
-                )
-            raise ValueError(
-                f"Label {plain_label((unknown_seen or unknown)[0])!r} is not in class_names, which "
-                f"has {len(named)} labels. {remedy}"
-            )
+        _check_known(known, new, named, textual, isinstance(class_names, Mapping))
         known += named.keys() - set(known)
-    classes = np.unique(np.array(known, dtype=seen.dtype if seen.dtype == object else None))
-    if not textual:
-        of_labels = classes.astype(seen.dtype)  # where it has room for all of them
-        classes = of_labels if np.array_equal(of_labels, classes) else classes
+    classes = sorted_labels(known, seen.dtype)
     if named is not None:
         names = [named.get(label, label) for label in classes.tolist()]
     else:
         names = [str(label) for label in classes] if textual else None
-    return classes, names
+    return LabelUniverse(classes, names)
+
+
+def sorted_labels(labels, dtype):
+    """Distinct labels, sorted, of the given dtype where it has room for all of them."""
+    labels = np.unique(np.array(list(labels), dtype=object if dtype.kind == "O" else None))
+    if dtype.kind in "OU":
+        return labels
+    converted = labels.astype(dtype)
+    return converted if np.array_equal(converted, labels) else labels
+
+
+def plain_label(label):
+    """A label as a Python object, for messages and mappings."""
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def _check_new_classes(new_classes, seen, textual):
@@ -93,7 +138,33 @@ def _check_new_classes(new_classes, seen, textual):
         raise ValueError(
             f"new_classes holds {plain_label(repeated)!r} twice; name each class once."
         )
+    overlap = sorted(set(map(plain_label, new)).intersection(seen.tolist()))
+    if overlap:
+        warn_user(
+            f"new_classes names {overlap[0]!r}, which has images in y; it is treated as a base "
+            "class."
+        )
     return new
+
+
+def _check_known(known, new, named, textual, is_mapping):
+    """Check that each label has a name, except for new strings, which name themselves."""
+    unknown = [label for label in known if label not in named]
+    added = set(new)
+    unknown_seen = [label for label in unknown if label not in added]
+    if not unknown_seen and (textual or not unknown):
+        return
+    if textual or is_mapping:
+        remedy = "Add it" + (", or leave class_names=None." if textual else ".")
+    else:
+        remedy = (
+            f"A list names the labels 0 to {len(named) - 1}; for others give a mapping of "
+            "label to name."
+        )
+    raise ValueError(
+        f"Label {plain_label((unknown_seen or unknown)[0])!r} is not in class_names, which "
+        f"has {len(named)} labels. {remedy}"
+    )
 
 
 def _named_labels(class_names, textual):
@@ -128,7 +199,3 @@ def _first_repeated(labels):
             return label
         seen.add(label)
     return None
-
-
-def plain_label(label):
-    return label.item() if isinstance(label, np.generic) else label

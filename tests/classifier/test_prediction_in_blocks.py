@@ -67,7 +67,7 @@ def test_memory_beside_file_and_result_is_that_of_a_block(folder):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_memory_map_of_half_precision_predicts_as_its_rows_do(method, folder, monkeypatch):
-    monkeypatch.setattr("skcandle.classifier._estimator.BLOCK_LOGITS", 100 * N_CLASSES)
+    monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100 * N_CLASSES)
     clf, X = joblib.load(folder / "clf.joblib"), np.load(folder / "X.npy", mmap_mode="r")[:1000]
     one_by_one = np.concatenate([getattr(clf, method)(X[i : i + 100]) for i in range(0, 1000, 100)])
     assert_array_equal(getattr(clf, method)(X), one_by_one)

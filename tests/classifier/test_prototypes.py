@@ -10,6 +10,7 @@ from skcandle.classifier._prototypes import (
     text_to_image,
     unit,
 )
+from skcandle.classifier._training_set import TrainingSet
 
 COUNTS = [9, 5, 2, 1, 0, 0]
 SEEN = 4
@@ -24,7 +25,13 @@ def data():
 def fit(data, *, sample_weight=None, text=True, shrinkage=1.0, n_classes=6):
     X, y, texts = data
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    return fit_prototypes(X, y, weight, texts if text else None, n_classes, shrinkage)
+    data = TrainingSet(X, y, weight, texts if text else None, n_classes)
+    return fit_prototypes(data, shrinkage)
+
+
+def virtual(space, texts):
+    """Virtual prototypes of texts, as those of classes that are added."""
+    return space.with_classes(texts).prototypes[len(space.counts) :]
 
 
 def class_means(X, y):
@@ -63,7 +70,7 @@ def test_without_shrinkage_base_prototypes_are_class_means(data):
 def test_infinite_shrinkage_leaves_virtual_prototypes(data):
     _, _, texts = data
     space = fit(data, shrinkage=1e12)
-    np.testing.assert_allclose(space.prototypes, space.virtual_prototypes(texts), atol=1e-10)
+    np.testing.assert_allclose(space.prototypes, virtual(space, texts), atol=1e-10)
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 1.0, 50.0])
@@ -77,7 +84,7 @@ def test_prototypes_of_new_classes_are_virtual(data, shrinkage):
 def test_base_prototypes_are_means_of_images_and_of_shrinkage_many_guesses(data):
     X, y, texts = data
     space = fit(data, shrinkage=3.0)
-    guesses = space.virtual_prototypes(texts) + space.image_mean
+    guesses = virtual(space, texts) + space.image_mean
     for k in range(SEEN):
         expected = np.average([*X[y == k], guesses[k]], axis=0, weights=[*np.ones(COUNTS[k]), 3.0])
         np.testing.assert_allclose(space.prototypes[k] + space.image_mean, expected)
@@ -181,7 +188,7 @@ def test_a_linear_relation_is_recovered():
 def test_the_text_map_moves_texts_to_the_means_of_unseen_classes():
     X, y, texts = clip_like([30] * 60, 12, noise=0.5, seed=1)
     known = y < 50
-    space = fit_prototypes(X[known], y[known], np.ones(known.sum()), texts, 60, 1.0)
+    space = fit_prototypes(TrainingSet(X[known], y[known], np.ones(known.sum()), texts, 60), 1.0)
     truth = class_means(X, y)[50:] - space.image_mean
     mapped = np.linalg.norm(space.prototypes[50:] - truth, axis=1)
     raw = np.linalg.norm(texts[50:] - space.text_mean - truth, axis=1)
@@ -281,7 +288,7 @@ def test_whitened_residuals_are_white_when_there_are_many():
     mixing = rng.normal(size=(4, 4))
     y = np.repeat(np.arange(2), 20_000)
     X = rng.normal(size=(40_000, 4)) @ mixing + y[:, None]
-    space = fit_prototypes(X, y, np.ones(len(X)), None, 2, 1.0)
+    space = fit_prototypes(TrainingSet(X, y, np.ones(len(X)), None, 2), 1.0)
     residuals = space.transform(X - class_means(X, y)[y])
     np.testing.assert_allclose(np.cov(residuals.T), np.eye(4), atol=0.03)
 
@@ -360,14 +367,9 @@ def test_one_class_tells_nothing_about_the_map():
 def test_precision_is_kept(data, dtype, text):
     X, y, texts = data
     n_classes = 6 if text else SEEN
-    space = fit_prototypes(
-        X.astype(dtype),
-        y,
-        np.ones(len(X), dtype=dtype),
-        texts.astype(dtype) if text else None,
-        n_classes,
-        1.0,
-    )
+    texts = texts.astype(dtype) if text else None
+    weight = np.ones(len(X), dtype=dtype)
+    space = fit_prototypes(TrainingSet(X.astype(dtype), y, weight, texts, n_classes), 1.0)
     for name in ("counts", "image_mean", "means", "priors", "prototypes", "whitener"):
         assert getattr(space, name).dtype == dtype, name
     left_out = space.transform_left_out(X.astype(dtype), y, np.ones(len(X), dtype=dtype))

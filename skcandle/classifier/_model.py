@@ -1,0 +1,133 @@
+"""The fitted state of the classifier, and its scores."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from .._devices import exact_matmul
+from ._logit_weights import (
+    BONUS_HALF_COUNT,
+    OFFSET_HALF_COUNT,
+    LogitWeights,
+    prototype_similarity,
+    saturation,
+)
+from ._losses import log_prior
+from ._prototypes import PrototypeSpace
+
+
+@dataclass(frozen=True)
+class CandleModel:
+    """What a :class:`skcandle.CandleClassifier` has learned, in NumPy arrays only.
+
+    Attributes
+    ----------
+    space : PrototypeSpace
+    text_features : ndarray of shape (n_classes, n_features) or None
+    projection : ndarray of shape (n_features, n_features)
+        Trained projection of images and prototypes.
+    weights : LogitWeights
+    margin : float
+        Answers are for classes as frequent as their number of images, plus one, to the power
+        of one less the margin.
+    """
+
+    space: PrototypeSpace
+    text_features: np.ndarray | None
+    projection: np.ndarray
+    weights: LogitWeights
+    margin: float
+
+    @property
+    def counts(self):
+        """Images of each class, of shape (n_classes,)."""
+        return self.space.counts
+
+    @property
+    def image_prototypes(self):
+        """Prototypes in the space of the images, of shape (n_classes, n_features)."""
+        return self.space.prototypes + self.space.image_mean
+
+    def with_classes(self, text_features):
+        """The same model with further classes that have a text and no image."""
+        return replace(
+            self,
+            space=self.space.with_classes(text_features),
+            text_features=np.concatenate([self.text_features, text_features]),
+        )
+
+    def scorer(self, device):
+        """The model on a device; what classes need is computed once.
+
+        Parameters
+        ----------
+        device : torch.device
+
+        Returns
+        -------
+        scorer : CandleScorer
+        """
+        return CandleScorer(self, device)
+
+
+class CandleScorer:
+    """A :class:`CandleModel` on a device.
+
+    Parameters
+    ----------
+    model : CandleModel
+    device : torch.device
+    """
+
+    def __init__(self, model, device):
+        self.device = device
+        self.dtype = getattr(torch, model.projection.dtype.name)
+        self.weights = model.weights
+        self.image_mean = self._tensor(model.space.image_mean)
+        self.whitener = self._tensor(model.space.whitener)
+        self.projection = self._tensor(model.projection)
+        self.texts = None if model.text_features is None else self._tensor(model.text_features)
+        counts = self._tensor(model.counts)
+        self.bonus_share = saturation(counts, BONUS_HALF_COUNT)
+        self.offset_share = saturation(counts, OFFSET_HALF_COUNT)
+        self.log_frequency = (1 - model.margin) * log_prior(counts)
+        with torch.no_grad(), exact_matmul(device):
+            self.prototypes = self._project(self._tensor(model.space.prototypes))
+
+    def score(self, X):
+        """Joint logits of a block of embeddings.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_classes)
+        """
+        with torch.no_grad(), exact_matmul(self.device):
+            images, text_similarity = self._tensor(X), None
+            if self.texts is not None:
+                images = normalize(images, dim=-1)
+                text_similarity = images @ self.texts.T
+            tokens = self._project(images - self.image_mean)
+            logits = self.weights.joint_logits(
+                text_similarity,
+                prototype_similarity(tokens, self.prototypes),
+                self.bonus_share,
+                self.offset_share,
+            )
+            return (logits + self.log_frequency).cpu().numpy()
+
+    def _project(self, centred):
+        """Whiten and project; where there is text, directions are compared."""
+        if self.texts is None:
+            return centred @ self.whitener @ self.projection
+        tokens = normalize(centred @ self.whitener, dim=-1)
+        return normalize(tokens @ self.projection, dim=-1)
+
+    def _tensor(self, array):
+        # a copy: fitted arrays may be read-only memory maps
+        return torch.tensor(array, device=self.device, dtype=self.dtype)

@@ -1,0 +1,164 @@
+r"""The trained projection of images and prototypes, held near the identity by a penalty.
+
+.. math:: \min_A \sum_i w_i \ell(x_i, y_i) + \sum_k \ell(p_k, k) + \frac{\alpha}{2} \|A - I\|_F^2
+
+Every image, and every class prototype as one image of its class, is scored by the joint logits
+and enters with the compensating logit-adjusted loss. The loss is a sum, so that the penalty
+weighs less the more images there are.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from .._devices import exact_matmul
+from ._logit_weights import (
+    BONUS_HALF_COUNT,
+    OFFSET_HALF_COUNT,
+    own_similarity,
+    prototype_similarity,
+    saturation,
+)
+from ._losses import compensating_loss, log_prior
+from ._prototypes import unit
+
+# Rows at a time; bounds the memory and does not change the result.
+BLOCK_ROWS = 1024
+
+
+class ProjectionObjective(nn.Module):
+    """The objective of the projection, as the sum of parts that need little memory each.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    space : PrototypeSpace
+    weights : LogitWeights
+    penalty : float
+        Strength of the pull towards the identity.
+    device : torch.device
+    """
+
+    def __init__(self, data, space, weights, penalty, device):
+        super().__init__()
+        dtype = getattr(torch, data.X.dtype.name)
+
+        def tensor(array):
+            return torch.tensor(array, device=device, dtype=dtype)
+
+        # An image is compared to the prototype of its class *without* that image; otherwise a
+        # class of one image would be right by construction.
+        images, own_prototypes = space.transform_left_out(data.X, data.y, data.sample_weight)
+        self.images, self.own_prototypes = tensor(images), tensor(own_prototypes)
+        self.target = torch.tensor(data.y, device=device)
+        self.sample_weight = tensor(data.sample_weight)
+        self.prototypes = tensor(space.transform(space.prototypes))
+        self.texts_of_images = self.texts_of_prototypes = None
+        if data.text_features is not None:
+            prototypes = unit(space.prototypes + space.image_mean)
+            self.texts_of_images = tensor(data.X @ data.text_features.T)
+            self.texts_of_prototypes = tensor(prototypes @ data.text_features.T)
+        # the offset balances decisions between base and new classes, it is no part of the fit
+        self.weights = replace(weights, base_offset=0.0)
+        self.penalty = penalty
+        self.normalize = space.normalize
+        counts = tensor(space.counts)
+        self.bonus_share = saturation(counts, BONUS_HALF_COUNT)
+        self.offset_share = saturation(counts, OFFSET_HALF_COUNT)
+        self.log_prior = log_prior(counts)
+        self.n_samples = self.sample_weight.sum() + len(counts)
+        self.identity = torch.eye(data.X.shape[1], device=device, dtype=dtype)
+        self.projection = nn.Parameter(self.identity.clone())
+
+    def parts(self):
+        """Losses per sample of blocks of images, of the prototypes, and the penalty."""
+        for rows in torch.arange(len(self.images), device=self.images.device).split(BLOCK_ROWS):
+            yield self._image_loss(rows) / self.n_samples
+        yield self._prototype_loss() / self.n_samples
+        yield self._penalty() / self.n_samples
+
+    def _image_loss(self, rows):
+        tokens, target = self._project(self.images[rows]), self.target[rows, None]
+        similarity = prototype_similarity(tokens, self._project(self.prototypes))
+        own = own_similarity(tokens, self._project(self.own_prototypes[rows]))
+        similarity = similarity.scatter(1, target, own[:, None])
+        texts = None if self.texts_of_images is None else self.texts_of_images[rows]
+        return self._loss(texts, similarity, target[:, 0], self.sample_weight[rows])
+
+    def _prototype_loss(self):
+        prototypes = self._project(self.prototypes)
+        similarity = prototype_similarity(prototypes, prototypes)
+        classes = torch.arange(len(prototypes), device=prototypes.device)
+        return self._loss(self.texts_of_prototypes, similarity, classes)
+
+    def _penalty(self):
+        return self.penalty / 2 * ((self.projection - self.identity) ** 2).sum()
+
+    def _loss(self, text_similarity, similarity, target, sample_weight=None):
+        logits = self.weights.joint_logits(
+            text_similarity, similarity, self.bonus_share, self.offset_share
+        )
+        # Answers are these logits plus (1 - margin) log prior, to which the loss adds margin times
+        # the log prior: together one log prior, whatever the margin.
+        return compensating_loss(logits, target, self.log_prior, 1.0, sample_weight)
+
+    def _project(self, tokens):
+        projected = tokens @ self.projection
+        return normalize(projected, dim=-1) if self.normalize else projected
+
+
+def train_projection(data, space, weights, *, penalty, max_iter, device, callback=None):
+    """Minimise the objective by full-batch L-BFGS, from the identity.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    space : PrototypeSpace
+    weights : LogitWeights
+    penalty : float
+    max_iter : int
+        0 keeps the identity.
+    device : torch.device
+    callback : callable, optional
+        Called after each evaluation with the number of iterations and the objective.
+
+    Returns
+    -------
+    projection : ndarray of shape (n_features, n_features)
+    losses : list of float
+        Objective per sample at each evaluation; the first is that of the identity.
+    n_iter : int
+    """
+    if not max_iter:
+        return np.eye(data.X.shape[1], dtype=data.X.dtype), [], 0
+    objective = ProjectionObjective(data, space, weights, penalty, device)
+    optimizer = torch.optim.LBFGS(
+        objective.parameters(),
+        max_iter=max_iter,
+        max_eval=4 * max_iter,
+        history_size=5,  # two copies of the parameters each
+        tolerance_grad=1e-6,
+        tolerance_change=1e-6,
+        line_search_fn="strong_wolfe",
+    )
+    state, losses = optimizer.state[objective.projection], []
+
+    def evaluate():
+        optimizer.zero_grad()
+        total = 0.0
+        for part in objective.parts():
+            part.backward()
+            total = total + part.detach()
+        losses.append(float(total))
+        if callback is not None:
+            callback(state.get("n_iter", 0), losses[-1])
+        return total
+
+    with exact_matmul(device):
+        optimizer.step(evaluate)
+    if callback is not None:
+        callback(state["n_iter"], losses[-1])
+    return objective.projection.detach().cpu().numpy(), losses, state["n_iter"]

@@ -1,0 +1,195 @@
+"""Pseudo-new splits: some classes with images are treated as if they were new.
+
+In each split some classes are *hidden*: prototypes are formed without their images, from their
+names alone. Images of the other classes are compared to prototypes that are formed without the
+image itself. So every image stands for one that was never seen, of a base or of a new class.
+"""
+
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from ._logit_weights import (
+    BONUS_HALF_COUNT,
+    OFFSET_HALF_COUNT,
+    prototype_similarity,
+    saturation,
+)
+from ._prototypes import fit_prototypes
+
+# Similarities kept over all splits; bounds time and memory.
+MAX_SIMILARITIES = 4_000_000
+
+
+@dataclass(frozen=True)
+class PseudoNewSplit:
+    """Similarities of images to all classes with images, some of which are hidden.
+
+    Attributes
+    ----------
+    text_similarity : ndarray of shape (n_samples, n_classes) or None
+        None without text.
+    prototype_similarity : ndarray of shape (n_samples, n_classes)
+    bonus_share : ndarray of shape (n_samples, n_classes)
+        Saturation of the count behind each prototype; that of the class of an image is formed
+        without the image.
+    offset_share : ndarray of shape (n_classes,)
+    hidden : ndarray of shape (n_classes,) of bool
+    target : ndarray of shape (n_samples,)
+    sample_weight : ndarray of shape (n_samples,)
+    """
+
+    text_similarity: np.ndarray | None
+    prototype_similarity: np.ndarray
+    bonus_share: np.ndarray
+    offset_share: np.ndarray
+    hidden: np.ndarray
+    target: np.ndarray
+    sample_weight: np.ndarray
+
+    def joint_logits(self, weights):
+        """Logits of the images under some weights."""
+        return weights.joint_logits(
+            self.text_similarity, self.prototype_similarity, self.bonus_share, self.offset_share
+        )
+
+    def log_likelihood(self, weights):
+        """Weighted log-likelihood of the classes of the images, and its derivatives.
+
+        Returns
+        -------
+        value : float
+        derivatives : ndarray of shape (4,)
+            By 1 / temperature, prototype weight, count bonus and base offset.
+        """
+        own = np.arange(len(self.target)), self.target
+        logits = self.joint_logits(weights)
+        logits -= logits.max(axis=1, keepdims=True)
+        own_logits = logits[own]
+        proba = np.exp(logits, out=logits)
+        total = proba.sum(axis=1)
+        residuals = np.multiply(proba, -(self.sample_weight / total)[:, None], out=proba)
+        residuals[own] += self.sample_weight
+        by_prototype = residuals * self.prototype_similarity
+        by_weight, by_bonus = by_prototype.sum(), np.vdot(by_prototype, self.bonus_share)
+        by_inverse = weights.prototype_weight * by_weight + weights.count_bonus * by_bonus
+        if self.text_similarity is not None:
+            by_inverse += np.vdot(residuals, self.text_similarity)
+        derivatives = [
+            by_inverse,
+            by_weight / weights.temperature,
+            by_bonus / weights.temperature,
+            -residuals.sum(axis=0) @ self.offset_share,
+        ]
+        return self.sample_weight @ (own_logits - np.log(total)), np.array(derivatives, float)
+
+
+def pseudo_new_splits(data, shrinkage, rng=None):
+    """Splits of the training images; with text only, otherwise one that hides nothing.
+
+    Which classes are hidden together depends on their images, neither on their names nor on the
+    order of the rows.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    shrinkage : float
+    rng : numpy.random.Generator, optional
+        Draws the classes that are hidden together. None takes a fixed design.
+
+    Returns
+    -------
+    splits : list of PseudoNewSplit
+    """
+    data = data.among(np.flatnonzero(np.bincount(data.y, minlength=data.n_classes)))
+    masks = [np.zeros(data.n_classes, dtype=bool)]
+    if data.text_features is not None:
+        ranking = _content_ranking(data)
+        if rng is not None:
+            ranking = rng.permutation(ranking)
+        masks = hidden_masks(ranking)
+    rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * max(len(masks), 1)))
+    text_similarity = None
+    if data.text_features is not None:
+        text_similarity = data.X[rows] @ data.text_features.T
+    return [_split(data, rows, mask, text_similarity, shrinkage) for mask in masks]
+
+
+def hidden_masks(ranking):
+    """Which classes each split hides: the twelve lines of the affine plane of order three.
+
+    Nine classes that follow each other in the ranking are the points of the plane. Every split
+    hides a third of them, every class is hidden in four splits, and two of the nine are hidden
+    together in exactly one.
+
+    Parameters
+    ----------
+    ranking : ndarray of shape (n_classes,)
+        Classes in an order in which neighbours are alike.
+
+    Returns
+    -------
+    masks : list of ndarray of shape (n_classes,) of bool
+        Distinct; lines that would hide no class, or all, are left out.
+    """
+    position = np.argsort(ranking)
+    across, down = position % 3, position // 3 % 3
+    directions = [across, across + down, across + 2 * down, down]
+    lines = [direction % 3 == offset for direction in directions for offset in range(3)]
+    lines = [line for line in lines if line.any() and not line.all()]
+    return list(np.unique(lines, axis=0)) if lines else []
+
+
+def _content_ranking(data):
+    """Classes from many to few images, and where these are equal, by how far out they are."""
+    totals = np.zeros((data.n_classes, data.X.shape[1]))  # rounding must not change the order
+    np.add.at(totals, data.y, data.sample_weight[:, None] * data.X)
+    counts = np.bincount(data.y, weights=data.sample_weight, minlength=data.n_classes)
+    means = totals / counts[:, None]
+    return np.lexsort((((means - means.mean(axis=0)) ** 2).sum(axis=1), -counts))
+
+
+def _some_rows(X, max_rows):
+    """Sorted positions of all rows, or of as many as allowed, in an order by checksum."""
+    if len(X) <= max(max_rows, 1):
+        return np.arange(len(X))
+    checksums = [crc32(row.tobytes()) for row in X]
+    return np.sort(np.argsort(checksums, kind="stable")[: max(max_rows, 1)])
+
+
+def balanced_weights(target, sample_weight, hidden):
+    """Weights under which all classes of a side count the same, and both sides one each."""
+    per_class = np.bincount(target, weights=sample_weight, minlength=len(hidden))
+    weight = sample_weight / per_class[target]
+    for side in (hidden, ~hidden):
+        rows = side[target]
+        if rows.any():
+            weight[rows] /= weight[rows].sum()
+    return weight
+
+
+def _split(data, rows, hidden, text_similarity, shrinkage):
+    """Similarities of the images `rows` where the `hidden` classes have no image."""
+    space = fit_prototypes(data.without_images_of(hidden), shrinkage)
+    X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
+    images = np.empty_like(X)
+    images[hidden[y]] = space.transform_images(X[hidden[y]])
+    # images of the other classes meet what was formed without them
+    seen = np.flatnonzero(~hidden[y])
+    images[seen], own = space.transform_left_out(X[seen], y[seen], sample_weight[seen])
+    similarity = prototype_similarity(images, space.transform(space.prototypes))
+    half_square = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
+    similarity[seen, y[seen]] = (images[seen] * own).sum(axis=1) - half_square
+    bonus_share = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
+    remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
+    bonus_share[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)
+    return PseudoNewSplit(
+        text_similarity=text_similarity,
+        prototype_similarity=similarity,
+        bonus_share=bonus_share,
+        offset_share=saturation(space.counts, OFFSET_HALF_COUNT),
+        hidden=hidden,
+        target=y,
+        sample_weight=balanced_weights(y, sample_weight, hidden),
+    )

@@ -1,0 +1,46 @@
+"""What a classifier learns from, checked: images, labels and the text of each class."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images of some classes of a label universe, and text features of all.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Image embeddings; rows of length one where there is text.
+    y : ndarray of shape (n_samples,)
+        Positions in the label universe.
+    sample_weight : ndarray of shape (n_samples,)
+        Positive; 1 is one image.
+    text_features : ndarray of shape (n_classes, n_features) or None
+        Rows of length one; None without text.
+    n_classes : int
+        Size of the label universe.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray
+    text_features: np.ndarray | None
+    n_classes: int
+
+    def among(self, classes):
+        """The same images in a universe of the sorted `classes`, which has to hold all of `y`."""
+        text = None if self.text_features is None else self.text_features[classes]
+        y = np.searchsorted(classes, self.y)
+        return replace(self, y=y, text_features=text, n_classes=len(classes))
+
+    def without_images_of(self, hidden):
+        """The same universe without the images of some classes.
+
+        Parameters
+        ----------
+        hidden : ndarray of shape (n_classes,) of bool
+        """
+        kept = ~hidden[self.y]
+        return replace(self, X=self.X[kept], y=self.y[kept], sample_weight=self.sample_weight[kept])

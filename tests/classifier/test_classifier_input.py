@@ -1,0 +1,198 @@
+"""What is no training data, no label, no parameter: one sentence that says so."""
+
+import numpy as np
+import pytest
+from long_tail import BASE, BOTH, CLASSES, DATA, fit, long_tailed, make
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+
+from skcandle import CandleClassifier, CLIPFeaturizer
+from skcandle.exceptions import TextFeaturesWarning, WeightsNotAvailableError
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit()
+
+
+# --- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["a.jpg", "b.jpg"],
+        np.array(["a.jpg", "b.jpg"], dtype=object),
+        [Image.new("RGB", (8, 8))] * 2,
+    ],
+    ids=["paths", "array of paths", "PIL images"],
+)
+def test_images_instead_of_embeddings_are_told(images):
+    message = "X holds images .* Put a CLIPFeaturizer before this classifier"
+    with pytest.raises(TypeError, match=message):
+        make().fit(images, BASE[:2])
+    with pytest.raises(TypeError, match=message):
+        fit().predict(images)
+
+
+def test_default_text_encoder_without_its_weights_says_what_to_set(monkeypatch):
+    def fail(self, prompts):
+        raise WeightsNotAvailableError("No network.")
+
+    monkeypatch.setattr(CLIPFeaturizer, "encode_text", fail)
+    X = np.random.default_rng(0).normal(size=(4, 512))
+    with pytest.raises(WeightsNotAvailableError, match="Set text_encoder .*No network"):
+        CandleClassifier().fit(X, ["ant", "bee"] * 2)
+    with pytest.raises(WeightsNotAvailableError, match="^No network"):
+        CandleClassifier(text_encoder=CLIPFeaturizer()).fit(X, ["ant", "bee"] * 2)
+
+
+def test_restrict_refuses_a_single_string():
+    with pytest.raises(TypeError, match="single string 'class 00'; put it in a list"):
+        fit().restrict("class 00")
+
+
+@pytest.mark.parametrize(
+    "X, y, message",
+    [
+        (np.full((4, 32), np.nan), BASE[:2] * 2, "Input X contains NaN"),
+        (np.full((4, 32), np.inf), BASE[:2] * 2, "Input X contains infinity"),
+        (np.ones((4, 32)), BASE[:3], "inconsistent numbers of samples: .*4, 3"),
+        (np.ones((0, 32)), [], "0 sample"),
+        (np.ones(32), BASE[:1], "Expected 2D array, got 1D array"),
+        (np.ones((4, 2, 16)), BASE[:2] * 2, "dim 3"),
+        (np.ones((3, 32)), [0.5, 1.2, 3.4], "Unknown label type: continuous"),
+        (np.ones((2, 32)), [[0, 1], [1, 0]], "y should be a 1d array"),
+        (np.ones((2, 32)), None, "requires y to be passed, but the target y is None"),
+        (np.zeros((2, 32)), BASE[:2], "Row 0 of X is all zeros; an embedding has a direction"),
+    ],
+)
+def test_training_data_that_is_none(X, y, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(X, y)
+
+
+def test_one_class_without_new_classes():
+    message = (
+        "y holds one class, 'class 00', and there are no new .* Name classes .* in new_classes"
+    )
+    with pytest.raises(ValueError, match=message):
+        make(new_classes=None).fit(DATA.X[:4], BASE[:1] * 4)
+
+
+@pytest.mark.parametrize(
+    "weight, message",
+    [
+        (np.zeros(57), "No sample has a positive weight|at least one non-zero"),
+        (-np.ones(57), "[Nn]egative"),
+        (np.ones(5), r"sample_weight.shape == \(5,\), expected \(57,\)"),
+        (np.full(57, np.nan), "sample_weight contains NaN"),
+    ],
+)
+def test_sample_weights_that_are_none(weight, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(DATA.X, DATA.y, sample_weight=weight)
+
+
+OUT_OF_RANGE = {
+    "both": [
+        ("temperature", 0.0),
+        ("temperature", -1),
+        ("temperature", "cold"),
+        ("margin", -0.1),
+        ("max_iter", -1),
+        ("max_iter", 2.5),
+        ("random_state", "seed"),
+        ("verbose", -1),
+        ("templates", 3),
+        ("class_names", 3),
+        ("new_classes", 3),
+        ("text_encoder", "ViT-B-32"),
+        ("text_encoder", 3),
+        ("device", 3),
+    ],
+    "candle": [
+        ("shrinkage", -1.0),
+        ("prototype_weight", -1.0),
+        ("prototype_weight", "some"),
+        ("base_offset", None),
+        ("base_offset", np.inf),
+        ("penalty", -1),
+    ],
+    "published": [
+        ("temperature", "auto"),
+        ("prototype_scale", -1.0),
+        ("learning_rate", 0.0),
+        ("batch_size", 0),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "kind, parameter, value",
+    [(kind, *case) for kind in BOTH for case in OUT_OF_RANGE["both"] + OUT_OF_RANGE[kind]],
+)
+def test_parameters_out_of_range_are_named(kind, parameter, value):
+    name = CLASSES[kind].__name__
+    with pytest.raises(ValueError, match=f"The '{parameter}' parameter of {name} must"):
+        make(kind, **{parameter: value}).fit(DATA.X, DATA.y)
+
+
+def test_unknown_parameters_are_errors():
+    with pytest.raises(TypeError, match="tau"):
+        CandleClassifier(tau=1.0)
+
+
+def test_parameters_are_keywords():
+    with pytest.raises(TypeError, match="positional"):
+        CandleClassifier(["okapi"])
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+@pytest.mark.parametrize("width", [31, 33])
+def test_images_of_another_width(fitted, method, width):
+    message = f"X has {width} features, but CandleClassifier is expecting 32"
+    with pytest.raises(ValueError, match=message):
+        getattr(fitted, method)(np.ones((2, width)))
+
+
+@pytest.mark.parametrize(
+    "method, argument",
+    [
+        ("predict", DATA.X),
+        ("predict_proba", DATA.X),
+        ("predict_log_proba", DATA.X),
+        ("decision_function", DATA.X),
+        ("restrict", BASE),
+        ("add_classes", ["kiwi"]),
+    ],
+)
+def test_use_before_fit(method, argument):
+    with pytest.raises(NotFittedError, match="not fitted yet. Call 'fit'"):
+        getattr(make(), method)(argument)
+
+
+# --- text and images of another model --------------------------------------------------------
+
+
+def test_text_at_chance_warns():
+    swapped = dict(zip(BASE, [DATA.texts[label] for label in np.roll(BASE, 1)], strict=True))
+    clf = CandleClassifier(text_encoder=swapped, random_state=0)
+    with pytest.warns(TextFeaturesWarning, match="right for .* of 57 .* guessing among 8 classes"):
+        clf.fit(DATA.X, DATA.y)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(5))
+def test_text_that_fits_does_not_warn(seed):
+    data = long_tailed(seed)
+    make(text_encoder=data.texts).fit(data.X, data.y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_few_images_do_not_tell_chance():
+    rng = np.random.default_rng(0)
+    texts = {label: rng.normal(size=32) for label in BASE}
+    CandleClassifier(text_encoder=texts).fit(DATA.X[:19], DATA.y[:19])

@@ -1,0 +1,65 @@
+"""Where training and prediction run."""
+
+import numpy as np
+import pytest
+import torch
+from long_tail import BOTH, DATA, fit, make, probas_in_a_fresh_process
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skcandle.exceptions import DeviceNotAvailableError
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit()
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+
+
+@no_cuda
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
+def test_cuda_without_cuda(device):
+    with pytest.raises(DeviceNotAvailableError, match="there are 0 CUDA .*device='auto'"):
+        fit(device=device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu0", ""])
+def test_a_device_that_is_none(device):
+    with pytest.raises(DeviceNotAvailableError, match="is not a device. Use 'auto', 'cpu', 'cuda'"):
+        fit(device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_cpu(fitted, device):
+    assert_allclose(fit(device=device).predict_proba(DATA.X), fitted.predict_proba(DATA.X), 1e-4)
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-5), (np.float32, 0.02)])
+def test_cuda_gives_what_the_cpu_gives(kind, dtype, tolerance):
+    cpu, cuda = (
+        make(kind, device=device).fit(DATA.X.astype(dtype), DATA.y) for device in ("cpu", "cuda")
+    )
+    assert_allclose(cuda.predict_proba(DATA.X_test), cpu.predict_proba(DATA.X_test), atol=tolerance)
+    assert_allclose(
+        cuda.set_params(device="cpu").predict_proba(DATA.X_test),
+        cpu.predict_proba(DATA.X_test),
+        atol=tolerance,
+    )
+
+
+@needs_cuda
+def test_a_file_written_on_cuda_loads_on_the_cpu(tmp_path):
+    classifiers = [fit(kind, device="auto") for kind in BOTH]
+    probas = probas_in_a_fresh_process(classifiers, tmp_path, CUDA_VISIBLE_DEVICES="")
+    for clf, proba in zip(classifiers, probas, strict=True):
+        assert_allclose(proba, clf.predict_proba(DATA.X_test), atol=1e-5)
+
+
+@needs_cuda
+def test_cuda_is_deterministic():
+    first, second = (fit(device="cuda").decision_function(DATA.X_test) for _ in range(2))
+    assert_array_equal(first, second)

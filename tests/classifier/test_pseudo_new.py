@@ -1,0 +1,196 @@
+"""Which classes are hidden together, and what their images are compared to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import clip_like
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skcandle.classifier import _pseudo_new
+from skcandle.classifier._logit_weights import BONUS_HALF_COUNT, OFFSET_HALF_COUNT, LogitWeights
+from skcandle.classifier._prototypes import fit_prototypes
+from skcandle.classifier._pseudo_new import balanced_weights, hidden_masks, pseudo_new_splits
+from skcandle.classifier._training_set import TrainingSet
+
+COUNTS = np.array([9, 7, 5, 4, 4, 3, 2, 2, 1, 1, 0, 0])
+WEIGHTS = LogitWeights(0.05, 0.4, 0.3, 1.5)
+
+
+def training_set(seed=0):
+    X, y, texts = clip_like(COUNTS, 16, seed=seed)
+    return TrainingSet(X, y, np.ones(len(y)), texts, len(COUNTS))
+
+
+# --- the design ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [9, 18, 27, 90])
+def test_every_split_hides_a_third_and_every_class_is_hidden_four_times(n_classes):
+    masks = np.array(hidden_masks(np.arange(n_classes)))
+    assert masks.shape == (12, n_classes)
+    assert (masks.sum(axis=1) == n_classes // 3).all()
+    assert (masks.sum(axis=0) == 4).all()
+
+
+def test_two_of_nine_classes_are_hidden_together_once():
+    together = np.array(hidden_masks(np.arange(9))).astype(int)
+    assert_array_equal(together.T @ together, 1 + 3 * np.eye(9, dtype=int))
+
+
+@pytest.mark.parametrize("n_classes", range(2, 40))
+def test_every_split_hides_some_class_and_shows_some(n_classes):
+    masks = hidden_masks(np.arange(n_classes))
+    assert 1 <= len(masks) <= 12
+    assert all(0 < mask.sum() < n_classes for mask in masks)
+    assert np.any(masks, axis=0).all()
+    assert len(np.unique(masks, axis=0)) == len(masks)
+
+
+def test_one_class_leaves_nothing_to_hide():
+    assert hidden_masks(np.arange(1)) == []
+
+
+def test_classes_of_like_counts_are_hidden_apart():
+    masks = np.array(hidden_masks(np.argsort(-COUNTS[:10], kind="stable")))
+    assert (masks[:, :3].sum(axis=1) <= 2).sum() >= 11
+
+
+# --- the content ranking ---------------------------------------------------------------------
+
+
+def hidden_sets(splits, names):
+    return {frozenset(np.array(names)[split.hidden].tolist()) for split in splits}
+
+
+def test_renaming_and_reordering_hides_the_same_classes():
+    data, names = training_set(), np.arange(10)
+    expected = hidden_sets(pseudo_new_splits(data, 2.0), names)
+    rng = np.random.default_rng(1)
+    rows, moved = rng.permutation(len(data.y)), np.append(rng.permutation(10), [10, 11])
+    again = replace(
+        data,
+        X=data.X[rows],
+        y=moved[data.y[rows]],
+        text_features=data.text_features[np.argsort(moved)],
+    )
+    assert hidden_sets(pseudo_new_splits(again, 2.0), np.argsort(moved[:10])) == expected
+
+
+def test_a_generator_hides_other_classes_together():
+    names = np.arange(10)
+    sets = [
+        hidden_sets(pseudo_new_splits(training_set(), 2.0, np.random.default_rng(s)), names)
+        for s in (0, 0, 1)
+    ]
+    assert sets[0] == sets[1] != sets[2]
+
+
+def test_weights_and_repeated_images_hide_the_same_classes():
+    data, repeats = training_set(), np.arange(COUNTS.sum()) % 3 + 1
+    weighted = replace(data, sample_weight=repeats.astype(float))
+    repeated = replace(
+        data,
+        X=data.X.repeat(repeats, axis=0),
+        y=data.y.repeat(repeats),
+        sample_weight=np.ones(repeats.sum()),
+    )
+    names = np.arange(10)
+    sets = [hidden_sets(pseudo_new_splits(d, 2.0), names) for d in (weighted, repeated)]
+    assert sets[0] == sets[1]
+
+
+# --- similarities ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_similarities_are_those_of_fits_without_the_hidden_classes_and_the_image(number):
+    data = training_set()
+    split = pseudo_new_splits(data, 2.0)[number]
+    known = data.among(np.arange(10))
+    space = fit_prototypes(known.without_images_of(split.hidden), 2.0)
+    assert_allclose(split.text_similarity, known.X @ known.text_features.T)
+    prototypes = space.transform(space.prototypes)
+    assert_allclose(split.offset_share, space.counts / (space.counts + OFFSET_HALF_COUNT))
+    for i in range(0, len(known.y), 5):
+        k = known.y[i]
+        row = split.prototype_similarity[i]
+        if split.hidden[k]:
+            token = space.transform_images(known.X[i : i + 1])[0]
+            assert_allclose(row, prototypes @ token - 0.5)
+            expected = space.counts[k]
+        else:
+            token, own = space.transform_left_out(known.X[[i]], known.y[[i]], np.ones(1))
+            others = np.arange(10) != k
+            assert_allclose(row[others], (prototypes @ token[0] - 0.5)[others])
+            assert_allclose(row[k], token[0] @ own[0] - 0.5)
+            expected = space.counts[k] - 1
+        assert split.bonus_share[i, k] == pytest.approx(expected / (expected + BONUS_HALF_COUNT))
+
+
+def test_without_text_nothing_is_hidden():
+    (split,) = pseudo_new_splits(replace(training_set(), text_features=None), 2.0)
+    assert not split.hidden.any()
+    assert split.text_similarity is None
+
+
+def test_only_some_rows_are_compared_where_there_are_many(monkeypatch):
+    data = training_set()
+    monkeypatch.setattr(_pseudo_new, "MAX_SIMILARITIES", 12 * 10 * 20)
+    splits = pseudo_new_splits(data, 2.0)
+    assert {len(split.target) for split in splits} == {20}
+    order = np.random.default_rng(0).permutation(len(data.y))
+    again = pseudo_new_splits(replace(data, X=data.X[order], y=data.y[order]), 2.0)
+
+    def rows(splits):  # of the split that hides a given set of classes
+        return {tuple(split.hidden): sorted(split.prototype_similarity.max(1)) for split in splits}
+
+    first, second = rows(splits), rows(again)
+    assert first.keys() == second.keys()
+    for hidden, values in first.items():
+        assert_allclose(values, second[hidden])
+
+
+# --- likelihood ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_derivatives_of_the_likelihood_by_finite_differences(text):
+    data = training_set() if text else replace(training_set(), text_features=None)
+    split = pseudo_new_splits(data, 2.0)[0]
+
+    def value(inverse, prototype_weight, count_bonus, base_offset):
+        weights = LogitWeights(1 / inverse, prototype_weight, count_bonus, base_offset)
+        return split.log_likelihood(weights)[0]
+
+    theta = np.array([20.0, 0.4, 0.3, 1.5])
+    _, derivatives = split.log_likelihood(WEIGHTS)
+    for i, step in enumerate([1e-4, 1e-6, 1e-6, 1e-6]):
+        ahead, behind = (value(*(theta + s * np.eye(4)[i])) for s in (step, -step))
+        assert derivatives[i] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+
+
+def test_the_likelihood_is_that_of_the_softmax():
+    split = pseudo_new_splits(training_set(), 2.0)[0]
+    logits = split.joint_logits(WEIGHTS)
+    log_proba = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    own = log_proba[np.arange(len(split.target)), split.target]
+    assert split.log_likelihood(WEIGHTS)[0] == pytest.approx(split.sample_weight @ own)
+
+
+# --- balanced weights ------------------------------------------------------------------------
+
+
+def test_balanced_weights_give_each_side_one_and_its_classes_the_same():
+    target = np.array([0, 0, 0, 0, 1, 2, 2, 3])
+    sample_weight = np.array([1.0, 2, 1, 1, 1, 3, 1, 1])
+    hidden = np.array([False, False, True, True])
+    weight = balanced_weights(target, sample_weight, hidden)
+    assert_allclose(np.bincount(target, weight), 0.5)
+    assert_allclose(weight[:4] / weight[0], sample_weight[:4])
+
+
+def test_balanced_weights_without_hidden_classes_sum_to_one():
+    target = np.array([0, 0, 1])
+    weight = balanced_weights(target, np.ones(3), np.zeros(2, dtype=bool))
+    assert_allclose(weight, [0.25, 0.25, 0.5])

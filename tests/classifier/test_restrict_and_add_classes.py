@@ -1,0 +1,218 @@
+"""Fitted views on some of the classes, and fitted copies with further ones."""
+
+import numpy as np
+import pytest
+from long_tail import BASE, BOTH, DATA, LABELS, NEW, UNTRAINED, fit, make, spelled
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit, softmax
+from sklearn.base import clone
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit()
+
+
+# --- restrict --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("labels", [BASE, NEW, [LABELS[9], LABELS[1], LABELS[4]]])
+def test_restrict_keeps_the_logits(kind, labels):
+    clf = fit(kind)
+    view = clf.restrict(labels)
+    kept = np.isin(LABELS, labels)
+    assert_array_equal(view.classes_, LABELS[kept])
+    logits = clf.decision_function(DATA.X_test)[:, kept]
+    assert_array_equal(view.decision_function(DATA.X_test), logits)
+    assert_allclose(view.predict_proba(DATA.X_test), softmax(logits, axis=1))
+    assert_array_equal(view.predict(DATA.X_test), LABELS[kept][logits.argmax(axis=1)])
+    for name in ("is_new_", "class_count_", "prototypes_", "text_features_"):
+        assert_array_equal(getattr(view, name), getattr(clf, name)[kept])
+
+
+def test_restrict_leaves_the_classifier_as_it_was(fitted):
+    view = fitted.restrict(NEW)
+    assert_array_equal(fitted.classes_, LABELS)
+    assert len(fitted.prototypes_) == 12
+    assert view._model is fitted._model  # light: the state is shared
+
+
+def test_two_classes_have_one_logit(fitted):
+    view = fitted.restrict([LABELS[2], LABELS[10]])
+    logit = view.decision_function(DATA.X_test)
+    assert logit.shape == (len(DATA.X_test),)
+    assert_allclose(view.predict_proba(DATA.X_test)[:, 1], expit(logit))
+    assert_array_equal(view.predict(DATA.X_test), view.classes_[(logit > 0).astype(int)])
+
+
+def test_restrict_of_a_restricted_view(fitted):
+    view = fitted.restrict(NEW).restrict(NEW[1:3])
+    expected = fitted.restrict(NEW[1:3])
+    assert_array_equal(view.predict_proba(DATA.X_test), expected.predict_proba(DATA.X_test))
+
+
+def test_restrict_to_one_class(fitted):
+    view = fitted.restrict([NEW[0]])
+    assert set(view.predict(DATA.X_test)) == {NEW[0]}
+    assert_array_equal(view.predict_proba(DATA.X_test), 1)
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (["class 01", "kiwi"], "restrict got 'kiwi', which is not one of the classes_"),
+        ([], "restrict got no label; name at least one"),
+        ([3], "restrict got 3, which"),
+        (["class 01", None], "restrict got None, which"),
+    ],
+)
+def test_restrict_to_labels_that_are_not_there(fitted, labels, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.restrict(labels)
+
+
+# --- add_classes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_added_classes_equal_new_classes(kind):
+    # what may depend on the universe is fixed: weights, and training
+    options = UNTRAINED[kind]
+    texts = {k: DATA.texts[k] for k in NEW[1:]}
+    grown = fit(kind, **options, new_classes=NEW[:1]).add_classes(texts)
+    whole = fit(kind, **options)
+    assert_array_equal(grown.classes_, whole.classes_)
+    assert_array_equal(grown.is_new_, whole.is_new_)
+    assert_allclose(grown.prototypes_, whole.prototypes_)
+    assert_allclose(
+        grown.decision_function(DATA.X_test), whole.decision_function(DATA.X_test), rtol=1e-7
+    )
+
+
+def test_adding_leaves_the_logits_of_the_others():
+    clf = fit(new_classes=None)
+    grown = clf.add_classes({k: DATA.texts[k] for k in NEW})
+    assert_allclose(
+        grown.decision_function(DATA.X_test)[:, ~grown.is_new_], clf.decision_function(DATA.X_test)
+    )
+    assert clf.classes_.tolist() == BASE
+
+
+def test_added_classes_are_predicted():
+    grown = fit(new_classes=NEW[:2]).add_classes({k: DATA.texts[k] for k in NEW[2:]})
+    added = np.isin(DATA.y_test, NEW[2:])
+    assert grown.score(DATA.X_test[added], DATA.y_test[added]) > 0.7
+
+
+def test_added_classes_are_sorted_in():
+    grown = fit(new_classes=NEW[1:]).add_classes({NEW[0]: DATA.texts[NEW[0]], "a": np.ones(32)})
+    assert grown.classes_.tolist() == ["a", *LABELS]
+
+
+@pytest.mark.parametrize("names", [NEW[2:], tuple(NEW[2:]), NEW[:1:-1]])
+def test_names_are_encoded_by_the_text_encoder(names):
+    expected = fit(new_classes=NEW[:2]).add_classes({k: DATA.texts[k] for k in NEW[2:]})
+    grown = fit(new_classes=NEW[:2], text_encoder=spelled).add_classes(names)
+    assert_array_equal(grown.classes_, expected.classes_)
+    assert_allclose(grown.predict_proba(DATA.X_test), expected.predict_proba(DATA.X_test))
+
+
+def test_names_of_a_text_encoder_that_is_a_mapping_are_looked_up():
+    grown = fit(new_classes=None).add_classes(NEW)
+    assert_array_equal(grown.classes_, LABELS)
+
+
+def test_integer_labels_count_on():
+    y = np.searchsorted(LABELS, DATA.y)
+    clf = make(new_classes=None, class_names=LABELS[:10].tolist(), text_encoder=spelled)
+    grown = clf.fit(DATA.X, y).add_classes(LABELS[10:].tolist())
+    assert_array_equal(grown.classes_, np.arange(12))
+    assert np.mean(LABELS[grown.predict(DATA.X_test)] == DATA.y_test) > 0.7
+
+
+def test_a_clone_of_the_copy_is_fitted_on_the_same_universe():
+    grown = fit(new_classes=NEW[:2]).add_classes(NEW[2:])
+    assert_array_equal(clone(grown).fit(DATA.X, DATA.y).classes_, LABELS)
+
+
+def test_a_clone_of_the_copy_knows_integer_classes_too():
+    y = np.searchsorted(LABELS, DATA.y)
+    clf = make(new_classes=None, class_names=LABELS[:10].tolist(), text_encoder=spelled)
+    grown = clf.fit(DATA.X, y).add_classes(LABELS[10:].tolist())
+    again = clone(grown).fit(DATA.X, y)
+    assert_array_equal(again.classes_, np.arange(12))
+    assert clf.class_names == LABELS[:10].tolist()
+
+
+def test_classes_can_be_added_twice():
+    clf = fit(new_classes=None)
+    stepwise = clf.add_classes(NEW[2:]).add_classes(NEW[:2])
+    assert_allclose(
+        stepwise.predict_proba(DATA.X_test), clf.add_classes(NEW).predict_proba(DATA.X_test)
+    )
+
+
+def test_classes_can_be_added_to_a_view(fitted):
+    texts = {"another": np.ones(32)}
+    view = fitted.restrict(BASE[:3]).add_classes(texts)
+    assert view.classes_.tolist() == ["another", *BASE[:3]]
+    whole = fitted.add_classes(texts).restrict(view.classes_)
+    assert_allclose(view.predict_proba(DATA.X_test), whole.predict_proba(DATA.X_test))
+
+
+def test_adding_nothing_is_a_copy(fitted):
+    copy = fitted.add_classes([])
+    assert copy is not fitted
+    assert_array_equal(copy.classes_, LABELS)
+
+
+@pytest.mark.parametrize(
+    "names, error, message",
+    [
+        ("kiwi", TypeError, "single string 'kiwi'; put it in a list"),
+        ([3], TypeError, "add_classes got 3; names are strings"),
+        ([BASE[0]], ValueError, "'class 00' twice or it is one of the classes_"),
+        (["kiwi", "kiwi"], ValueError, "'kiwi' twice"),
+        (["kiwi"], ValueError, "no vector for the label 'kiwi'"),
+        ({"kiwi": np.ones(5)}, ValueError, r"'kiwi' has shape \(5,\), but X has 32 columns"),
+    ],
+)
+def test_names_that_cannot_be_added(fitted, names, error, message):
+    with pytest.raises(error, match=message):
+        fitted.add_classes(names)
+
+
+def test_without_text_no_class_can_be_added():
+    clf = fit(text_encoder=None, new_classes=None)
+    with pytest.raises(ValueError, match="fitted without text.* Fit it with a text_encoder"):
+        clf.add_classes(["kiwi"])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
+def test_added_integer_labels_do_not_wrap_around(dtype):
+    y = np.array([0, 1, np.iinfo(np.uint8).max if dtype == np.uint8 else 127], dtype=dtype)
+    texts = {int(label): DATA.texts[BASE[i]] for i, label in enumerate(y)}
+    X = np.stack(list(texts.values()))
+    clf = make(new_classes=None, text_encoder=texts).fit(X, y)
+    largest = int(y.max())
+    grown = clf.add_classes({"kiwi": np.ones(32), "fig": -np.ones(32)})
+    assert grown.classes_.tolist() == [0, 1, largest, largest + 1, largest + 2]
+
+
+def test_no_class_can_be_added_to_booleans():
+    texts = {False: DATA.texts[BASE[0]], True: DATA.texts[BASE[1]]}
+    clf = make(new_classes=None, text_encoder=texts)
+    clf.fit(np.stack(list(texts.values())), np.array([False, True]))
+    with pytest.raises(TypeError, match="booleans, which leave no room"):
+        clf.add_classes({"kiwi": np.ones(32)})
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_adding_with_a_margin_leaves_the_logits_of_the_others(kind):
+    clf = fit(kind, new_classes=None, margin=0.3)
+    grown = clf.add_classes(NEW)
+    if kind == "candle":  # where images attend to all classes, logits move a little
+        kept = grown.decision_function(DATA.X_test)[:, ~grown.is_new_]
+        assert_allclose(kept, clf.decision_function(DATA.X_test))
+    assert grown.predict_proba(DATA.X_test).shape[1] == 12

@@ -1,0 +1,239 @@
+"""From names to text features, for each form of `text_encoder`."""
+
+import numpy as np
+import pytest
+
+from skcandle import CandleClassifier, CLIPFeaturizer, PublishedCandleClassifier
+from skcandle.classifier._text_features import ClassTextEncoder, fill_templates
+from skcandle.exceptions import TextFeaturesWarning
+
+WIDTH, DEFAULT_WIDTH = 6, 512
+
+
+def letters(prompts):
+    """A text encoder: counts of some letters, so that the words of a prompt matter."""
+    return np.array([[1 + text.count(letter) for letter in "aeioup"] for text in prompts])
+
+
+# --- templates -------------------------------------------------------------------------------
+
+
+def test_one_template():
+    assert fill_templates("a photo of a {}.", ["cat", "dog"]) == [
+        ["a photo of a cat.", "a photo of a dog."]
+    ]
+
+
+def test_several_templates():
+    assert fill_templates(["{}", "many {}s"], ["cat"]) == [["cat"], ["many cats"]]
+
+
+def test_names_may_hold_braces():
+    assert fill_templates("a {}.", ["{0} cat {}"]) == [["a {0} cat {}."]]
+
+
+@pytest.mark.parametrize(
+    "templates, message",
+    [
+        ([], "templates is empty; give at least one"),
+        ("a photo", "'a photo' is not a string with exactly one {}"),
+        ("{} and {}", "exactly one {}"),
+        (["a {}", 3], "The template 3 is not"),
+    ],
+)
+def test_bad_templates(templates, message):
+    with pytest.raises(ValueError, match=message):
+        fill_templates(templates, ["cat"])
+
+
+def test_features_of_templates_are_averaged_as_directions():
+    names = ["ape", "emu", "ibis"]
+    result = ClassTextEncoder(letters, ["a {}", "many {} photos"])(names, names, WIDTH)
+    total = 0
+    for template in ("a {}", "many {} photos"):
+        features = letters([template.format(name) for name in names])
+        total = total + features / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = total / np.linalg.norm(total, axis=1, keepdims=True)
+    np.testing.assert_allclose(result, expected)
+
+
+# --- the five forms of text_encoder ----------------------------------------------------------
+
+
+class Encoder:
+    """What a CLIPFeaturizer is to the classifier."""
+
+    def encode_text(self, prompts):
+        return letters(prompts)
+
+
+NAMES = ["ape", "emu", "ibis"]
+PROMPTS = ["a photo of a ape.", "a photo of a emu.", "a photo of a ibis."]
+
+
+def fit_texts(text_encoder, **options):
+    """Text features after a fit on images that are the texts, of ape and emu alone."""
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    options = {"new_classes": ["ibis"], "max_iter": 0} | options
+    clf = CandleClassifier(text_encoder=text_encoder, **options)
+    return clf.fit(X, ["ape", "emu", "ape", "emu"]).text_features_
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("text_encoder", [letters, Encoder()], ids=["callable", "object"])
+def test_encoders_receive_filled_prompts(text_encoder):
+    np.testing.assert_allclose(fit_texts(text_encoder), unit(letters(PROMPTS)))
+
+
+def test_a_mapping_is_taken_as_it_is():
+    vectors = letters(NAMES) * 2.5
+    mapping = dict(zip(NAMES, vectors, strict=True)) | {"unused": np.zeros(2)}
+    np.testing.assert_allclose(fit_texts(mapping), unit(vectors))
+
+
+def test_a_mapping_may_have_integer_labels():
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    mapping = dict(enumerate(letters(NAMES)))
+    clf = CandleClassifier(new_classes=[2], text_encoder=mapping, max_iter=0).fit(X, [0, 1, 0, 1])
+    np.testing.assert_allclose(clf.text_features_, unit(letters(NAMES)))
+
+
+def test_names_and_not_labels_fill_the_template():
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    clf = CandleClassifier(class_names=NAMES, text_encoder=letters, max_iter=0)
+    np.testing.assert_allclose(clf.fit(X, [0, 1, 0, 1]).text_features_, unit(letters(PROMPTS)))
+
+
+def test_a_featurizer_encodes_the_prompts(tiny_clip):
+    clip = CLIPFeaturizer(tiny_clip, pretrained=None)
+    X = np.random.default_rng(0).normal(size=(6, 64))
+    clf = CandleClassifier(text_encoder=clip, max_iter=0).fit(X, ["ape", "emu"] * 3)
+    np.testing.assert_allclose(clf.text_features_, clip.encode_text(PROMPTS[:2]), atol=1e-6)
+
+
+def test_auto_is_the_default_clip_where_the_width_fits(monkeypatch):
+    prompts = []
+
+    def encode_text(self, texts):
+        assert self.model_name == CLIPFeaturizer().model_name
+        prompts.extend(texts)
+        return np.eye(DEFAULT_WIDTH)[: len(texts)]
+
+    monkeypatch.setattr(CLIPFeaturizer, "encode_text", encode_text)
+    X = np.eye(DEFAULT_WIDTH)[[0, 1, 0, 1]] + 0.01
+    clf = CandleClassifier(max_iter=0).fit(X, ["ape", "emu", "ape", "emu"])
+    assert prompts == PROMPTS[:2]
+    assert clf.text_features_.shape == (2, DEFAULT_WIDTH)
+
+
+def test_auto_without_a_fitting_width_warns_with_both_widths(no_loading):
+    no_loading()
+    X = np.random.default_rng(0).normal(size=(6, 5))
+    with pytest.warns(TextFeaturesWarning, match=f"X has 5 columns .* {DEFAULT_WIDTH}"):
+        clf = CandleClassifier().fit(X, ["ape", "emu"] * 3)
+    assert clf.text_features_ is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_none_learns_from_images_without_a_warning():
+    X = np.random.default_rng(0).normal(size=(6, 5))
+    assert CandleClassifier(text_encoder=None).fit(X, ["ape", "emu"] * 3).text_features_ is None
+
+
+@pytest.mark.parametrize(
+    "text_encoder, message",
+    [
+        (lambda p: letters(p)[:-1], r"shape \(2, 6\) for 3 prompts; \(3, 6\) was expected"),
+        (lambda p: letters(p).ravel(), r"shape \(18,\) for 3 prompts"),
+        (lambda p: letters(p)[:, :4], "Text features have 4 columns, but X has 6.*make_candle_pi"),
+        (lambda p: letters(p) * np.nan, "text_encoder returned NaN"),
+        (lambda p: letters(p) / 0.0, "NaN or infinite"),
+        ({"ape": [1] * 6, "emu": [2] * 6}, r"no vector for the label 'ibis' \(1 of 3"),
+        (
+            {"ape": [1] * 4, "emu": [2] * 4, "ibis": [3] * 4},
+            r"'ape' has shape \(4,\), but X has 6",
+        ),
+        ({"ape": [1] * 6, "emu": [2] * 5, "ibis": [3] * 6}, r"vector of 'emu' has shape \(5,\)"),
+        ({"ape": [1] * 6, "emu": "emu", "ibis": [3] * 6}, "vector of 'emu' is not one of numbers"),
+        ({"ape": [1] * 6, "emu": None, "ibis": [3] * 6}, r"vector of 'emu' has shape \(\)"),
+        ({"ape": [1] * 6, "emu": [0] * 6, "ibis": [3] * 6}, "text feature of 'emu' is all zeros"),
+        (lambda p: letters(p) * 0, "The text feature of 'ape' is all zeros.*Check text_encoder"),
+        ({"ape": [1] * 6, "emu": [np.nan] * 6, "ibis": [3] * 6}, "NaN or infinite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+def test_text_features_that_do_not_fit(text_encoder, message):
+    with pytest.raises(ValueError, match=message):
+        fit_texts(text_encoder)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"text_encoder": letters},
+        {"text_encoder": dict(zip(NAMES, letters(NAMES), strict=True))},
+        {"text_encoder": letters, "new_classes": ["ibis"]},
+        {"text_encoder": letters, "class_names": {"ape": "ape", "emu": "emu"}},
+    ],
+    ids=["callable", "mapping", "new classes", "class names"],
+)
+def test_labels_that_a_tool_has_encoded_are_explained(options):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(
+        (ValueError, TypeError), match="replaced them by numbers: give class_names=sorted"
+    ):
+        CandleClassifier(**options).fit(X, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0, 1, 0, 1],
+        [0.0, 1.0, 0.0, 1.0],
+        [True, False, True, False],
+        np.array([0, 1, 0, 1], dtype=object),
+    ],
+)
+def test_numbers_never_fill_a_template(y):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(ValueError, match=r"labels are numbers .*Pass class_names=\[...\]"):
+        CandleClassifier(text_encoder=letters).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "y, options, label",
+    [
+        (["ape", "emu"] * 2, {"new_classes": [" "]}, "' '"),
+        (["ape", ""] * 2, {}, "''"),
+        ([0, 1] * 2, {"class_names": ["ape", ""]}, "1"),
+    ],
+)
+def test_blank_names_never_fill_a_template(y, options, label):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(ValueError, match=f"name of the label {label} is blank.* class_names, or"):
+        CandleClassifier(text_encoder=letters, **options).fit(X, y)
+
+
+def test_a_new_class_without_text_is_an_error():
+    X = np.random.default_rng(0).normal(size=(4, 6))
+    clf = CandleClassifier(new_classes=["ibis"], text_encoder=None)
+    with pytest.raises(ValueError, match="'ibis' has no image, and no text is in use: text_enc"):
+        clf.fit(X, ["ape", "emu"] * 2)
+
+
+def test_a_new_class_with_an_unfitting_width_is_an_error():
+    X = np.random.default_rng(0).normal(size=(4, 6))
+    clf = CandleClassifier(new_classes=["ibis"])
+    with pytest.raises(
+        ValueError, match="'ibis' has no image.* X has 6 columns .*Set text_encoder"
+    ):
+        clf.fit(X, ["ape", "emu"] * 2)
+
+
+def test_the_paper_needs_text():
+    X = np.random.default_rng(0).normal(size=(4, 6))
+    with pytest.raises(ValueError, match="CandleClassifier needs text, but text_encoder=None"):
+        PublishedCandleClassifier(text_encoder=None).fit(X, ["ape", "emu"] * 2)

@@ -1,0 +1,118 @@
+"""All labels that a classifier may answer, and their names."""
+
+import numpy as np
+import pytest
+
+from skcandle.classifier._universe import label_universe
+
+STRINGS, NUMBERS = ["cow", "ant", "cow"], [2, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "y, new_classes, class_names, classes, names",
+    [
+        (STRINGS, None, None, ["ant", "cow"], ["ant", "cow"]),
+        (STRINGS, [], None, ["ant", "cow"], ["ant", "cow"]),
+        (STRINGS, ["bee"], None, ["ant", "bee", "cow"], ["ant", "bee", "cow"]),
+        (STRINGS, ("elk", "bee"), None, ["ant", "bee", "cow", "elk"], None),
+        (STRINGS, np.array(["okapi"]), None, ["ant", "cow", "okapi"], None),
+        (STRINGS, ["ant", "elk"], None, ["ant", "cow", "elk"], None),
+        (STRINGS, None, ["elk", "cow", "ant"], ["ant", "cow", "elk"], None),
+        (STRINGS, ["bee"], ["cow", "ant"], ["ant", "bee", "cow"], None),
+        (STRINGS, ["bee"], ["cow", "ant", "bee"], ["ant", "bee", "cow"], None),
+        (
+            STRINGS,
+            None,
+            {"cow": "brown cow", "ant": "red ant", "bee": "honey bee"},
+            ["ant", "bee", "cow"],
+            ["red ant", "honey bee", "brown cow"],
+        ),
+        (
+            STRINGS,
+            ["elk"],
+            {"cow": "brown cow", "ant": "red ant"},
+            ["ant", "cow", "elk"],
+            ["red ant", "brown cow", "elk"],
+        ),
+        (NUMBERS, None, ["a", "b", "c"], [0, 1, 2], ["a", "b", "c"]),
+        (NUMBERS, None, ["a", "b", "c", "d"], [0, 1, 2, 3], ["a", "b", "c", "d"]),
+        (NUMBERS, [1], ["a", "b", "c"], [0, 1, 2], ["a", "b", "c"]),
+        (NUMBERS, [7], {0: "a", 2: "c", 7: "h"}, [0, 2, 7], ["a", "c", "h"]),
+        (NUMBERS, None, {7: "h", 2: "c", 0: "a"}, [0, 2, 7], ["a", "c", "h"]),
+        (NUMBERS, None, {-1: "z", 2: "c", 0: "a"}, [-1, 0, 2], ["z", "a", "c"]),
+    ],
+)
+def test_universe_and_names(y, new_classes, class_names, classes, names):
+    universe = label_universe(np.array(y), new_classes, class_names)
+    assert universe.classes.tolist() == classes
+    assert universe.names == (classes if names is None else names)
+
+
+@pytest.mark.parametrize("new_classes, classes", [(None, [0, 2]), ([5, 1], [0, 1, 2, 5])])
+def test_integer_labels_without_class_names_have_no_names(new_classes, classes):
+    universe = label_universe(np.array(NUMBERS), new_classes)
+    assert universe.classes.tolist() == classes
+    assert universe.names is None
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, float])
+def test_numeric_labels_keep_their_dtype(dtype):
+    classes = label_universe(
+        np.array(NUMBERS, dtype=dtype), class_names=["a", "b", "c", "d"]
+    ).classes
+    assert classes.dtype == dtype
+
+
+def test_object_labels_stay_objects():
+    classes = label_universe(np.array(STRINGS, dtype=object), ["bee"]).classes
+    assert classes.dtype == object
+    assert classes.tolist() == ["ant", "bee", "cow"]
+
+
+def test_integers_in_an_object_array_are_integers():
+    universe = label_universe(np.array(NUMBERS, dtype=object), class_names=["a", "b", "c"])
+    assert universe.classes.tolist() == [0, 1, 2]
+    assert universe.names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"new_classes": [300]}, {"class_names": {0: "a", 1: "b", 2: "c", 300: "d"}}]
+)
+def test_new_integers_do_not_wrap_around(options):
+    classes = label_universe(np.array(NUMBERS, dtype=np.uint8), **options).classes
+    assert classes.max() == 300
+
+
+def test_a_new_class_may_be_longer_than_the_labels():
+    classes = label_universe(np.array(STRINGS), ["hippopotamus"]).classes
+    assert "hippopotamus" in classes
+
+
+@pytest.mark.parametrize(
+    "y, options, error, message",
+    [
+        (STRINGS, {"new_classes": "elk"}, TypeError, r"single string 'elk'; .*\['elk'\]"),
+        (STRINGS, {"class_names": "elk"}, TypeError, "single string 'elk'; give a list"),
+        (STRINGS, {"new_classes": ["elk", "elk"]}, ValueError, "'elk' twice; name each class once"),
+        (STRINGS, {"class_names": ["cow", "ant", "cow"]}, ValueError, "holds 'cow' twice"),
+        (STRINGS, {"new_classes": ["elk", 3]}, TypeError, r"new_classes\[1\] is 3.* are strings"),
+        (STRINGS, {"new_classes": [None]}, TypeError, r"new_classes\[0\] is None"),
+        (NUMBERS, {"new_classes": ["elk"]}, TypeError, r"new_classes\[0\] is 'elk'.* are integers"),
+        (NUMBERS, {"new_classes": [True]}, TypeError, r"new_classes\[0\] is True"),
+        (NUMBERS, {"new_classes": [5, 5]}, ValueError, "new_classes holds 5 twice"),
+        (STRINGS, {"class_names": ["ant", "bee"]}, ValueError, "'cow' is not in .* 2 labels. Add"),
+        (NUMBERS, {"class_names": ["a", "b"]}, ValueError, "Label 2 is not .* 0 to 1; .* mapping"),
+        ([-1, 1], {"class_names": ["a", "b"]}, ValueError, "Label -1 is not .* 0 to 1; .* mapping"),
+        (NUMBERS, {"class_names": {0: "a"}}, ValueError, "Label .* has 1 labels. Add it.$"),
+        (NUMBERS, {"class_names": ["a", "b", "c"], "new_classes": [3]}, ValueError, "3 is not in"),
+        (STRINGS, {"class_names": {"ant": "ant"}}, ValueError, "'cow' is not in class_names"),
+        (STRINGS, {"class_names": {0: "ant"}}, TypeError, "class_names maps 0, .* are strings"),
+        (NUMBERS, {"class_names": {"ant": "ant"}}, TypeError, "maps 'ant', .* are numbers"),
+        (STRINGS, {"class_names": ["ant", "cow", 3]}, TypeError, "has 3 .* names are strings"),
+        (NUMBERS, {"class_names": [0, 1, 2]}, TypeError, "class_names has 0 for label 0"),
+        (NUMBERS, {"class_names": {0: "a", 2: None}}, TypeError, "has None for label 2"),
+    ],
+)  # fmt: skip
+def test_labels_that_do_not_make_a_universe(y, options, error, message):
+    with pytest.raises(error, match=message):
+        label_universe(np.array(y), **options)

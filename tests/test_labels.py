@@ -1,0 +1,58 @@
+"""Labels that are missing, of two kinds, or of none."""
+
+import numpy as np
+import pytest
+
+from skcandle import CandleClassifier
+from skcandle._labels import check_label_types
+
+X, TEXTS = np.eye(4), {name: np.ones(4) for name in ("ape", "emu")}
+
+
+@pytest.mark.parametrize(
+    "y, error, message",
+    [
+        (["ape", "emu", None, "emu"], ValueError, r"y\[2\] is missing \(None\).* X and y alike"),
+        (["ape", "emu", np.nan, "emu"], ValueError, r"y\[2\] is missing \(nan\)"),
+        (["ape", "emu", 3, "emu"], TypeError, r"y\[0\] is 'ape' and y\[2\] is 3; .* one type"),
+        ([1, 2, "emu", 2], TypeError, r"y\[0\] is 1 and y\[2\] is 'emu'"),
+        ([("a", 1), ("b", 2), ("a", 1), ("b", 2)], TypeError, r"y\[0\] is \('a', 1\); .* Convert"),
+        ([b"ape", b"emu", b"ape", b"emu"], TypeError, r"y\[0\] is b'ape'; .* Decode bytes"),
+    ],
+)
+def test_labels_that_are_none(y, error, message):
+    labels = np.empty(4, dtype=object)
+    labels[:] = y
+    with pytest.raises(error, match=message):
+        CandleClassifier(text_encoder=TEXTS).fit(X, labels)
+
+
+@pytest.mark.parametrize(
+    "y, error, message",
+    [
+        (["ape", np.nan, "emu", "ape"], ValueError, r"^y\[1\] is missing \(nan\)"),
+        ([0, 1, 0, np.nan], ValueError, r"^y\[3\] is missing \(nan\)"),
+        ([0, 1, None, 1], ValueError, r"^y\[2\] is missing \(None\)"),
+        (["ape", "emu", "ape", 7], TypeError, r"^y\[0\] is 'ape' and y\[3\] is 7"),
+        ([True, "emu", "ape", "emu"], TypeError, r"^y\[0\] is True and y\[1\] is 'emu'"),
+        ([["ape"], ["emu"], [np.nan], ["ape"]], ValueError, r"^y\[2\] is missing \(nan\)"),
+    ],
+)
+def test_labels_in_a_list_are_checked_before_numpy_makes_strings_of_them(y, error, message):
+    with pytest.raises(error, match=message):
+        CandleClassifier(text_encoder=TEXTS).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "y", [[], ["ape"], [1.5, -np.inf], np.array([], dtype=object), [[1, 2], [3, np.nan]]]
+)
+def test_labels_without_fault_and_what_is_no_list_of_labels_pass(y):
+    check_label_types(y)
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "category", "Int64"])
+def test_missing_labels_of_pandas(dtype):
+    pd = pytest.importorskip("pandas")
+    y = [0, 1, None, 1] if dtype == "Int64" else ["ape", "emu", None, "emu"]
+    with pytest.raises(ValueError, match=r"y\[2\] is missing"):
+        CandleClassifier(text_encoder=TEXTS).fit(X, pd.Series(y, dtype=dtype))
