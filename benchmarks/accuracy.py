@@ -26,12 +26,12 @@ from skcandle.metrics import base_new_report, expected_calibration_error, shot_b
 
 # How each measured quantity is printed; accuracies are percentages.
 COLUMNS = {
-    "base": "{:.1%}", "new": "{:.1%}", "H": "{:.1%}",
-    "joint_base": "{:.1%}", "joint_new": "{:.1%}", "H_joint": "{:.1%}",
-    "H_joint_oracle": "{:.1%}", "AUSUC": "{:.1%}",
-    "log_loss": "{:.3f}", "ECE": "{:.1%}", "fit_seconds": "{:.2f}",
+    "base": "{:.1%}", "new": "{:.1%}", "harmonic_mean": "{:.1%}",
+    "joint_base": "{:.1%}", "joint_new": "{:.1%}", "joint_harmonic_mean": "{:.1%}",
+    "best_joint_harmonic_mean": "{:.1%}", "ausuc": "{:.1%}",
+    "log_loss": "{:.3f}", "ece": "{:.1%}", "fit_seconds": "{:.2f}",
 }  # fmt: skip
-PAIRED = ["base", "H", "H_joint", "AUSUC", "log_loss", "ECE"]
+PAIRED = ["base", "harmonic_mean", "joint_harmonic_mean", "ausuc", "log_loss", "ece"]
 
 
 def evaluate(score, task):
@@ -52,7 +52,7 @@ def evaluate(score, task):
         labels = np.unique(task.y_test)
         row = {"base": recall_score(task.y_test, predicted, labels=labels, average="macro")}
     row["log_loss"] = log_loss(task.y_test, proba, labels=classes)
-    row["ECE"] = expected_calibration_error(task.y_test, proba, classes=classes)
+    row["ece"] = expected_calibration_error(task.y_test, proba, classes=classes)
     return row | shot_band_accuracy(task.y_test, predicted, y_train=task.y)
 
 

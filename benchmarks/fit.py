@@ -29,7 +29,7 @@ CURVES = {
 }
 UNITS = ("classes", "images", "features")
 METHODS = ["published loop", "CandleClassifier"]
-ACCURACIES = ("base", "new", "H", "H_joint")
+ACCURACIES = ("base", "new", "harmonic_mean", "joint_harmonic_mean")
 QUICK_EPOCHS, CURVE_EPOCHS = 5, 1
 N_TEST = 1000
 

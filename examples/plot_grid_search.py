@@ -22,8 +22,9 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, train_test_split
 
 from skcandle import NewClassSplit, make_candle_pipeline
-from skcandle.datasets import base_new_split, load_emoji, make_long_tailed
+from skcandle.datasets import load_emoji, make_long_tailed
 from skcandle.metrics import harmonic_mean_scorer
+from skcandle.model_selection import base_new_split
 
 emoji = load_emoji()
 labels, counts = np.unique(emoji.target, return_counts=True)

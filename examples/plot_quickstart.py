@@ -29,8 +29,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcandle import CLIPFeaturizer, make_candle_pipeline
-from skcandle.datasets import base_new_split, load_emoji, make_long_tailed
+from skcandle.datasets import load_emoji, make_long_tailed
 from skcandle.metrics import base_new_report, shot_band_accuracy
+from skcandle.model_selection import base_new_split
 
 emoji = load_emoji()
 train, test = train_test_split(
@@ -103,9 +104,8 @@ for method, score in scores.items():
     report = base_new_report(
         y_test, score, classes=names, new_classes=new_classes, output_dict=True
     )
-    base, new, joint_base, joint_new, harmonic_mean = (
-        100 * report[key] for key in ("base", "new", "joint_base", "joint_new", "H_joint")
-    )
+    columns = ("base", "new", "joint_base", "joint_new", "joint_harmonic_mean")
+    base, new, joint_base, joint_new, harmonic_mean = (100 * report[key] for key in columns)
     print(
         f"{method:<20}{base:8.1f} {new:8.1f} {joint_base:8.1f} {joint_new:8.1f} "
         f"{harmonic_mean:15.1f}"

@@ -4,7 +4,11 @@ from contextlib import contextmanager
 
 import torch
 
+from ._locks import ForkSafeLock
 from .exceptions import DeviceNotAvailableError
+
+_settings = ForkSafeLock()
+_n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
 
 
 def resolve_device(device):
@@ -48,18 +52,35 @@ def resolve_device(device):
 
 @contextmanager
 def exact_matmul(device):
-    """Do not round float32 products to TF32 on CUDA, so that a GPU gives what a CPU gives.
+    """Do not round float32 to TF32 on CUDA, so that a GPU gives what a CPU gives.
+
+    The settings belong to the process: they change when the first thread enters, and change back
+    when the last one leaves.
 
     Parameters
     ----------
     device : torch.device
     """
+    global _n_exact, _former
     if device.type != "cuda":
         yield
         return
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with _settings:
+        if _n_exact == 0:
+            cudnn = torch.backends.cudnn
+            _former = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
+            _set_precision("highest", False, True)
+        _n_exact += 1
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        with _settings:
+            _n_exact -= 1
+            if _n_exact == 0:
+                _set_precision(*_former)
+
+
+def _set_precision(matmul, allow_tf32, deterministic):
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = allow_tf32  # of convolutions
+    torch.backends.cudnn.deterministic = deterministic

@@ -4,7 +4,8 @@ from numbers import Number
 
 import numpy as np
 from sklearn.utils import column_or_1d
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+
+from ._sklearn_private import is_pandas_na, is_scalar_nan
 
 
 def check_label_types(y, name="y"):

@@ -1,9 +1,9 @@
 """Files of fitted estimators: which version of the library wrote them."""
 
 import sys
-import warnings
 from types import ModuleType
 
+from ._warnings import warn_user
 from .exceptions import VersionWarning
 
 # Modules that development versions before 0.1.0.dev1 stored in files, by their names.
@@ -25,12 +25,11 @@ class VersionedStateMixin:
         written = state.pop("_skcandle_version", "of before 0.1.0")
         current = _version()
         if written != current:
-            warnings.warn(
+            warn_user(
                 f"This estimator was saved by skcandle {written} and is loaded by skcandle "
                 f"{current}. It may fail or give other results; fit it again, or load it with "
                 "the version that saved it.",
                 VersionWarning,
-                stacklevel=2,
             )
         super().__setstate__(state)
 

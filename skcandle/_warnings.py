@@ -1,8 +1,27 @@
 """Warnings that point at the caller's line."""
 
+import sys
 import warnings
+
+# Packages whose code stands between the caller and the warning.
+SKIPPED = {"contextlib", "copyreg", "joblib", "pickle", "skcandle", "sklearn", "skops"}
 
 
 def warn_user(message, category=UserWarning):
-    """Warn at the call of the estimator's method rather than inside it."""
-    warnings.warn(message, category, stacklevel=3)
+    """Warn at the first line outside this library and those that call it.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do.
+    category : type, default=UserWarning
+        Class of the warning.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _package(frame) in SKIPPED:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _package(frame):
+    return frame.f_globals.get("__name__", "").partition(".")[0]

@@ -1,4 +1,4 @@
-"""Emoji images, long-tailed subsets and base/new splits of labelled images."""
+"""Emoji images, and long-tailed subsets of labelled images."""
 
 import io
 import zipfile
@@ -11,7 +11,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from ._labels import label_array
 
-__all__ = ["base_new_split", "load_emoji", "make_long_tailed"]
+__all__ = ["load_emoji", "make_long_tailed"]
 
 _EMOJI_FOLDER = Path(__file__).parent / "data" / "emoji"
 _EMOJI_STYLES = ("twemoji", "fluent-emoji", "fluent-emoji-flat")
@@ -129,7 +129,7 @@ def make_long_tailed(y, *, imbalance_ratio=0.02, n_max=None, order="random", ran
 
     See Also
     --------
-    base_new_split : Choose classes that keep no image at all.
+    skcandle.model_selection.base_new_split : Choose classes that keep no image at all.
 
     Notes
     -----
@@ -189,54 +189,3 @@ def _ranking(classes, first, order, rng):
             f"labels, {len(missing)} of y are missing."
         )
     return np.searchsorted(classes, order)
-
-
-def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
-    """Split classes at random into base classes and new classes.
-
-    Parameters
-    ----------
-    classes_or_y : array-like of shape (n,)
-        Class labels, each once or as often as it has images.
-
-    new_fraction : float, default=0.5
-        Share of the classes that become new, in (0, 1), rounded down; at least one class is base
-        and one is new.
-
-    random_state : int, RandomState instance or None, default=None
-        Controls which classes are new.
-
-    Returns
-    -------
-    base_classes : ndarray of shape (n_base_classes,)
-        Sorted labels of classes to train on.
-
-    new_classes : ndarray of shape (n_new_classes,)
-        Sorted labels of classes whose images are kept for testing.
-
-    Raises
-    ------
-    ValueError
-        If `new_fraction` is out of (0, 1), a label is missing, or there are fewer than two
-        classes.
-    TypeError
-        If labels are neither all strings nor all numbers.
-
-    See Also
-    --------
-    skcandle.model_selection.NewClassSplit : Many such splits, for cross-validation.
-
-    Examples
-    --------
-    >>> from skcandle.datasets import base_new_split
-    >>> base_new_split(["cat", "cow", "dog", "okapi"], random_state=0)
-    (array(['cat', 'cow'], dtype='<U5'), array(['dog', 'okapi'], dtype='<U5'))
-    """
-    if not isinstance(new_fraction, Real) or not 0 < new_fraction < 1:
-        raise ValueError(f"new_fraction must be a number between 0 and 1, got {new_fraction!r}.")
-    classes = np.unique(label_array(classes_or_y, "classes_or_y"))
-    if len(classes) < 2:
-        raise ValueError(f"A split needs at least 2 classes, got {len(classes)}.")
-    n_new = min(max(int(new_fraction * len(classes)), 1), len(classes) - 1)
-    order = check_random_state(random_state).permutation(len(classes))
-    return classes[np.sort(order[n_new:])], classes[np.sort(order[:n_new])]

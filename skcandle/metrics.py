@@ -6,7 +6,6 @@ and an image of a new class with new classes only. In the *joint* space it compe
 classes, which is what ``predict`` does.
 """
 
-import warnings
 from itertools import pairwise
 from numbers import Integral
 
@@ -18,6 +17,7 @@ from sklearn.metrics import auc, log_loss, recall_score
 from sklearn.utils import check_array, check_consistent_length
 
 from ._labels import label_array
+from ._warnings import warn_user
 
 __all__ = [
     "ausuc_score",
@@ -32,11 +32,11 @@ __all__ = [
 
 _REPORT = """\
                          base      new  harmonic mean
-separate spaces         {base:.3f}    {new:.3f}          {H:.3f}
-joint space             {joint_base:.3f}    {joint_new:.3f}          {H_joint:.3f}
-joint, best offset                              {H_joint_oracle:.3f}
+separate spaces         {base:.3f}    {new:.3f}          {harmonic_mean:.3f}
+joint space             {joint_base:.3f}    {joint_new:.3f}          {joint_harmonic_mean:.3f}
+joint, best offset                              {best_joint_harmonic_mean:.3f}
 
-AUSUC {AUSUC:.3f}   log-loss {log_loss:.3f}   ECE {ECE:.3f}"""
+AUSUC {ausuc:.3f}   log-loss {log_loss:.3f}   ECE {ece:.3f}"""
 
 
 def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
@@ -79,7 +79,7 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
     -----
     With the class-balanced accuracies :math:`b` of base and :math:`n` of new classes the score is
     :math:`2 b n / (b + n)`, and 0 when both are 0 [1]_. Published base-to-new results usually
-    take :math:`b` and :math:`n` in separate label spaces [2]_, which is ``"H"`` of
+    take :math:`b` and :math:`n` in separate label spaces [2]_, which is ``"harmonic_mean"`` of
     :func:`base_new_report`.
 
     References
@@ -102,11 +102,10 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
     is_new = np.isin(present, _labels(new_classes, "new_classes"))
     if is_new.all() or not is_new.any():
         side = "base" if is_new.all() else "new"
-        warnings.warn(
+        warn_user(
             f"The harmonic mean is undefined because y_true has no {side} class; "
             f"zero_division={zero_division} is returned.",
             UndefinedMetricWarning,
-            stacklevel=2,
         )
         return float(zero_division)
     recall = recall_score(y_true, y_pred, labels=present, average=None, zero_division=0)
@@ -136,7 +135,8 @@ def harmonic_mean_scorer(estimator, X, y):
     -------
     score : float
         Between 0 and 1; ``nan`` with an ``UndefinedMetricWarning`` when `y` has no base or no new
-        class.
+        class. A warning says which labels of `y` the classifier does not know; they count as
+        errors.
 
     See Also
     --------
@@ -146,17 +146,30 @@ def harmonic_mean_scorer(estimator, X, y):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.dummy import DummyClassifier
     >>> from sklearn.model_selection import cross_val_score
+    >>> from skcandle import CandleClassifier
     >>> from skcandle.metrics import harmonic_mean_scorer
     >>> from skcandle.model_selection import NewClassSplit
-    >>> X, y = np.zeros((12, 1)), np.repeat(["cat", "cow", "dog", "okapi"], 3)
+    >>> text = dict(zip(["cat", "cow", "dog", "okapi"], np.eye(4)))
+    >>> y = np.repeat(list(text), 3)
+    >>> X = np.stack([text[name] for name in y]) + np.random.default_rng(0).normal(size=(12, 4)) / 9
+    >>> clf = CandleClassifier(class_names=list(text), text_encoder=text)
     >>> cv = NewClassSplit(n_splits=3, random_state=0)
-    >>> cross_val_score(DummyClassifier(), X, y, cv=cv, scoring=harmonic_mean_scorer)
-    array([0., 0., 0.])
+    >>> cross_val_score(clf, X, y, cv=cv, scoring=harmonic_mean_scorer)
+    array([1., 1., 1.])
     """
     y = _labels(y, "y")
-    new_classes = np.setdiff1d(y, _trained_classes(estimator))
+    classifier = _final_estimator(estimator)
+    classes = np.asarray(classifier.classes_)
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        warn_user(
+            f"The labels {_some(unknown)} of y are not among the classes_ of the classifier, which "
+            "cannot answer with them. Name all classes in its class_names.",
+            UndefinedMetricWarning,
+        )
+    trained = classes[~classifier.is_new_] if hasattr(classifier, "is_new_") else classes
+    new_classes = np.setdiff1d(y, trained)
     return harmonic_mean_score(y, estimator.predict(X), new_classes=new_classes)
 
 
@@ -169,8 +182,8 @@ def base_new_curve(y_true, y_score, *, classes, new_classes):
         True labels; at least one of a base and one of a new class.
 
     y_score : array-like of shape (n_samples, n_classes)
-        Scores on a logarithmic scale, such as ``decision_function`` or ``predict_log_proba``
-        return. Rows that are probabilities are replaced by their logarithm.
+        Logits, such as ``decision_function`` or ``predict_log_proba`` return; of probabilities
+        the logarithm.
 
     classes : array-like of shape (n_classes,)
         Labels of the columns of `y_score`.
@@ -194,8 +207,8 @@ def base_new_curve(y_true, y_score, *, classes, new_classes):
     Raises
     ------
     ValueError
-        If `y_true` has no base or no new class, lengths do not agree, or a label is missing or
-        not in `classes`.
+        If `y_true` has no base or no new class, lengths do not agree, a label is missing or
+        not in `classes`, or `y_score` holds probabilities.
 
     See Also
     --------
@@ -224,8 +237,8 @@ def ausuc_score(y_true, y_score, *, classes, new_classes):
         True labels; at least one of a base and one of a new class.
 
     y_score : array-like of shape (n_samples, n_classes)
-        Scores on a logarithmic scale, such as ``decision_function`` or ``predict_log_proba``
-        return. Rows that are probabilities are replaced by their logarithm.
+        Logits, such as ``decision_function`` or ``predict_log_proba`` return; of probabilities
+        the logarithm.
 
     classes : array-like of shape (n_classes,)
         Labels of the columns of `y_score`.
@@ -241,8 +254,8 @@ def ausuc_score(y_true, y_score, *, classes, new_classes):
     Raises
     ------
     ValueError
-        If `y_true` has no base or no new class, lengths do not agree, or a label is missing or
-        not in `classes`.
+        If `y_true` has no base or no new class, lengths do not agree, a label is missing or
+        not in `classes`, or `y_score` holds probabilities.
 
     See Also
     --------
@@ -279,7 +292,8 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
         True labels; at least one of a base and one of a new class.
 
     y_score : array-like of shape (n_samples, n_classes)
-        Probabilities, or scores whose softmax are probabilities, over all classes.
+        Logits over all classes, such as ``decision_function`` or ``predict_log_proba`` return:
+        their softmax are the probabilities.
 
     classes : array-like of shape (n_classes,)
         Labels of the columns of `y_score`, for example ``classes_`` of the classifier.
@@ -298,24 +312,25 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
     report : str or dict
         The keys of the dict, of values between 0 and 1 but for the log-loss, are
 
-        * ``"base"``, ``"new"``, ``"H"``: accuracies in separate label spaces and their harmonic
-          mean;
-        * ``"joint_base"``, ``"joint_new"``, ``"H_joint"``: the same in the joint space;
-        * ``"H_joint_oracle"``: the best ``"H_joint"`` over all offsets between base and new
-          scores, which no classifier can know;
-        * ``"AUSUC"``: see :func:`ausuc_score`;
-        * ``"log_loss"``, ``"ECE"``: quality of the probabilities in the joint space, over all
+        * ``"base"``, ``"new"``, ``"harmonic_mean"``: accuracies in separate label spaces and
+          their harmonic mean;
+        * ``"joint_base"``, ``"joint_new"``, ``"joint_harmonic_mean"``: the same in the joint
+          space;
+        * ``"best_joint_harmonic_mean"``: the best of these over all offsets between base and
+          new scores, which no classifier can know;
+        * ``"ausuc"``: see :func:`ausuc_score`;
+        * ``"log_loss"``, ``"ece"``: quality of the probabilities in the joint space, over all
           samples, see :func:`sklearn.metrics.log_loss` and :func:`expected_calibration_error`.
 
     Raises
     ------
     ValueError
-        If `y_true` has no base or no new class, lengths do not agree, or a label is missing or
-        not in `classes`.
+        If `y_true` has no base or no new class, lengths do not agree, a label is missing or
+        not in `classes`, or `y_score` holds probabilities.
 
     See Also
     --------
-    harmonic_mean_score : ``"H_joint"`` from predicted labels.
+    harmonic_mean_score : ``"joint_harmonic_mean"`` from predicted labels.
     shot_band_accuracy : Accuracy by number of training images.
 
     Examples
@@ -347,14 +362,14 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
     report = {
         "base": base,
         "new": new,
-        "H": hmean([base, new]),
+        "harmonic_mean": hmean([base, new]),
         "joint_base": joint_base,
         "joint_new": joint_new,
-        "H_joint": hmean([joint_base, joint_new]),
-        "H_joint_oracle": hmean([base_curve, new_curve]).max(),
-        "AUSUC": auc(new_curve, base_curve),
+        "joint_harmonic_mean": hmean([joint_base, joint_new]),
+        "best_joint_harmonic_mean": hmean([base_curve, new_curve]).max(),
+        "ausuc": auc(new_curve, base_curve),
         "log_loss": log_loss(y_true, proba, labels=classes),
-        "ECE": expected_calibration_error(y_true, proba, classes=classes, n_bins=n_bins),
+        "ece": expected_calibration_error(y_true, proba, classes=classes, n_bins=n_bins),
     }
     report = {name: float(value) for name, value in report.items()}
     return report if output_dict else _REPORT.format(**report)
@@ -511,9 +526,15 @@ def _check_columns(y_true, columns, classes):
 
 
 def _check_scores(y_true, y_score, classes, new_classes):
-    scores = check_array(y_score, dtype=np.float64, input_name="y_score")
+    scores = np.asarray(y_score, dtype=np.float64)
+    # the logarithm of a probability of zero
+    scores = np.where(np.isneginf(scores), np.log(np.finfo(scores.dtype).tiny), scores)
+    scores = check_array(scores, input_name="y_score")
     if _is_proba(scores):
-        scores = np.log(np.maximum(scores, np.finfo(scores.dtype).tiny))
+        raise ValueError(
+            "y_score holds probabilities, but logits are needed. Take decision_function or "
+            "predict_log_proba, or the logarithm."
+        )
     y, scores, classes = _check_columns(y_true, scores, classes)
     new_classes = _labels(new_classes, "new_classes")
     unknown = np.setdiff1d(new_classes, classes)
@@ -560,14 +581,12 @@ def _curve(y, scores, is_new):
     return np.maximum(base, 0), new, np.append(-np.inf, gap[order][last_of_tie])
 
 
-def _trained_classes(estimator):
-    """Labels that the classifier at the end of pipelines and searches has images of."""
+def _final_estimator(estimator):
+    """The classifier at the end of pipelines and searches."""
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif hasattr(estimator, "steps"):
             estimator = estimator.steps[-1][1]
         else:
-            break
-    classes = np.asarray(estimator.classes_)
-    return classes[~estimator.is_new_] if hasattr(estimator, "is_new_") else classes
+            return estimator

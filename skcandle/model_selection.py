@@ -1,4 +1,4 @@
-"""Cross-validation for classifiers that also know classes by name only."""
+"""Splits for classifiers that also know classes by name only."""
 
 from numbers import Integral, Real
 
@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from ._labels import label_array
 
-__all__ = ["NewClassSplit"]
+__all__ = ["NewClassSplit", "base_new_split"]
 
 
 class NewClassSplit(BaseCrossValidator):
@@ -28,8 +28,9 @@ class NewClassSplit(BaseCrossValidator):
         their sizes nor the earlier folds.
 
     new_fraction : float, default=0.5
-        Share of the classes that a fold hides, in (0, 1), rounded; at least one class is hidden
-        and two are seen. Every class is hidden about equally often, counts differ by at most one.
+        Share of the classes that a fold hides, in (0, 1), rounded down; at least one class is
+        hidden and two are seen. Every class is hidden about equally often, counts differ by at
+        most one.
 
     test_size : float, default=0.25
         Share of the images of a seen class that go to the test side, in (0, 1), rounded down: at
@@ -48,7 +49,7 @@ class NewClassSplit(BaseCrossValidator):
     --------
     skcandle.metrics.harmonic_mean_scorer : Scorer that asks for accuracy on seen and hidden
         classes alike.
-    skcandle.datasets.base_new_split : One such split of classes.
+    base_new_split : One such split of classes.
     sklearn.model_selection.StratifiedShuffleSplit : Folds in which every class is seen.
 
     Notes
@@ -136,7 +137,7 @@ class NewClassSplit(BaseCrossValidator):
     def _iter_test_masks(self, X=None, y=None, groups=None):
         y, counts = self._check_target(X, y)
         n_classes, rng = len(counts), check_random_state(self.random_state)
-        n_new = min(max(round(self.new_fraction * n_classes), 1), n_classes - 2)
+        n_new = _n_new(n_classes, self.new_fraction, n_base=2)
         times_hidden = np.zeros(n_classes, dtype=int)
         for _ in range(self.n_splits):
             hidden = _draw_hidden(times_hidden, counts > 1, n_new, rng)
@@ -177,3 +178,60 @@ def _draw_hidden(times_hidden, several, n_new, rng):
         last = np.flatnonzero(several[hidden])[-1]
         hidden[last] = seen[0]
     return hidden
+
+
+def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
+    """Split classes at random into base classes and new classes.
+
+    Parameters
+    ----------
+    classes_or_y : array-like of shape (n,)
+        Class labels, each once or as often as it has images.
+
+    new_fraction : float, default=0.5
+        Share of the classes that become new, in (0, 1), rounded down; at least one class is base
+        and one is new.
+
+    random_state : int, RandomState instance or None, default=None
+        Controls which classes are new.
+
+    Returns
+    -------
+    base_classes : ndarray of shape (n_base_classes,)
+        Sorted labels of classes to train on.
+
+    new_classes : ndarray of shape (n_new_classes,)
+        Sorted labels of classes whose images are kept for testing.
+
+    Raises
+    ------
+    ValueError
+        If `new_fraction` is out of (0, 1), a label is missing, or there are fewer than two
+        classes.
+    TypeError
+        If labels are neither all strings nor all numbers.
+
+    See Also
+    --------
+    NewClassSplit : Many such splits, for cross-validation.
+
+    Examples
+    --------
+    >>> from skcandle.model_selection import base_new_split
+    >>> base_new_split(["cat", "cow", "dog", "okapi"], random_state=0)
+    (array(['cat', 'cow'], dtype='<U5'), array(['dog', 'okapi'], dtype='<U5'))
+    """
+    if not isinstance(new_fraction, Real) or not 0 < new_fraction < 1:
+        raise ValueError(f"new_fraction must be a number between 0 and 1, got {new_fraction!r}.")
+    classes = np.unique(label_array(classes_or_y, "classes_or_y"))
+    if len(classes) < 2:
+        raise ValueError(f"A split needs at least 2 classes, got {len(classes)}.")
+    n_new = _n_new(len(classes), new_fraction, n_base=1)
+    order = check_random_state(random_state).permutation(len(classes))
+    return classes[np.sort(order[n_new:])], classes[np.sort(order[:n_new])]
+
+
+def _n_new(n_classes, new_fraction, n_base):
+    """How many classes become new: the share, rounded down, with some left on either side."""
+    n_new = int(new_fraction * n_classes + 1e-9)  # 0.29 * 100 is a little less than 29
+    return min(max(n_new, 1), n_classes - n_base)

@@ -125,8 +125,11 @@ def test_tuning_keeps_the_default_when_all_settings_are_alike(task):
 
 
 def test_paired_difference_has_the_t_interval():
-    rows, reference = [{"H": 0.5}, {"H": 0.6}], [{"H": 0.6}, {"H": 0.9}]
-    difference, half = accuracy.paired_difference(rows, reference, "H")
+    rows, reference = (
+        [{"harmonic_mean": 0.5}, {"harmonic_mean": 0.6}],
+        [{"harmonic_mean": 0.6}, {"harmonic_mean": 0.9}],
+    )
+    difference, half = accuracy.paired_difference(rows, reference, "harmonic_mean")
     assert difference == pytest.approx(0.2)
     assert half == pytest.approx(12.706 * 0.1, rel=1e-4)
 

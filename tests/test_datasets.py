@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skcandle.datasets import base_new_split, make_long_tailed
+from skcandle.datasets import make_long_tailed
 
 
 def class_sizes(y, indices):
@@ -78,56 +78,12 @@ def test_make_long_tailed_rejects(kwargs, message):
         make_long_tailed(**{"y": [0, 1, 2, 0, 1, 2]} | kwargs)
 
 
-@pytest.mark.parametrize(
-    "n_classes, new_fraction, n_new",
-    [(10, 0.5, 5), (19, 0.5, 9), (10, 0.99, 9), (10, 0.01, 1), (2, 0.5, 1)],
-)
-def test_split_parts_the_classes(n_classes, new_fraction, n_new):
-    classes = np.arange(n_classes)
-    base, new = base_new_split(classes, new_fraction=new_fraction, random_state=0)
-    assert len(new) == n_new
-    np.testing.assert_array_equal(np.union1d(base, new), classes)
-    assert not np.intersect1d(base, new).size
-
-
-def test_split_of_labels_is_that_of_their_classes():
-    y = np.array(["dog", "cat", "cat", "cow", "dog", "okapi"])
-    for part, expected in zip(
-        base_new_split(y, random_state=3), base_new_split(np.unique(y), random_state=3), strict=True
-    ):
-        np.testing.assert_array_equal(part, expected)
-
-
-def test_split_draws_other_classes_with_other_seeds():
-    classes = np.arange(30)
-    news = {tuple(base_new_split(classes, random_state=seed)[1]) for seed in range(5)}
-    assert len(news) == 5
-
-
-@pytest.mark.parametrize(
-    "classes, new_fraction, message",
-    [
-        (["a", "a"], 0.5, "at least 2 classes, got 1"),
-        (["a", "b"], 0, "new_fraction must be a number between 0 and 1, got 0"),
-        (["a", "b"], 1.0, "new_fraction must be a number between 0 and 1, got 1.0"),
-        (["a", None], 0.5, r"^classes_or_y\[1\] is missing \(None\).* X and y alike"),
-        (["a", np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
-        ([0, np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
-    ],
-)
-def test_base_new_split_rejects(classes, new_fraction, message):
-    with pytest.raises(ValueError, match=message):
-        base_new_split(classes, new_fraction=new_fraction)
-
-
-@pytest.mark.parametrize("split", [make_long_tailed, base_new_split])
-def test_labels_of_several_types_are_rejected(split):
+def test_labels_of_several_types_are_rejected():
     with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3; .* one type"):
-        split(["a", "b", 3])
+        make_long_tailed(["a", "b", 3])
 
 
-@pytest.mark.parametrize("split", [make_long_tailed, base_new_split])
-def test_missing_labels_of_pandas_are_rejected(split):
+def test_missing_labels_of_pandas_are_rejected():
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"y\[1\] is missing \(<NA>\)"):
-        split(pd.Series(["a", None, "b"], dtype="string"))
+        make_long_tailed(pd.Series(["a", None, "b"], dtype="string"))

@@ -141,6 +141,7 @@ def test_scorer_takes_new_classes_from_is_new():
     assert harmonic_mean_scorer(model, X, y) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The labels .* not among the classes_")
 def test_scorer_takes_labels_unknown_to_the_classifier_as_new():
     X, y = np.arange(5)[:, None], CLASSES
     model = KnowsNames(is_new=False).fit(X[:3], y[:3])
@@ -155,6 +156,7 @@ def test_scorer_looks_into_pipelines_and_searches():
     assert harmonic_mean_scorer(pipeline, X, y) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The labels .* not among the classes_")
 def test_scorer_in_grid_search_prefers_the_classifier_that_knows_new_classes():
     X, y = np.arange(5)[:, None].repeat(4, axis=0), CLASSES.repeat(4)
     search = GridSearchCV(
@@ -167,6 +169,7 @@ def test_scorer_in_grid_search_prefers_the_classifier_that_knows_new_classes():
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0, 1])
 
 
+@pytest.mark.filterwarnings("ignore:The labels .* not among the classes_")
 def test_scorer_with_an_ordinary_classifier_scores_zero_in_every_fold():
     X, y = np.random.default_rng(0).normal(size=(40, 3)), CLASSES.repeat(8)
     model = make_pipeline(StandardScaler(), LogisticRegression())
@@ -217,23 +220,40 @@ def test_ausuc_does_not_depend_on_an_offset_of_base_scores(scored, shift):
 
 def test_ausuc_of_perfect_and_of_constant_scores():
     kwargs = {"classes": [0, 1], "new_classes": [1]}
-    assert ausuc_score([0, 1], [[1, 0], [0, 1]], **kwargs) == 1
+    assert ausuc_score([0, 1], [[2, 0], [0, 2]], **kwargs) == 1
     assert ausuc_score([0, 1], [[0, 0], [0, 0]], **kwargs) == 0.5
 
 
-def test_ausuc_of_probabilities_and_of_their_logits_is_the_same(scored):
+@pytest.mark.parametrize("function", [base_new_curve, ausuc_score, base_new_report])
+def test_probabilities_are_refused_and_their_logarithm_is_taken(scored, function):
     y_true, scores = scored
     kwargs = {"classes": CLASSES, "new_classes": NEW}
-    expected = ausuc_score(y_true, scores, **kwargs)
-    assert ausuc_score(y_true, softmax(scores, axis=1), **kwargs) == pytest.approx(expected)
-    assert ausuc_score(y_true, log_softmax(scores, axis=1), **kwargs) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="y_score holds probabilities.* predict_log_proba"):
+        function(y_true, softmax(scores, axis=1), **kwargs)
+    result = function(y_true, log_softmax(scores, axis=1), **kwargs)
+    expected = function(y_true, scores, **kwargs)
+    if function is base_new_report:
+        assert result == expected
+    else:
+        for part, whole in zip(np.atleast_2d(result), np.atleast_2d(expected), strict=True):
+            np.testing.assert_allclose(part, whole)
 
 
-def test_probabilities_of_exactly_zero_are_accepted():
-    proba = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    report = base_new_report([0, 1, 2], proba, classes=[0, 1, 2], new_classes=[2], output_dict=True)
-    assert report["H_joint"] == report["AUSUC"] == 1
+def test_a_constant_added_to_scores_changes_nothing(scored):
+    y_true, scores = scored
+    kwargs = {"classes": CLASSES, "new_classes": NEW, "output_dict": True}
+    expected = base_new_report(y_true, scores, **kwargs)
+    assert base_new_report(y_true, scores + 0.001, **kwargs) == pytest.approx(expected)
+
+
+def test_logarithms_of_probabilities_of_exactly_zero_are_accepted():
+    scores = np.where(np.eye(3), 0, -np.inf)
+    kwargs = {"classes": [0, 1, 2], "new_classes": [2], "output_dict": True}
+    report = base_new_report([0, 1, 2], scores, **kwargs)
+    assert report["joint_harmonic_mean"] == report["ausuc"] == 1
     assert report["log_loss"] == pytest.approx(0)
+    with pytest.raises(ValueError, match="contains NaN"):
+        base_new_report([0, 1, 2], scores * np.nan, **kwargs)
 
 
 def test_order_of_the_columns_does_not_matter(scored):
@@ -258,10 +278,10 @@ def test_report_separate_and_joint_accuracies(scored):
     report = base_new_report(y_true, scores, classes=CLASSES, new_classes=NEW, output_dict=True)
     assert report["base"] == pytest.approx(base)
     assert report["new"] == pytest.approx(new)
-    assert report["H"] == pytest.approx(2 * base * new / (base + new))
+    assert report["harmonic_mean"] == pytest.approx(2 * base * new / (base + new))
     assert report["joint_base"] == pytest.approx(joint_base)
     assert report["joint_new"] == pytest.approx(joint_new)
-    assert report["H_joint"] == pytest.approx(
+    assert report["joint_harmonic_mean"] == pytest.approx(
         harmonic_mean_score(y_true, CLASSES[scores.argmax(axis=1)], new_classes=NEW)
     )
 
@@ -274,8 +294,8 @@ def test_report_oracle_is_the_best_of_all_offsets(scored):
         if base + new
     )
     report = base_new_report(y_true, scores, classes=CLASSES, new_classes=NEW, output_dict=True)
-    assert report["H_joint_oracle"] == pytest.approx(best)
-    assert report["H_joint_oracle"] >= report["H_joint"]
+    assert report["best_joint_harmonic_mean"] == pytest.approx(best)
+    assert report["best_joint_harmonic_mean"] >= report["joint_harmonic_mean"]
 
 
 def test_report_probabilities_are_the_softmax_over_all_classes(scored):
@@ -284,7 +304,7 @@ def test_report_probabilities_are_the_softmax_over_all_classes(scored):
     loss = -np.mean([np.log(p[CLASSES == label]) for p, label in zip(proba, y_true, strict=True)])
     report = base_new_report(y_true, scores, classes=CLASSES, new_classes=NEW, output_dict=True)
     assert report["log_loss"] == pytest.approx(loss)
-    assert report["ECE"] == expected_calibration_error(y_true, proba, classes=CLASSES)
+    assert report["ece"] == expected_calibration_error(y_true, proba, classes=CLASSES)
 
 
 def test_report_as_text_shows_the_numbers_of_the_dict(scored):
@@ -396,3 +416,10 @@ def test_bands_must_decrease(bands):
 def test_bands_need_a_label_of_every_training_image():
     with pytest.raises(ValueError, match=r"^y_train\[1\] is missing"):
         shot_band_accuracy(["ant"], ["ant"], y_train=["ant", np.nan])
+
+
+def test_the_scorer_says_which_labels_the_classifier_does_not_know():
+    X, y = np.zeros((4, 1)), ["cat", "cow", "cat", "cow"]
+    clf = DummyClassifier().fit(X, y)
+    with pytest.warns(UndefinedMetricWarning, match="labels 'okapi' of y .* in its class_names"):
+        assert harmonic_mean_scorer(clf, X, ["cat", "cow", "okapi", "okapi"]) == 0.0

@@ -4,7 +4,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GridSearchCV, check_cv, cross_val_score, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 
-from skcandle.model_selection import NewClassSplit
+from skcandle.model_selection import NewClassSplit, base_new_split
 
 LONG_TAIL = np.repeat(np.arange(10), [40, 25, 16, 10, 6, 4, 3, 2, 1, 1])
 
@@ -157,3 +157,62 @@ def test_labels_that_are_none_are_named(y, error, message):
 def test_degenerate_labels_are_rejected(y, message):
     with pytest.raises(ValueError, match=message):
         next(NewClassSplit().split(np.zeros((4 if y is None else len(y), 1)), y))
+
+
+# --- one split -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "n_classes, new_fraction, n_new",
+    [(10, 0.5, 5), (19, 0.5, 9), (10, 0.99, 9), (10, 0.01, 1), (2, 0.5, 1)],
+)
+def test_split_parts_the_classes(n_classes, new_fraction, n_new):
+    classes = np.arange(n_classes)
+    base, new = base_new_split(classes, new_fraction=new_fraction, random_state=0)
+    assert len(new) == n_new
+    np.testing.assert_array_equal(np.union1d(base, new), classes)
+    assert not np.intersect1d(base, new).size
+
+
+def test_split_of_labels_is_that_of_their_classes():
+    y = np.array(["dog", "cat", "cat", "cow", "dog", "okapi"])
+    for part, expected in zip(
+        base_new_split(y, random_state=3), base_new_split(np.unique(y), random_state=3), strict=True
+    ):
+        np.testing.assert_array_equal(part, expected)
+
+
+def test_split_draws_other_classes_with_other_seeds():
+    classes = np.arange(30)
+    news = {tuple(base_new_split(classes, random_state=seed)[1]) for seed in range(5)}
+    assert len(news) == 5
+
+
+@pytest.mark.parametrize(
+    "classes, new_fraction, message",
+    [
+        (["a", "a"], 0.5, "at least 2 classes, got 1"),
+        (["a", "b"], 0, "new_fraction must be a number between 0 and 1, got 0"),
+        (["a", "b"], 1.0, "new_fraction must be a number between 0 and 1, got 1.0"),
+        (["a", None], 0.5, r"^classes_or_y\[1\] is missing \(None\).* X and y alike"),
+        (["a", np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
+        ([0, np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
+    ],
+)
+def test_base_new_split_rejects(classes, new_fraction, message):
+    with pytest.raises(ValueError, match=message):
+        base_new_split(classes, new_fraction=new_fraction)
+
+
+@pytest.mark.parametrize("fraction", [0.29, 0.5, 0.55, 0.7])
+@pytest.mark.parametrize("n_classes", [5, 7, 10, 100])
+def test_one_rule_for_the_number_of_new_classes(n_classes, fraction):
+    y = np.repeat(np.arange(n_classes), 2)
+    n_new = len(base_new_split(y, new_fraction=fraction, random_state=0)[1])
+    train, _ = next(NewClassSplit(1, new_fraction=fraction, random_state=0).split(y, y))
+    assert n_new == n_classes - len(np.unique(y[train])) == int(fraction * n_classes + 1e-9)
+
+
+def test_labels_of_several_types_are_rejected():
+    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3; .* one type"):
+        base_new_split(["a", "b", 3])

@@ -5,13 +5,14 @@ virtual prototypes). All three are rows of tokens of the same width.
 """
 
 import math
-from threading import Lock
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-_global_generator = Lock()
+from .._locks import ForkSafeLock
+
+_global_generator = ForkSafeLock()
 
 
 class AttentionHead(nn.Module):

@@ -13,14 +13,14 @@ from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
 from .._labels import check_label_types, is_textual
 from .._persistence import VersionedStateMixin
+from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
 from ._text_features import class_text_encoder, warn_at_chance
@@ -230,7 +230,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
-        sample_weight = _check_sample_weight(
+        sample_weight = check_sample_weight(
             sample_weight, X, dtype=X.dtype, ensure_non_negative=True
         )
         used = sample_weight > 0

@@ -3,11 +3,10 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._devices import resolve_device
+from .._sklearn_private import Interval, StrOptions, fit_context
 from ._base import BaseCandle
 from ._logit_weights import (
     CLIP_TEMPERATURE,
@@ -242,7 +241,7 @@ class CandleClassifier(BaseCandle):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Learn from embeddings of base classes.
 

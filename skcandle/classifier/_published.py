@@ -5,11 +5,10 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
 from .._devices import exact_matmul, resolve_device
+from .._sklearn_private import Interval, fit_context
 from ._attention_head import AttentionHead, attended_groups, logit_groups
 from ._base import BaseCandle
 from ._losses import compensating_loss, log_prior
@@ -175,7 +174,7 @@ class PublishedCandleClassifier(BaseCandle):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Learn from embeddings of base classes.
 

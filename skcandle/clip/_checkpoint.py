@@ -16,11 +16,14 @@ from typing import NamedTuple
 import open_clip
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.pretrained import download_pretrained
-from open_clip.transform import PreprocessCfg
 
 from ..exceptions import ModelMismatchError, ModelNotFoundError, WeightsNotAvailableError
+from ._open_clip_private import (
+    HF_SAFE_WEIGHTS_NAME,
+    HF_WEIGHTS_NAME,
+    PreprocessCfg,
+    download_pretrained,
+)
 
 BUNDLED_MODEL = "emoji-tiny"
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL

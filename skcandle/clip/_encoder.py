@@ -1,12 +1,12 @@
 """From many images or prompts to rows: each distinct one through the cache or the model, once."""
 
 import hashlib
-import warnings
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from .._warnings import warn_user
 from ..exceptions import BatchSizeWarning, TruncatedPromptWarning
 from ._cache.file_digests import file_digests
 from ._cache.memory import memory_cache
@@ -30,8 +30,8 @@ class Encoder:
         Threads that read and decode images while the model works.
     verbose : int
         Whether to show progress.
-    store : object with ``get_many`` and ``put_many``
-        See :class:`skcandle.clip._cache.memory.MemoryCache`.
+    store : EmbeddingStore
+        Where rows are looked up and kept.
     """
 
     def __init__(
@@ -101,12 +101,11 @@ class Encoder:
             whole = [digest for digest, is_cut in zip(batch, cut, strict=True) if not is_cut]
             self.store.put_many(self.fingerprint, whole, [new[digest] for digest in whole])
         if truncated:
-            warnings.warn(
+            warn_user(
                 f"{len(truncated)} of {len(distinct)} prompts are longer than the "
                 f"{self.model.tokenizer.context_length} tokens the text encoder reads and "
                 f"were cut; the first begins with {truncated[0][:60]!r}.",
                 TruncatedPromptWarning,
-                stacklevel=3,
             )
         return np.stack([rows[digest] for digest in digests])
 
@@ -136,11 +135,10 @@ class Encoder:
             # Not in the handler: the error holds on to the tensors of the failed attempt.
             if self.max_batch < len(part):
                 torch.cuda.empty_cache()
-                warnings.warn(
+                warn_user(
                     f"The GPU has too little memory for {len(part)} images at once; going on "
                     f"with {self.max_batch}. Use batch_size={self.max_batch} from the start.",
                     BatchSizeWarning,
-                    stacklevel=2,
                 )
         return np.concatenate(parts)
 

@@ -5,12 +5,12 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_consistent_length
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._devices import resolve_device
 from .._persistence import VersionedStateMixin
+from .._sklearn_private import Interval, StrOptions, fit_context
 from ._cache.folder import EmbeddingCache, FolderStore
 from ._cache.memory import memory_cache
 from ._checkpoint import embedding_dim, find_checkpoint
@@ -146,7 +146,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X=None, y=None):
         """Check the parameters; no image is opened and no model is loaded.
 
@@ -209,6 +209,8 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         self._validate_params()
         return self._encoder().encode_text(_prompt_list(prompts))
 
+    # scikit-learn's mixin wants the width as an attribute, which the HTML representation would
+    # read: of some models the configuration needs the network.
     def get_feature_names_out(self, input_features=None):
         """Names of the features, ``clipfeaturizer0`` and so on.
 
@@ -222,11 +224,11 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of str objects
+            One for each column of the embeddings.
         """
         prefix = type(self).__name__.lower()
-        return np.array(
-            [f"{prefix}{i}" for i in range(embedding_dim(self.model_name))], dtype=object
-        )
+        n_features = embedding_dim(self.model_name)
+        return np.array([f"{prefix}{i}" for i in range(n_features)], dtype=object)
 
     def __sklearn_is_fitted__(self):
         return True  # there is nothing to fit

@@ -4,15 +4,14 @@ import os
 
 import numpy as np
 from PIL import Image
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
-from ._image_reading import file_problem, unreadable_error
+from .._sklearn_private import is_pandas_na, is_scalar_nan
 
 KINDS = "a path, a PIL image, encoded bytes, or an array of uint8 and shape (H, W, 3) or (H, W)"
 
 
 def as_image_list(X):
-    """Check the container and the kind of each image; no image is opened.
+    """Check the container and the kind of each image; no file is touched.
 
     Parameters
     ----------
@@ -28,21 +27,12 @@ def as_image_list(X):
     ------
     TypeError, ValueError
         If X is no collection of images.
-    ImageReadError
-        If files are missing or empty; all of them are found before any is read.
     """
     images = to_list(X)
     if not images:
         raise ValueError("Found array with 0 sample(s): X has no image.")
-    unreadable = {}
     for position, image in enumerate(images):
         check_kind(image, position)
-        if isinstance(image, (str, os.PathLike)):
-            reason = file_problem(image)
-            if reason:
-                unreadable[position] = reason
-    if unreadable:
-        raise unreadable_error(unreadable, len(images))
     return images
 
 

@@ -24,6 +24,8 @@ READ_TOGETHER = 32
 # Seconds to read one image from which threads do it: handing over small files that are in memory
 # takes longer than reading them.
 WORTH_A_THREAD = 1e-3
+# Seconds of work below which no progress is shown, as of a prediction of two images.
+PROGRESS_DELAY = 0.5
 # Encoded images that wait for a thread to decode them. A hundred photographs of 5 MB are
 # enough to keep any number of threads busy; a thousand are too much for a small machine.
 MAX_WAITING_BYTES = 256 * 2**20
@@ -60,6 +62,7 @@ class ImagePipeline:
             desc="CLIPFeaturizer",
             unit="image",
             disable=not self.encoder.verbose,
+            delay=PROGRESS_DELAY,
         )
         with progress, _threads(self.n_threads) as pool:
             for contents in self._contents(pool):
@@ -84,24 +87,24 @@ class ImagePipeline:
         yield self._finish_reading(ahead.popleft())
 
     def _start_reading(self, pool, start):
-        """Functions that wait for what has become of some images."""
+        """Futures of what has become of some images."""
         first, *rest = range(len(self.images))[start : start + READ_TOGETHER]
         clock = time.perf_counter()
         outcome = self._read([first])
         n_tasks = min(self.n_threads, len(rest))
         if n_tasks < 2 or time.perf_counter() - clock < WORTH_A_THREAD:
-            return [lambda: outcome + self._read(rest)]
+            return [_done(outcome + self._read(rest))]
         # One task a thread; one an image would cost more than finding it in the cache.
         tasks = [pool.submit(self._read, rest[k::n_tasks]) for k in range(n_tasks)]
-        return [lambda: outcome, *(task.result for task in tasks)]
+        return [_done(outcome), *tasks]
 
     def _read(self, positions):
         return [(i, *_outcome(read_image, self.images[i])) for i in positions]
 
-    def _finish_reading(self, results):
+    def _finish_reading(self, tasks):
         contents = {}
         # in order of position, so that batches do not depend on the number of threads
-        for i, content, error in sorted(chain.from_iterable(result() for result in results)):
+        for i, content, error in sorted(chain.from_iterable(task.result() for task in tasks)):
             contents[i] = content
             if error is not None:
                 self._note_failure(i, error)
@@ -197,6 +200,13 @@ def _threads(n_threads):
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _done(result):
+    """A future that has its result."""
+    task = Future()
+    task.set_result(result)
+    return task
 
 
 def _outcome(function, *args):

@@ -8,12 +8,12 @@ import hashlib
 import io
 import os
 import stat
-import threading
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from .._locks import ForkSafeLock
 from ..exceptions import ImageReadError
 from ._cache.file_digests import file_digests
 
@@ -23,7 +23,11 @@ MAX_LISTED = 5
 
 # A PIL image decodes itself, and its EXIF data, at the first use; two threads must not both be
 # the first. Images opened here are not shared and need no lock.
-_pil_objects = threading.Lock()
+_pil_objects = ForkSafeLock()
+
+
+class UnreadableFile(ValueError):
+    """A file that need not be read to know that it is no image; says so in a whole sentence."""
 
 
 class ImageContent(NamedTuple):
@@ -136,6 +140,8 @@ def describe_failure(image, error):
     """What went wrong with an image, for :func:`unreadable_error`."""
     path = image if isinstance(image, (str, os.PathLike)) else getattr(image, "filename", "")
     name = f"the file {os.fspath(path)!r} " if path else ""
+    if isinstance(error, UnreadableFile):
+        return str(error)
     if isinstance(error, Image.UnidentifiedImageError):
         return f"{name}is not of a known image format"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
@@ -146,32 +152,21 @@ def describe_failure(image, error):
         )
     if isinstance(error, OSError) and error.strerror:
         return f"{name}cannot be opened ({error.strerror})"
+    if isinstance(error, ValueError) and "null byte" in str(error):  # in the name
+        return f"{name}cannot be opened ({error})"
     return f"{name}is broken or truncated ({type(error).__name__}: {error})"
-
-
-def file_problem(path):
-    """What is wrong with a file before its content is looked at, or None."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or error
-        return f"the file {os.fspath(path)!r} cannot be opened ({reason})"
-    if stat.S_ISDIR(status.st_mode):
-        return f"{os.fspath(path)!r} is a folder; list the files in it"
-    if status.st_size == 0 and stat.S_ISREG(status.st_mode):
-        return f"the file {os.fspath(path)!r} is empty (0 bytes)"
-    return None
 
 
 def _read_file(path):
     # Opened even if it is known: a network file system may answer os.stat from memory. By os.open,
-    # which takes half the time of open.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    # which takes half the time of open; without waiting, as a pipe would let it.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(handle)
         digest = file_digests.get(status)
         if digest is not None:
             return ImageContent(digest, None)
+        _check_file(path, status)
         with open(handle, "rb", buffering=0, closefd=False) as file:
             content = _from_bytes(file.read())
     finally:
@@ -179,6 +174,16 @@ def _read_file(path):
     if len(content.data) == status.st_size:
         file_digests.put(status, content.digest)
     return content
+
+
+def _check_file(path, status):
+    """An error for what is no image file before its content is looked at."""
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableFile(f"{os.fspath(path)!r} is a folder; list the files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFile(f"{os.fspath(path)!r} is no regular file but a device, pipe or socket")
+    if status.st_size == 0:
+        raise UnreadableFile(f"the file {os.fspath(path)!r} is empty (0 bytes)")
 
 
 def _from_bytes(data):

@@ -1,18 +1,17 @@
 """From a model checkpoint to a loaded model; few models, each loaded once per process."""
 
 import os
-import threading
-import warnings
 from collections import OrderedDict
-from contextlib import nullcontext
 from functools import cached_property
 
 import numpy as np
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch.nn.functional import normalize
 
+from .._devices import exact_matmul
+from .._locks import ForkSafeLock
+from .._warnings import warn_user
 from ..exceptions import ModelMismatchError, WeightsNotAvailableError
 from ._checkpoint import (
     describe,
@@ -24,13 +23,14 @@ from ._checkpoint import (
     preprocess_config,
     weights_path,
 )
+from ._open_clip_private import PreprocessCfg, image_transform_v2
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Two models let a comparison of two models alternate; a third would only hold memory.
 MAX_LOADED_MODELS = 2
 _loaded = OrderedDict()
-_loading = threading.Lock()
+_loading = ForkSafeLock()
 
 
 def load_model(checkpoint, precision, device):
@@ -129,13 +129,7 @@ class LoadedModel:
             return open_clip.get_tokenizer(open_clip_name(self.checkpoint))
 
     def _rows(self, encode, inputs):
-        # TF32 rounds to 10 bits; "fp32" here means that a GPU gives what a CPU gives.
-        exact = (
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-            if self.device.type == "cuda"
-            else nullcontext()
-        )
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), exact_matmul(self.device):
             rows = normalize(encode(inputs).float(), dim=-1).cpu().numpy()
         if not np.isfinite(rows).all():
             raise ValueError(
@@ -161,11 +155,9 @@ def _create_module(checkpoint, precision):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         if checkpoint.scheme == "built-in" and path is None:
-            warnings.warn(
+            warn_user(
                 f"{describe(checkpoint)} has random weights. Its embeddings carry next to no "
                 "information about an image.",
-                UserWarning,
-                stacklevel=2,
             )
             return open_clip.create_model(name, pretrained_text=False, **arguments)
         try:

@@ -392,7 +392,13 @@ def test_out_of_gpu_memory_with_one_image_is_an_error(clip, monkeypatch, cold):
         clip.transform(random_images(3))
 
 
-def test_progress_counts_every_image(clip, files, capsys, cold):
+def test_no_progress_of_work_that_is_soon_done(clip, files, capsys):
+    clip.set_params(verbose=1).transform(files[:2])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_counts_every_image(clip, files, capsys, cold, monkeypatch):
+    monkeypatch.setattr(_image_pipeline, "PROGRESS_DELAY", 0)
     clip.set_params(verbose=1)
     clip.transform(files[:3])
     clip.transform([*files, *files])

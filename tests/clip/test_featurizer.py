@@ -1,5 +1,7 @@
 import io
+import os
 import pickle
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -173,6 +175,46 @@ def test_damaged_image_is_named_with_its_position(clip, case):
         clip.transform([*random_images(1), image, *random_images(1)])
 
 
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("missing.jpg", r"missing.jpg' cannot be opened \(No such file"),
+        ("", r"is a folder"),
+        ("empty.jpg", r"empty.jpg' is empty \(0 bytes\)"),
+        ("zero\0byte", "cannot be opened .*null"),
+        ("pipe", "pipe' is no regular file but a device, pipe or socket"),
+        ("socket", "socket' (is no regular file|cannot be opened)"),
+    ],
+)
+def test_what_is_no_file_is_named(clip, tmp_path, name, message):
+    (tmp_path / "empty.jpg").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.bind(str(tmp_path / "socket"))
+        with pytest.raises(ImageReadError, match=f"1 of 2 images .*image 1: .*{message}"):
+            clip.transform([random_images(1)[0], f"{tmp_path}/{name}"])
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_devices_are_no_images(clip, device):
+    with pytest.raises(ImageReadError, match=f"{device}' is no regular file"):
+        clip.transform([device])
+
+
+def test_missing_empty_and_broken_files_are_reported_together(clip, tmp_path, encoded):
+    paths = [tmp_path / f"{i}.png" for i in range(9)]
+    random_images(1)[0].save(paths[3])
+    paths[4].write_bytes(b"something")
+    paths[5].touch()
+    with pytest.raises(ImageReadError, match=r"8 of 9 images.*image 0: .*; \.\.\.\)") as info:
+        clip.transform(paths)
+    assert info.value.positions == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert "not of a known image format" in info.value.reasons[4]
+    assert "empty" in info.value.reasons[5]
+    assert pickle.loads(pickle.dumps(info.value)).positions == info.value.positions
+    assert encoded == [1]  # the only readable one, for the next call
+
+
 def test_damaged_file_is_named(clip, files):
     files[3].write_bytes(files[3].read_bytes()[:500])
     with pytest.raises(ImageReadError, match="image 3: the file '.*3.png' is broken or truncated"):
@@ -315,7 +357,8 @@ def test_worker_processes_give_the_same_rows(clip, files):
         np.testing.assert_allclose(rows, clip.transform(files[:4]), atol=1e-6, rtol=0)
 
 
-def test_verbose_shows_images_per_second(clip, capsys, cold):
+def test_verbose_shows_images_per_second(clip, capsys, cold, monkeypatch):
+    monkeypatch.setattr("skcandle.clip._image_pipeline.PROGRESS_DELAY", 0)
     clip.transform(random_images(5))
     assert capsys.readouterr() == ("", "")
     clip.set_params(verbose=1).transform(random_images(5))

@@ -1,5 +1,4 @@
 import io
-import pickle
 
 import numpy as np
 import pytest
@@ -7,7 +6,6 @@ from PIL import Image
 
 from skcandle.clip._image_input import as_image_list
 from skcandle.clip._image_reading import decode_image, read_image
-from skcandle.exceptions import ImageReadError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 SHAPE = (6, 4)  # height, width
@@ -211,27 +209,3 @@ def test_dataframe_with_several_columns_is_refused():
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"2 columns.*X\['path'\]"):
         as_image_list(pd.DataFrame({"path": ["a"], "label": ["b"]}))
-
-
-@pytest.mark.parametrize(
-    "name, message",
-    [
-        ("missing.jpg", r"missing.jpg' cannot be opened \(No such file"),
-        ("", r"is a folder"),
-        ("empty.jpg", r"empty.jpg' is empty \(0 bytes\)"),
-        ("zero\0byte", "cannot be opened .*null"),
-    ],
-)
-def test_unusable_files_are_found_before_any_is_read(tmp_path, name, message):
-    (tmp_path / "empty.jpg").touch()
-    with pytest.raises(ImageReadError, match=f"1 of 2 images .*image 1: .*{message}"):
-        as_image_list([ARRAY, f"{tmp_path}/{name}"])
-
-
-def test_all_missing_files_are_reported_at_once(tmp_path):
-    paths = [tmp_path / f"{i}.jpg" for i in range(8)]
-    paths[3].write_bytes(b"something")
-    with pytest.raises(ImageReadError, match=r"7 of 8 images.*image 0: .*; \.\.\.\)") as info:
-        as_image_list(paths)
-    assert info.value.positions == [0, 1, 2, 4, 5, 6, 7]
-    assert pickle.loads(pickle.dumps(info.value)).positions == info.value.positions

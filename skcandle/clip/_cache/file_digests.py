@@ -1,8 +1,9 @@
 """Digests of files that were read before, so that an unchanged file is not read again."""
 
 import os
-import threading
 import time
+
+from ..._locks import ForkSafeLock
 
 # As many as the cache in memory has embeddings of 512 features; about 50 MB.
 MAX_ENTRIES = 2**17
@@ -22,7 +23,7 @@ class FileDigests:
     def __init__(self, max_entries=MAX_ENTRIES):
         self.max_entries = max_entries
         self._digests = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def get(self, status):
         """The digest of an open file with this ``os.fstat``, or None."""

@@ -1,12 +1,14 @@
 """The folder tier of the cache, as users name it."""
 
 import os
+from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
 from .memory import memory_cache
 from .sqlite import open_database
+from .store import EmbeddingStore
 
 DEFAULT_MAX_BYTES = 10 * 2**30
 
@@ -20,6 +22,7 @@ class CacheInfo(NamedTuple):
     max_bytes: int
 
 
+@dataclass(frozen=True)
 class EmbeddingCache:
     """A folder that keeps embeddings, for all processes that name it.
 
@@ -70,23 +73,17 @@ class EmbeddingCache:
     4
     """
 
-    def __init__(self, folder, *, max_bytes=DEFAULT_MAX_BYTES):
-        if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
-            raise TypeError(f"folder={folder!r}: the name of a folder is needed.")
-        if not isinstance(max_bytes, Integral) or max_bytes < 1:
-            raise ValueError(f"max_bytes={max_bytes!r}: a positive number of bytes is needed.")
+    folder: str
+    max_bytes: int = field(default=DEFAULT_MAX_BYTES, kw_only=True)
+
+    def __post_init__(self):
+        if not isinstance(self.folder, (str, os.PathLike)) or not os.fspath(self.folder):
+            raise TypeError(f"folder={self.folder!r}: the name of a folder is needed.")
+        if not isinstance(self.max_bytes, Integral) or self.max_bytes < 1:
+            raise ValueError(f"max_bytes={self.max_bytes!r}: a positive number of bytes is needed.")
         # Absolute, since a worker process may have another working directory.
-        self.folder = str(Path(folder).expanduser().absolute())
-        self.max_bytes = int(max_bytes)
-
-    def __repr__(self):
-        return f"EmbeddingCache({self.folder!r}, max_bytes={self.max_bytes})"
-
-    def __eq__(self, other):
-        return isinstance(other, EmbeddingCache) and repr(self) == repr(other)
-
-    def __hash__(self):
-        return hash(repr(self))
+        object.__setattr__(self, "folder", str(Path(self.folder).expanduser().absolute()))
+        object.__setattr__(self, "max_bytes", int(self.max_bytes))
 
     def info(self):
         """Count what is stored.
@@ -114,14 +111,15 @@ class EmbeddingCache:
         open_database(self.folder).clear()
 
 
-class FolderStore:
-    """Rows in memory and in a folder; a store as MemoryCache is."""
+class FolderStore(EmbeddingStore):
+    """Rows in memory and in a folder."""
 
     def __init__(self, cache, memory=memory_cache):
         self.cache = cache
         self.memory = memory
 
     def get_many(self, fingerprint, digests):
+        """See :class:`EmbeddingStore`."""
         digests = list(digests)
         database = open_database(self.cache.folder)
         found = self.memory.get_many(fingerprint, digests)
@@ -135,6 +133,7 @@ class FolderStore:
         return found | stored
 
     def put_many(self, fingerprint, digests, rows):
+        """See :class:`EmbeddingStore`."""
         self.memory.put_many(fingerprint, digests, rows)
         self._store(fingerprint, digests, rows)
 

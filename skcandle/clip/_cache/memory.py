@@ -1,14 +1,15 @@
 """Embeddings that were computed before, by content and model: each image is encoded once.
 
 The cache belongs to the process, not to an estimator, because a grid search clones the
-estimator for every candidate and fold. A store of embeddings is anything with ``get_many`` and
-``put_many``; the memory store below is the first.
+estimator for every candidate and fold.
 """
 
-import threading
 from collections import OrderedDict
 
 import numpy as np
+
+from ..._locks import ForkSafeLock
+from .store import EmbeddingStore
 
 # 256 MiB hold about 110,000 embeddings of 512 features.
 MAX_BYTES = 256 * 2**20
@@ -16,7 +17,7 @@ MAX_BYTES = 256 * 2**20
 ENTRY_OVERHEAD = 350
 
 
-class MemoryCache:
+class MemoryCache(EmbeddingStore):
     """Rows by key, the least recently used dropped first once a size is exceeded.
 
     Parameters
@@ -29,7 +30,7 @@ class MemoryCache:
         self.max_bytes = max_bytes
         self._rows = OrderedDict()
         self._n_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def __len__(self):
         return len(self._rows)
@@ -40,20 +41,7 @@ class MemoryCache:
         return self._n_bytes
 
     def get_many(self, fingerprint, digests):
-        """Find stored rows.
-
-        Parameters
-        ----------
-        fingerprint : bytes
-            Of the model, see :func:`skcandle.clip._checkpoint.fingerprint`.
-        digests : iterable of bytes
-            Of the contents.
-
-        Returns
-        -------
-        rows : dict
-            From digest to read-only row, for those that are stored.
-        """
+        """See :class:`EmbeddingStore`."""
         found = {}
         with self._lock:
             for digest in digests:
@@ -64,7 +52,7 @@ class MemoryCache:
         return found
 
     def put_many(self, fingerprint, digests, rows):
-        """Store one row for each digest; see :meth:`get_many`."""
+        """See :class:`EmbeddingStore`."""
         with self._lock:
             for digest, row in zip(digests, rows, strict=True):
                 # A copy, since a view would keep its whole batch alive.

@@ -10,12 +10,13 @@ import os
 import sqlite3
 import threading
 import time
-import warnings
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
 import numpy as np
 
+from ..._locks import ForkSafeLock
+from ..._warnings import warn_user
 from ...exceptions import CacheWarning
 
 # The number is in the name of the file: versions of the library with different tables can
@@ -41,7 +42,7 @@ BUSY_SECONDS = 10.0  # how long another process may hold the database
 RETRY_SECONDS = 60.0  # how long a database that failed is left alone
 
 _databases = {}  # by folder
-_opening = threading.Lock()
+_opening = ForkSafeLock()
 _of_parent_processes = []
 
 
@@ -55,9 +56,9 @@ def open_database(folder):
 
 def _after_fork():
     # SQLite's connections must be neither used nor closed on the other side of a fork.
-    global _databases, _opening
+    global _databases
     _of_parent_processes.append(_databases)
-    _databases, _opening = {}, threading.Lock()
+    _databases = {}
 
 
 if hasattr(os, "register_at_fork"):
@@ -82,7 +83,7 @@ class Database:
         self._seen = set()  # keys
 
     def get_many(self, fingerprint, digests):
-        """Stored rows by digest; see :meth:`skcandle.clip._cache.memory.MemoryCache.get_many`."""
+        """Stored rows by digest; see :class:`EmbeddingStore`."""
         keys = [fingerprint + digest for digest in digests]
         rows = self._attempt("read", self._read, keys) or {}
         self._seen.update(rows)
@@ -98,7 +99,7 @@ class Database:
             self._seen.update(keys)
 
     def not_seen(self, fingerprint, digests):
-        """Those digests of which this process does not know that they were stored."""
+        """Digests not known to be stored."""
         if len(self._seen) > MAX_SEEN:
             self._seen.clear()
         return [digest for digest in digests if fingerprint + digest not in self._seen]
@@ -152,13 +153,12 @@ class Database:
         if self._has_warned:
             return
         self._has_warned = True
-        warnings.warn(
+        warn_user(
             f"The embedding cache in {self.folder!r} cannot be {action} ({error}). Work goes on "
             "without it: nothing is lost, but images may be encoded again. Free space, check "
             "the rights on the folder, wait for the process that locks it; or, if it is "
             f"damaged, remove it with EmbeddingCache({self.folder!r}).clear().",
             CacheWarning,
-            stacklevel=2,
         )
 
     def _exists(self):

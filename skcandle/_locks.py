@@ -1,0 +1,37 @@
+"""Locks that a forked child finds open."""
+
+import os
+import threading
+from weakref import WeakSet
+
+_locks = WeakSet()
+
+
+class ForkSafeLock:
+    """A lock for module state, open in a forked child whoever held it in the parent.
+
+    A thread of the parent that held the lock does not exist in the child, which would wait for
+    it for ever.
+    """
+
+    def __init__(self):
+        self._renew()
+        _locks.add(self)
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *error):
+        self._lock.release()
+
+    def _renew(self):
+        self._lock = threading.Lock()
+
+
+def _renew_all():
+    for lock in _locks:
+        lock._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
