@@ -80,13 +80,13 @@ regression = make_pipeline(
 )
 regression.fit(X_train, y_train)
 
-# Scores of all methods over all classes. To logistic regression, new classes are impossible.
-regression_scores = np.zeros((len(X_test), len(names)))
-regression_scores[:, np.isin(names, regression.classes_)] = regression.predict_proba(X_test)
+# Logits of all methods over all classes. To logistic regression, new classes are impossible.
+regression_scores = np.full((len(X_test), len(names)), -np.inf)
+regression_scores[:, np.isin(names, regression.classes_)] = regression.predict_log_proba(X_test)
 scores = {
     "zero-shot CLIP": 100 * clip.transform(X_test) @ text.T,
     "logistic regression": regression_scores,
-    "Candle": pipe.predict_proba(X_test),
+    "Candle": pipe.predict_log_proba(X_test),
 }
 
 # %%

@@ -1,10 +1,27 @@
 """Long-tailed and zero-image classification on frozen CLIP features, as scikit-learn estimators."""
 
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy_names
 from ._persistence import explain_former_modules
-from .classifier import CandleClassifier, PublishedCandleClassifier
-from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
-from .model_selection import NewClassSplit
-from .pipeline import make_candle_pipeline
+
+if TYPE_CHECKING:  # for static checkers; at run time names are loaded when first used
+    from . import (
+        classifier,
+        clip,
+        datasets,
+        exceptions,
+        metrics,
+        model_selection,
+        pipeline,
+        scale_out,
+    )
+    from .classifier import CandleClassifier, PublishedCandleClassifier
+    from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
+    from .model_selection import NewClassSplit, base_new_split
+    from .pipeline import make_candle_pipeline
+
+__version__ = "0.1.0.dev1"
 
 __all__ = [
     "CLIPFeaturizer",
@@ -12,10 +29,32 @@ __all__ = [
     "EmbeddingCache",
     "NewClassSplit",
     "PublishedCandleClassifier",
+    "base_new_split",
+    "classifier",
     "clear_memory",
+    "clip",
+    "datasets",
+    "exceptions",
     "make_candle_pipeline",
+    "metrics",
+    "model_selection",
+    "pipeline",
+    "scale_out",
 ]
 
-__version__ = "0.1.0.dev1"
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {name: name for name in __all__ if name.islower()}
+    | {
+        "CLIPFeaturizer": "clip",
+        "CandleClassifier": "classifier",
+        "EmbeddingCache": "clip",
+        "NewClassSplit": "model_selection",
+        "PublishedCandleClassifier": "classifier",
+        "base_new_split": "model_selection",
+        "clear_memory": "clip",
+        "make_candle_pipeline": "pipeline",
+    },
+)
 
 explain_former_modules()

@@ -4,7 +4,7 @@ import os
 import threading
 from weakref import WeakSet
 
-_locks = WeakSet()
+_locks: WeakSet = WeakSet()
 
 
 class ForkSafeLock:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
 from ._labels import label_array
+from ._typing import Labels, RandomState
 
 __all__ = ["load_emoji", "make_long_tailed"]
 
@@ -17,7 +19,7 @@ _EMOJI_FOLDER = Path(__file__).parent / "data" / "emoji"
 _EMOJI_STYLES = ("twemoji", "fluent-emoji", "fluent-emoji-flat")
 
 
-def load_emoji(*, styles=_EMOJI_STYLES):
+def load_emoji(*, styles: str | Sequence[str] = _EMOJI_STYLES) -> Bunch:
     """Load the emoji images: 152 classes drawn in three styles.
 
     The images come with the library and nothing is downloaded. They suit the bundled
@@ -93,7 +95,14 @@ def load_emoji(*, styles=_EMOJI_STYLES):
     )
 
 
-def make_long_tailed(y, *, imbalance_ratio=0.02, n_max=None, order="random", random_state=None):
+def make_long_tailed(
+    y: Labels,
+    *,
+    imbalance_ratio: float = 0.02,
+    n_max: int | None = None,
+    order: str | Labels = "random",
+    random_state: RandomState = None,
+) -> np.ndarray:
     """Indices of a subset whose class sizes fall exponentially from head to tail.
 
     Parameters

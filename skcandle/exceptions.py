@@ -4,6 +4,7 @@ Every error is also a ValueError, TypeError or OSError, so that code which knows
 only scikit-learn's conventions catches it.
 """
 
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 __all__ = [
@@ -35,12 +36,12 @@ class ImageReadError(ValueError):
         What is wrong with each of them, by position.
     """
 
-    positions = ()
-    reasons = MappingProxyType({})
+    positions: Sequence[int] = ()
+    reasons: Mapping[int, str] = MappingProxyType({})
 
 
 class ModelNotFoundError(ValueError):
-    """open_clip does not know the model name or the tag of its weights."""
+    """The model name, or the tag of its weights, is unknown to open_clip."""
 
 
 class ModelMismatchError(ValueError):

@@ -6,10 +6,13 @@ and an image of a new class with new classes only. In the *joint* space it compe
 classes, which is what ``predict`` does.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from scipy.stats import hmean
 from sklearn.exceptions import UndefinedMetricWarning
@@ -17,6 +20,7 @@ from sklearn.metrics import auc, log_loss, recall_score
 from sklearn.utils import check_array, check_consistent_length
 
 from ._labels import label_array
+from ._typing import Labels
 from ._warnings import warn_user
 
 __all__ = [
@@ -39,7 +43,9 @@ joint, best offset                              {best_joint_harmonic_mean:.3f}
 AUSUC {ausuc:.3f}   log-loss {log_loss:.3f}   ECE {ece:.3f}"""
 
 
-def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
+def harmonic_mean_score(
+    y_true: Labels, y_pred: Labels, *, new_classes: Labels, zero_division: float = np.nan
+) -> float:
     """Harmonic mean of base and new accuracy in the joint label space.
 
     It is high only if both kinds of classes are recognised: a classifier that never predicts a
@@ -112,7 +118,7 @@ def harmonic_mean_score(y_true, y_pred, *, new_classes, zero_division=np.nan):
     return float(hmean([recall[~is_new].mean(), recall[is_new].mean()]))
 
 
-def harmonic_mean_scorer(estimator, X, y):
+def harmonic_mean_scorer(estimator: Any, X: Any, y: Labels) -> float:
     """Score a fitted classifier by :func:`harmonic_mean_score`, for ``scoring=``.
 
     New classes are the labels the classifier has seen no image of: those that its `is_new_`
@@ -173,7 +179,9 @@ def harmonic_mean_scorer(estimator, X, y):
     return harmonic_mean_score(y, estimator.predict(X), new_classes=new_classes)
 
 
-def base_new_curve(y_true, y_score, *, classes, new_classes):
+def base_new_curve(
+    y_true: Labels, y_score: ArrayLike, *, classes: Labels, new_classes: Labels
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Base and new accuracy in the joint space as an offset moves the decision between them.
 
     Parameters
@@ -225,7 +233,9 @@ def base_new_curve(y_true, y_score, *, classes, new_classes):
     return _curve(y, scores, is_new)
 
 
-def ausuc_score(y_true, y_score, *, classes, new_classes):
+def ausuc_score(
+    y_true: Labels, y_score: ArrayLike, *, classes: Labels, new_classes: Labels
+) -> float:
     """Area under the seen-unseen curve, the curve of base against new accuracy.
 
     It judges how well the scores separate all classes, whatever offset the classifier puts
@@ -283,7 +293,15 @@ def ausuc_score(y_true, y_score, *, classes, new_classes):
     return float(auc(new, base))
 
 
-def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_dict=False):
+def base_new_report(
+    y_true: Labels,
+    y_score: ArrayLike,
+    *,
+    classes: Labels,
+    new_classes: Labels,
+    n_bins: int = 15,
+    output_dict: bool = False,
+) -> str | dict[str, float]:
     """Accuracy on base and new classes, in separate and in joint label spaces.
 
     Parameters
@@ -375,7 +393,9 @@ def base_new_report(y_true, y_score, *, classes, new_classes, n_bins=15, output_
     return report if output_dict else _REPORT.format(**report)
 
 
-def expected_calibration_error(y_true, y_proba, *, classes, n_bins=15):
+def expected_calibration_error(
+    y_true: Labels, y_proba: ArrayLike, *, classes: Labels, n_bins: int = 15
+) -> float:
     """Expected calibration error of the predicted class.
 
     Parameters
@@ -434,7 +454,9 @@ def expected_calibration_error(y_true, y_proba, *, classes, n_bins=15):
     return float(np.abs(gap).sum() / len(y))
 
 
-def shot_band_accuracy(y_true, y_pred, *, y_train, bands=(20, 5, 1)):
+def shot_band_accuracy(
+    y_true: Labels, y_pred: Labels, *, y_train: Labels, bands: Sequence[int] = (20, 5, 1)
+) -> dict[str, float]:
     """Accuracy of classes with many, some, few and no training images.
 
     Parameters

@@ -1,6 +1,8 @@
 """Splits for classifiers that also know classes by name only."""
 
+from collections.abc import Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
@@ -8,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from ._labels import label_array
+from ._typing import Labels, RandomState
 
 __all__ = ["NewClassSplit", "base_new_split"]
 
@@ -71,18 +74,25 @@ class NewClassSplit(BaseCrossValidator):
     ['cow' 'dog'] 3 6
     """
 
-    def __init__(self, n_splits=5, *, new_fraction=0.5, test_size=0.25, random_state=None):
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        new_fraction: float = 0.5,
+        test_size: float = 0.25,
+        random_state: RandomState = None,
+    ) -> None:
         if not isinstance(n_splits, Integral) or n_splits < 1:
             raise ValueError(f"n_splits must be a positive integer, got {n_splits!r}.")
         for name, value in (("new_fraction", new_fraction), ("test_size", test_size)):
             if not isinstance(value, Real) or not 0 < value < 1:
                 raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
-        self.n_splits = n_splits
+        self.n_splits: int = n_splits
         self.new_fraction = new_fraction
         self.test_size = test_size
         self.random_state = random_state
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds.
 
         Parameters
@@ -103,7 +113,9 @@ class NewClassSplit(BaseCrossValidator):
         """
         return self.n_splits
 
-    def split(self, X, y, groups=None):
+    def split(
+        self, X: Any, y: Labels, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Generate the indices of the training and the test side of each fold.
 
         Parameters
@@ -180,7 +192,9 @@ def _draw_hidden(times_hidden, several, n_new, rng):
     return hidden
 
 
-def base_new_split(classes_or_y, *, new_fraction=0.5, random_state=None):
+def base_new_split(
+    classes_or_y: Labels, *, new_fraction: float = 0.5, random_state: RandomState = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split classes at random into base classes and new classes.
 
     Parameters

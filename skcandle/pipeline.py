@@ -1,31 +1,38 @@
 """Images to classes in one pipeline, from one name."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from ._typing import ClassNames, Path, RandomState
 from .classifier import CandleClassifier, PublishedCandleClassifier
-from .clip import CLIPFeaturizer
+from .clip import CLIPFeaturizer, EmbeddingCache
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["make_candle_pipeline"]
 
 
 def make_candle_pipeline(
-    model_name="ViT-B-16-quickgelu",
-    pretrained="openai",
+    model_name: str = "ViT-B-16-quickgelu",
+    pretrained: Path | None = "openai",
     *,
-    new_classes=None,
-    class_names=None,
-    templates="a photo of a {}.",
-    temperature="auto",
-    margin=1.0,
-    published=False,
-    batch_size=64,
-    device="auto",
-    cache=None,
-    n_jobs=None,
-    random_state=None,
-    verbose=0,
-):
+    new_classes: Sequence[Any] | None = None,
+    class_names: ClassNames = None,
+    templates: str | Sequence[str] = "a photo of a {}.",
+    temperature: str | float = "auto",
+    margin: float = 1.0,
+    published: bool = False,
+    batch_size: int = 64,
+    device: "str | torch.device" = "auto",
+    cache: Path | EmbeddingCache | None = None,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    verbose: int = 0,
+) -> Pipeline:
     """Pipeline from images to base and new classes, with one CLIP for images and names.
 
     The steps are ``"clip"``, a :class:`CLIPFeaturizer`, and ``"candle"``, a

@@ -1,14 +1,16 @@
 """What both classifiers share: the label universe, checked input, and prediction in blocks."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from numbers import Real
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -21,6 +23,7 @@ from .._devices import resolve_device
 from .._labels import check_label_types, is_textual
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
+from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
 from ._text_features import class_text_encoder, warn_at_chance
@@ -29,6 +32,8 @@ from ._universe import LabelUniverse, label_universe, sorted_labels
 
 # Logits of one block of rows at prediction; bounds the memory.
 BLOCK_LOGITS = 2**20
+
+Classifier = TypeVar("Classifier", bound="BaseCandle")
 
 
 class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
@@ -50,12 +55,13 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
     }
     _needs_text = False
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Joint logits of base and new classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Embeddings of images.
 
         Returns
         -------
@@ -64,12 +70,16 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         return self._in_blocks(X, _one_column_of_two)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of base and new classes, which sum to one.
+
+        `CandleClassifier` calibrates them for classes as frequent as `margin` says, by default
+        equally frequent, whatever their number of training images.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Embeddings of images.
 
         Returns
         -------
@@ -78,34 +88,38 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         return self._in_blocks(X, partial(softmax, axis=1))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithm of :meth:`predict_proba`, without underflow.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Embeddings of images.
 
         Returns
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
+            Columns follow `classes_`.
         """
         return self._in_blocks(X, partial(log_softmax, axis=1))
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Most probable class, base or new, of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Embeddings of images.
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
+            Labels out of `classes_`.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
         return self.classes_[best]
 
-    def restrict(self, labels):
+    def restrict(self: Classifier, labels: Labels) -> Classifier:
         """Return a fitted view that answers with some of the classes only.
 
         Parameters
@@ -138,7 +152,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
         return view
 
-    def add_classes(self, names):
+    def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, ArrayLike]) -> Classifier:
         """Return a fitted copy that also knows further classes by name.
 
         Nothing is trained. `CandleClassifier` leaves the logits of the other classes as they

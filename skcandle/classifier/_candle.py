@@ -1,12 +1,17 @@
 """The default classifier: Candle with a closed-form start and joint logits that are calibrated."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from .._devices import resolve_device
 from .._sklearn_private import Interval, StrOptions, fit_context
+from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._base import BaseCandle
 from ._logit_weights import (
     CLIP_TEMPERATURE,
@@ -211,21 +216,21 @@ class CandleClassifier(BaseCandle):
     def __init__(
         self,
         *,
-        new_classes=None,
-        class_names=None,
-        text_encoder="auto",
-        templates="a photo of a {}.",
-        temperature="auto",
-        margin=1.0,
-        shrinkage=2.0,
-        prototype_weight="auto",
-        base_offset="auto",
-        penalty=100.0,
-        max_iter=20,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        new_classes: Sequence[Any] | None = None,
+        class_names: ClassNames = None,
+        text_encoder: TextEncoder = "auto",
+        templates: str | Sequence[str] = "a photo of a {}.",
+        temperature: str | float = "auto",
+        margin: float = 1.0,
+        shrinkage: float = 2.0,
+        prototype_weight: str | float = "auto",
+        base_offset: str | float = "auto",
+        penalty: float = 100.0,
+        max_iter: int = 20,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.new_classes = new_classes
         self.class_names = class_names
         self.text_encoder = text_encoder
@@ -242,7 +247,9 @@ class CandleClassifier(BaseCandle):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "CandleClassifier":
         """Learn from embeddings of base classes.
 
         Parameters

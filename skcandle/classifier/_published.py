@@ -1,14 +1,18 @@
 """The classifier as published, for comparison."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from .._devices import exact_matmul, resolve_device
 from .._sklearn_private import Interval, fit_context
+from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._attention_head import AttentionHead, attended_groups, logit_groups
 from ._base import BaseCandle
 from ._losses import compensating_loss, log_prior
@@ -146,20 +150,20 @@ class PublishedCandleClassifier(BaseCandle):
     def __init__(
         self,
         *,
-        new_classes=None,
-        class_names=None,
-        text_encoder="auto",
-        templates="a photo of a {}.",
-        temperature=0.01,
-        margin=1.0,
-        prototype_scale=0.5,
-        learning_rate=3e-4,
-        batch_size=128,
-        max_iter=50,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        new_classes: Sequence[Any] | None = None,
+        class_names: ClassNames = None,
+        text_encoder: TextEncoder = "auto",
+        templates: str | Sequence[str] = "a photo of a {}.",
+        temperature: float = 0.01,
+        margin: float = 1.0,
+        prototype_scale: float = 0.5,
+        learning_rate: float = 3e-4,
+        batch_size: int = 128,
+        max_iter: int = 50,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.new_classes = new_classes
         self.class_names = class_names
         self.text_encoder = text_encoder
@@ -175,7 +179,9 @@ class PublishedCandleClassifier(BaseCandle):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "PublishedCandleClassifier":
         """Learn from embeddings of base classes.
 
         Parameters

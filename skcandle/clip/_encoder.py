@@ -148,7 +148,7 @@ class Encoder:
         return load_model(self.checkpoint, self.precision, self.device)
 
 
-def clear_memory():
+def clear_memory() -> None:
     """Release the loaded models, and forget the embeddings kept in memory.
 
     A process keeps up to two CLIP models and 256 MiB of embeddings for its next calls, whatever

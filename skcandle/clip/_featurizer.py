@@ -1,7 +1,9 @@
 """The transformer from images to CLIP embeddings."""
 
 import os
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from sklearn.utils import check_consistent_length
 from .._devices import resolve_device
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import Interval, StrOptions, fit_context
+from .._typing import Images, Labels, Path
 from ._cache.folder import EmbeddingCache, FolderStore
 from ._cache.memory import memory_cache
 from ._checkpoint import embedding_dim, find_checkpoint
@@ -127,16 +130,16 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
     def __init__(
         self,
-        model_name="ViT-B-16-quickgelu",
-        pretrained="openai",
+        model_name: str = "ViT-B-16-quickgelu",
+        pretrained: Path | None = "openai",
         *,
-        batch_size=64,
-        device="auto",
-        precision="auto",
-        cache=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        batch_size: int = 64,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        cache: Path | EmbeddingCache | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.batch_size = batch_size
@@ -147,7 +150,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X=None, y=None):
+    def fit(self, X: Images = None, y: Labels = None) -> "CLIPFeaturizer":
         """Check the parameters; no image is opened and no model is loaded.
 
         Parameters
@@ -161,6 +164,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         Returns
         -------
         self : CLIPFeaturizer
+            The estimator itself.
         """
         if X is not None:
             check_consistent_length(as_image_list(X), y)
@@ -168,7 +172,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         resolve_device(self.device)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Images) -> np.ndarray:
         """Embed images.
 
         Parameters
@@ -192,7 +196,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         self._validate_params()  # fit may not have been called
         return self._encoder().encode_images(as_image_list(X))
 
-    def encode_text(self, prompts):
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
         """Embed prompts with the text encoder of the same model.
 
         Parameters
@@ -211,7 +215,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
     # scikit-learn's mixin wants the width as an attribute, which the HTML representation would
     # read: of some models the configuration needs the network.
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features, ``clipfeaturizer0`` and so on.
 
         The width comes from the configuration of the model; weights are not loaded.

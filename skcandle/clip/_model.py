@@ -29,7 +29,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Two models let a comparison of two models alternate; a third would only hold memory.
 MAX_LOADED_MODELS = 2
-_loaded = OrderedDict()
+_loaded: OrderedDict = OrderedDict()
 _loading = ForkSafeLock()
 
 

@@ -2,12 +2,14 @@
 
 import os
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._featurizer import CLIPFeaturizer
 from ..clip._image_input import to_list
@@ -16,10 +18,20 @@ from ._shards import ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
 from ._worker import as_key, encode_partition, model_facts
 
+if TYPE_CHECKING:
+    import pandas
+
 __all__ = ["encode_dataset", "predict_dataset", "read_embeddings"]
 
 
-def encode_dataset(images, folder, featurizer, *, keys=None, shard_size=10_000):
+def encode_dataset(
+    images: Images,
+    folder: Path,
+    featurizer: CLIPFeaturizer,
+    *,
+    keys: Any = None,
+    shard_size: int = 10_000,
+) -> "pandas.DataFrame":
     """Encode images on Dask workers into a folder of Parquet files.
 
     Every image is stored under a key. A call with the same folder skips the images whose keys
@@ -108,38 +120,39 @@ def encode_dataset(images, folder, featurizer, *, keys=None, shard_size=10_000):
     featurizer = clone(featurizer).fit()
     pairs = _as_bag(images, keys, shard_size)
     check_workers(featurizer)
-    folder = ShardFolder(folder)
-    facts = folder.open(
+    shards = ShardFolder(folder)
+    facts = shards.open(
         model_facts(featurizer), "Use another folder, or the model that this one was made with."
     )
-    run = folder.start_run()
-    _note_stored_keys(folder, facts)
+    run = shards.start_run()
+    _note_stored_keys(shards, facts)
     encode = partial(
         encode_partition,
         featurizer=featurizer,
-        folder=folder,
+        folder=shards,
         facts=facts,
         run=run,
         shard_size=shard_size,
     )
     failures = compute(pairs.map_partitions(encode))
     if dask.is_dask_collection(images):
-        _note_stored_keys(folder, facts)
+        _note_stored_keys(shards, facts)
     if failures:
         key, reason = failures[0]
         warn_user(
-            f"{len(failures)} images cannot be read and are not in {str(folder.path)!r}; the "
+            f"{len(failures)} images cannot be read and are not in {str(shards.path)!r}; the "
             f"first has the key {key!r}: {reason}. The table that is returned has all of them."
         )
     return pd.DataFrame(failures, columns=["key", "reason"], dtype=object)
 
 
-def read_embeddings(folder, keys=None):
+def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings that :func:`encode_dataset` has stored, as an array to fit on.
 
     Parameters
     ----------
     folder : str or path-like
+        What :func:`encode_dataset` has made.
 
     keys : list, array, Series or Index of str of length n_images, default=None
         Distinct keys of the images wanted, for example of those that have a label. Files are
@@ -163,17 +176,17 @@ def read_embeddings(folder, keys=None):
     require_dask()
     import pandas as pd
 
-    folder = ShardFolder(folder)
-    n_features = folder.facts().get("n_features")
+    shards = ShardFolder(folder)
+    n_features = shards.facts().get("n_features")
     if n_features is None:
-        raise ValueError(f"The folder {str(folder.path)!r} holds no embeddings.")
-    parts = folder.part_names()
+        raise ValueError(f"The folder {str(shards.path)!r} holds no embeddings.")
+    parts = shards.part_names()
     if keys is None:
-        n_rows = sum(folder.n_rows(part) for part in parts)
+        n_rows = sum(shards.n_rows(part) for part in parts)
         keys, X = np.empty(n_rows, dtype=object), np.empty((n_rows, n_features), dtype=np.float32)
         start = 0
         for part in parts:
-            part_keys, rows = _read_rows(folder, part)
+            part_keys, rows = _read_rows(shards, part)
             stop = start + len(rows)
             keys[start:stop], X[start:stop] = part_keys, rows
             start = stop
@@ -183,21 +196,21 @@ def read_embeddings(folder, keys=None):
     X = np.empty((len(wanted), n_features), dtype=np.float32)
     missing = np.ones(len(wanted), dtype=bool)
     for part in parts:
-        part_keys = folder.read_part(part, ["key"])[0]["key"].to_numpy()
+        part_keys = shards.read_part(part, ["key"])[0]["key"].to_numpy()
         places = wanted.get_indexer(part_keys)
         found = places >= 0
         if found.any():
-            X[places[found]] = _read_rows(folder, part)[1][found]
+            X[places[found]] = _read_rows(shards, part)[1][found]
             missing[places[found]] = False
     if missing.any():
         raise ValueError(
-            f"{missing.sum()} of {len(wanted)} keys have no embedding in {str(folder.path)!r}; the "
+            f"{missing.sum()} of {len(wanted)} keys have no embedding in {str(shards.path)!r}; the "
             f"first is {wanted[missing][0]!r}. Encode these images, or leave them out."
         )
     return wanted.to_numpy(), X
 
 
-def predict_dataset(classifier, folder, out, *, proba=False):
+def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = False) -> None:
     """Classify the embeddings of a folder on Dask workers, into a folder of Parquet files.
 
     Each file of embeddings gives a file of predictions of the same name. Files that are there

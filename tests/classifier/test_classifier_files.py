@@ -14,6 +14,7 @@ def fitted():
     return fit()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_predicts_the_same(tmp_path):
     classifiers = [fit(kind) for kind in BOTH]
     probas = probas_in_a_fresh_process(classifiers, tmp_path)

@@ -283,6 +283,7 @@ def vit_b_32(tmp_path_factory):
     _model._loaded.clear()  # a gigabyte
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["file", "folder"])
 def test_embeddings_are_those_of_open_clip(vit_b_32, through):
     folder, expected = vit_b_32
@@ -326,6 +327,7 @@ np.savez(
 """
 
 
+@pytest.mark.slow
 def test_filled_hub_cache_works_offline(vit_b_32, tiny_clip_dir, tmp_path):
     folder, expected = vit_b_32
     repository = open_clip.get_pretrained_cfg("ViT-B-32-quickgelu", "openai")["hf_hub"].strip("/")

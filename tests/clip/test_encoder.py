@@ -177,6 +177,7 @@ def rows_and_loaded_models(clip, files):
     return clip.transform(files), len(_model._loaded)
 
 
+@pytest.mark.slow
 def test_worker_processes_with_a_warm_folder_load_no_model(folder_clip, files):
     rows = folder_clip.transform(files)
     jobs = [delayed(rows_and_loaded_models)(folder_clip, files) for _ in range(2)]
@@ -243,6 +244,7 @@ CLIPFeaturizer(name, pretrained=None, batch_size=4, cache=cache).transform(paths
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_job_resumes_in_another_process(folder_clip, files, encoded):
     arguments = [folder_clip.model_name, str(folder_clip.cache), *files]

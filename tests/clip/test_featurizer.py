@@ -351,6 +351,7 @@ def test_threads_agree(clip, cold):
             np.testing.assert_allclose(rows, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_rows(clip, files):
     jobs = [joblib.delayed(clip.transform)(files[:4]) for _ in range(2)]
     for rows in joblib.Parallel(n_jobs=2, backend="loky")(jobs):

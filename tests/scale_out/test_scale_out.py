@@ -34,6 +34,8 @@ from skcandle.scale_out import _worker, encode_dataset, predict_dataset, read_em
 from skcandle.scale_out._shards import ShardFolder
 from skcandle.scale_out._stored_keys import StoredKeys, key_digests, write_stored_keys
 
+pytestmark = pytest.mark.slow
+
 N_IMAGES = 24
 
 

@@ -85,7 +85,7 @@ class EmbeddingCache:
         object.__setattr__(self, "folder", str(Path(self.folder).expanduser().absolute()))
         object.__setattr__(self, "max_bytes", int(self.max_bytes))
 
-    def info(self):
+    def info(self) -> CacheInfo:
         """Count what is stored.
 
         Returns
@@ -99,10 +99,10 @@ class EmbeddingCache:
         OSError
             If the database is damaged, or not readable.
         """
-        counts = open_database(self.folder).counts()
-        return CacheInfo(*counts, max_bytes=self.max_bytes)
+        n_embeddings, n_models, n_bytes = open_database(self.folder).counts()
+        return CacheInfo(n_embeddings, n_models, n_bytes, self.max_bytes)
 
-    def clear(self):
+    def clear(self) -> None:
         """Remove all embeddings, and give their space back to the disk.
 
         A damaged database is removed and made anew at the next use. Embeddings in the memory of

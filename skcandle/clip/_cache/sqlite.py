@@ -41,9 +41,9 @@ MAX_SEEN = 2**18  # about 40 MB
 BUSY_SECONDS = 10.0  # how long another process may hold the database
 RETRY_SECONDS = 60.0  # how long a database that failed is left alone
 
-_databases = {}  # by folder
+_databases: dict[str, "Database"] = {}  # by folder
 _opening = ForkSafeLock()
-_of_parent_processes = []
+_of_parent_processes: list[dict] = []
 
 
 def open_database(folder):

@@ -1,0 +1,33 @@
+"""Names of a package that are loaded when they are first used (PEP 562)."""
+
+import sys
+from importlib import import_module
+
+
+def lazy_names(package, origins):
+    """``__getattr__`` and ``__dir__`` of a package.
+
+    Parameters
+    ----------
+    package : str
+        The ``__name__`` of the package.
+    origins : dict of str to str
+        From each public name to the module of the package that has it; a module stands for itself.
+
+    Returns
+    -------
+    getter, lister : callable
+    """
+
+    def getter(name):
+        if name not in origins:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(f"{package}.{origins[name]}")
+        value = module if name == origins[name] else getattr(module, name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def lister():
+        return sorted({*vars(sys.modules[package]), *origins})
+
+    return getter, lister
