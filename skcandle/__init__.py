@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ._lazy import lazy_names
 from ._persistence import explain_former_modules
+from ._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for static checkers; at run time names are loaded when first used
     from . import (
@@ -20,8 +21,6 @@ if TYPE_CHECKING:  # for static checkers; at run time names are loaded when firs
     from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
     from .model_selection import NewClassSplit, base_new_split
     from .pipeline import make_candle_pipeline
-
-__version__ = "0.1.0.dev1"
 
 __all__ = [
     "CLIPFeaturizer",

@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+from . import _version
 from ._warnings import warn_user
 from .exceptions import VersionWarning
 
@@ -18,12 +19,12 @@ class VersionedStateMixin:
     """
 
     def __getstate__(self):
-        return super().__getstate__() | {"_skcandle_version": _version()}
+        return super().__getstate__() | {"_skcandle_version": _version.__version__}
 
     def __setstate__(self, state):
         state = dict(state)
         written = state.pop("_skcandle_version", "of before 0.1.0")
-        current = _version()
+        current = _version.__version__
         if written != current:
             warn_user(
                 f"This estimator was saved by skcandle {written} and is loaded by skcandle "
@@ -32,12 +33,6 @@ class VersionedStateMixin:
                 VersionWarning,
             )
         super().__setstate__(state)
-
-
-def _version():
-    from . import __version__  # defined after the estimators are imported
-
-    return __version__
 
 
 class _FormerModule(ModuleType):

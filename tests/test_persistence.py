@@ -22,6 +22,7 @@ from skcandle import (
     CLIPFeaturizer,
     EmbeddingCache,
     PublishedCandleClassifier,
+    _version,
 )
 from skcandle.exceptions import VersionWarning
 
@@ -117,7 +118,7 @@ def pipe(fitted):
 
 def saved_by(version, estimator, dumps, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(skcandle, "__version__", version)
+        patch.setattr(_version, "__version__", version)
         return dumps(estimator)
 
 
@@ -125,7 +126,7 @@ def saved_by(version, estimator, dumps, monkeypatch):
 @pytest.mark.parametrize("estimator", [CandleClassifier(), CLIPFeaturizer()], ids=repr)
 def test_another_version_warns_with_both(estimator, dumps, loads, monkeypatch):
     data = saved_by("0.0.7", estimator, dumps, monkeypatch)
-    monkeypatch.setattr(skcandle, "__version__", "3.1.4")
+    monkeypatch.setattr(_version, "__version__", "3.1.4")
     with pytest.warns(
         VersionWarning, match=r"saved by skcandle 0\.0\.7 .* loaded by skcandle 3\.1\.4"
     ):
