@@ -183,12 +183,12 @@ def test_encoded_bytes(emoji, fitted):
 
 def test_set_output_names_the_features(emoji, fitted):
     images, labels = emoji["base"]
-    series = pd.Series(images, index=np.arange(len(images)) + 100)
-    pipe = clone(fitted).set_output(transform="pandas").fit(series, labels)
-    frame = pipe[:-1].transform(series)
-    assert frame.index.equals(series.index)
+    column = pd.DataFrame({"image": images}, index=np.arange(len(images)) + 100)
+    pipe = clone(fitted).set_output(transform="pandas").fit(column, labels)
+    frame = pipe[:-1].transform(column)
+    assert frame.index.equals(column.index)
     assert pipe["candle"].feature_names_in_.tolist() == frame.columns.tolist()
-    np.testing.assert_array_equal(pipe.predict(series), fitted.predict(images))
+    np.testing.assert_array_equal(pipe.predict(column), fitted.predict(images))
 
 
 def test_integer_labels_with_names_of_classes(emoji, fitted):

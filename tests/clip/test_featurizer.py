@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import open_clip
 import pytest
+import sklearn
 import torch
 from helpers import open_clip_rows, random_images
 from PIL import Image
@@ -320,17 +321,24 @@ def test_feature_names_and_representation_need_no_weights(no_loading):
     assert "hf-hub:no/model" in CLIPFeaturizer("hf-hub:no/model").fit()._repr_html_()
 
 
-def test_pandas_output_keeps_the_index(clip):
+SKLEARN_VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
+keeps_index_of_series = pytest.mark.skipif(
+    SKLEARN_VERSION < (1, 8), reason="scikit-learn keeps the index of a Series since 1.8"
+)
+
+
+@pytest.mark.parametrize(
+    "container", ["DataFrame", pytest.param("Series", marks=keeps_index_of_series)]
+)
+def test_pandas_output_keeps_the_index(clip, container):
     pd = pytest.importorskip("pandas")
     images = random_images(3)
-    clip.set_output(transform="pandas")
-    for X in (
-        pd.Series(images, index=list("xyz"), dtype=object),
-        pd.DataFrame({"image": images}, index=list("xyz"), dtype=object),
-    ):
-        frame = clip.fit_transform(X)
-        assert list(frame.index) == list("xyz")
-        assert list(frame.columns) == list(clip.get_feature_names_out())
+    X = pd.Series(images, index=list("xyz"), dtype=object, name="image")
+    frame = clip.set_output(transform="pandas").fit_transform(
+        X if container == "Series" else X.to_frame()
+    )
+    assert list(frame.index) == list("xyz")
+    assert list(frame.columns) == list(clip.get_feature_names_out())
     assert list(clip.transform(images).index) == [0, 1, 2]
 
 
