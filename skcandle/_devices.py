@@ -11,13 +11,15 @@ _settings = ForkSafeLock()
 _n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
 
 
-def resolve_device(device):
+def resolve_device(device, metal=False):
     """Turn ``"auto"``, ``"cpu"``, ``"cuda:1"``, ... into a usable :class:`torch.device`.
 
     Parameters
     ----------
     device : str or torch.device
         ``"auto"`` takes CUDA where it is available, otherwise the CPU.
+    metal : bool
+        Whether ``"auto"`` takes the GPU of a Mac. It has no float64, which the classifier needs.
 
     Returns
     -------
@@ -29,7 +31,9 @@ def resolve_device(device):
         If the name is no device, or the device is not there.
     """
     if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if metal and torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -48,6 +52,40 @@ def resolve_device(device):
             f"device={device!r} was asked for, but Metal is not available here. Use device='auto'."
         )
     return resolved
+
+
+def fastest_precision(device, prefer_bf16=False):
+    """The fastest number format that a device multiplies natively.
+
+    Parameters
+    ----------
+    device : torch.device
+    prefer_bf16 : bool
+        Whether the model needs the range of bfloat16 on a GPU.
+
+    Returns
+    -------
+    precision : {"fp32", "bf16", "fp16"}
+    """
+    if device.type == "cuda":
+        # Volta brought units for float16, Ampere for bfloat16; before, float16 was not faster.
+        generation = torch.cuda.get_device_capability(device)[0]
+        if prefer_bf16:
+            return "bf16" if generation >= 8 else "fp32"
+        return "fp16" if generation >= 7 else "fp32"
+    if device.type == "mps":
+        return "fp32" if prefer_bf16 else "fp16"
+    if device.type == "cpu" and cpu_has_bf16():
+        return "bf16"
+    return "fp32"
+
+
+def cpu_has_bf16():
+    """Whether the processor has units for products of bfloat16: AMX, or AVX-512 BF16."""
+    # Not public, and not in every version of PyTorch: without them, float32 is right everywhere.
+    names = ["_is_amx_tile_supported", "_is_avx512_bf16_supported"]
+    tests = [getattr(torch.cpu, name, lambda: False) for name in names]
+    return torch.backends.mkldnn.is_available() and any(test() for test in tests)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ __all__ = [
     "ImageReadError",
     "ModelMismatchError",
     "ModelNotFoundError",
+    "PrecisionWarning",
     "TextFeaturesWarning",
     "TruncatedPromptWarning",
     "VersionWarning",
@@ -58,6 +59,10 @@ class BatchSizeWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """A folder of embeddings cannot be used; results are the same without it, but slower."""
+
+
+class PrecisionWarning(UserWarning):
+    """A model overflows in 16 bits; images where it does are encoded again in float32."""
 
 
 class TextFeaturesWarning(UserWarning):

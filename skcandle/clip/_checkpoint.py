@@ -38,7 +38,7 @@ FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those open_clip lo
 QUICK_GELU_SUFFIX = "-quickgelu"
 
 # To be raised when the way from an image to a row changes: cached rows are then not used.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 
 class Checkpoint(NamedTuple):
@@ -104,13 +104,32 @@ def find_checkpoint(model_name, pretrained):
     return checkpoint._replace(weights=pretrained)
 
 
-def fingerprint(checkpoint, precision):
+def trained_in_bf16(checkpoint):
+    """Whether a model is of a family trained in bfloat16, as SigLIP is, of which fp16 overflows."""
+    # A bias of the logits is what open_clip's configurations of the sigmoid loss have in common.
+    return "init_logit_bias" in _model_config(checkpoint)
+
+
+def fingerprint(checkpoint, precision, exact=True):
     """Digest of everything but the image that a row depends on; reads no weights into memory.
 
     The device is left out on purpose: with TF32 off, devices differ by rounding, as batch sizes
     do. A cache filled on a GPU so serves a machine without one.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    precision : {"fp32", "bf16", "fp16"}
+        Number format of the forward pass.
+    exact : bool
+        Whether images are decoded at their full size; prompts always are exact.
+
+    Returns
+    -------
+    digest : bytes
     """
-    facts = [PIPELINE_VERSION, precision, _model_config(checkpoint), preprocess_config(checkpoint)]
+    facts = [PIPELINE_VERSION, precision, exact]
+    facts += [_model_config(checkpoint), preprocess_config(checkpoint)]
     if checkpoint.scheme == "hf-hub":
         # The snapshot folder is named after the commit, which stands for all its files.
         facts += [checkpoint.name, hub_config_path(checkpoint.name).parent.name]

@@ -6,11 +6,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from .._devices import fastest_precision
 from .._warnings import warn_user
-from ..exceptions import BatchSizeWarning, TruncatedPromptWarning
+from ..exceptions import BatchSizeWarning, PrecisionWarning, TruncatedPromptWarning
 from ._cache.file_digests import file_digests
 from ._cache.memory import memory_cache
-from ._checkpoint import embedding_dim, find_checkpoint, fingerprint
+from ._checkpoint import describe, embedding_dim, find_checkpoint, fingerprint, trained_in_bf16
 from ._image_pipeline import ImagePipeline
 from ._model import load_model, release_models
 
@@ -22,7 +23,8 @@ class Encoder:
     ----------
     model_name : str
     pretrained : str, path-like or None
-    precision : {"fp32", "bf16", "fp16"}
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        ``"fp32"`` is exact in all respects; see :class:`~skcandle.CLIPFeaturizer`.
     device : torch.device
     batch_size : int
         Images or prompts per forward pass.
@@ -48,14 +50,19 @@ class Encoder:
     ):
         self.checkpoint = find_checkpoint(model_name, pretrained)
         self.n_features = embedding_dim(model_name)
-        self.precision = precision
+        self.exact = precision == "fp32"
+        if precision == "auto":
+            precision = fastest_precision(device, trained_in_bf16(self.checkpoint))
+        self.precision = precision  # the number format of the forward pass
         self.device = device
         self.batch_size = batch_size
         self.max_batch = batch_size  # halved when the GPU runs out of memory
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.store = store
-        self.fingerprint = fingerprint(self.checkpoint, precision)
+        self.fingerprint = fingerprint(self.checkpoint, precision, self.exact)
+        self.text_fingerprint = fingerprint(self.checkpoint, "fp32")
+        self.has_overflowed = False
 
     def encode_images(self, images):
         """Rows of images, in order.
@@ -75,7 +82,7 @@ class Encoder:
         return ImagePipeline(self, images).run()
 
     def encode_text(self, prompts):
-        """Rows of prompts, in order.
+        """Rows of prompts, in order; in float32, since prompts are few.
 
         Parameters
         ----------
@@ -87,23 +94,23 @@ class Encoder:
         """
         digests = [hashlib.sha256(b"text " + prompt.encode()).digest() for prompt in prompts]
         distinct = dict(zip(digests, prompts, strict=True))
-        rows = self.store.get_many(self.fingerprint, distinct)
+        rows = self.store.get_many(self.text_fingerprint, distinct)
         missing = [digest for digest in distinct if digest not in rows]
         truncated = []
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
             texts = [distinct[digest] for digest in batch]
-            tokens, cut = self.model.tokenize(texts)
-            new = dict(zip(batch, self.model.encode_tokens(tokens), strict=True))
+            tokens, cut = self.text_model.tokenize(texts)
+            new = dict(zip(batch, self.text_model.encode_tokens(tokens), strict=True))
             rows.update(new)
             truncated += [text for text, is_cut in zip(texts, cut, strict=True) if is_cut]
             # Not those that were cut: they are to warn the next time, too.
             whole = [digest for digest, is_cut in zip(batch, cut, strict=True) if not is_cut]
-            self.store.put_many(self.fingerprint, whole, [new[digest] for digest in whole])
+            self.store.put_many(self.text_fingerprint, whole, [new[digest] for digest in whole])
         if truncated:
             warn_user(
                 f"{len(truncated)} of {len(distinct)} prompts are longer than the "
-                f"{self.model.tokenizer.context_length} tokens the text encoder reads and "
+                f"{self.text_model.tokenizer.context_length} tokens the text encoder reads and "
                 f"were cut; the first begins with {truncated[0][:60]!r}.",
                 TruncatedPromptWarning,
             )
@@ -140,12 +147,36 @@ class Encoder:
                     f"with {self.max_batch}. Use batch_size={self.max_batch} from the start.",
                     BatchSizeWarning,
                 )
-        return np.concatenate(parts)
+        rows = np.concatenate(parts)
+        overflowed = ~np.isfinite(rows).all(axis=1)
+        if overflowed.any():
+            rows[overflowed] = self._encode_in_fp32([pixels[i] for i in np.flatnonzero(overflowed)])
+        return rows
+
+    def _encode_in_fp32(self, pixels):
+        model = load_model(self.checkpoint, "fp32", self.device)
+        rows = model.encode_images(pixels)
+        model.check_finite(rows)
+        if not self.has_overflowed:
+            self.has_overflowed = True
+            warn_user(
+                f"{describe(self.checkpoint)} gives values that are not finite in "
+                f"{self.precision!r}; such images are encoded again in 'fp32', which takes longer. "
+                "If they are many, set precision='fp32'.",
+                PrecisionWarning,
+            )
+        return rows
 
     @cached_property
     def model(self):
-        """The model, loaded at the first use; a call that has begun stays with its model."""
+        """The model for images, loaded at the first use; a call that has begun stays with it."""
         return load_model(self.checkpoint, self.precision, self.device)
+
+    @cached_property
+    def text_model(self):
+        """The model for prompts, in float32: that for images where it is in float32 as well."""
+        text_only = self.precision != "fp32"
+        return load_model(self.checkpoint, "fp32", self.device, text_only)
 
 
 def clear_memory() -> None:

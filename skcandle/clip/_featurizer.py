@@ -169,7 +169,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         if X is not None:
             check_consistent_length(as_image_list(X), y)
         find_checkpoint(self.model_name, self.pretrained)
-        resolve_device(self.device)
+        resolve_device(self.device, metal=True)
         return self
 
     def transform(self, X: Images) -> np.ndarray:
@@ -250,8 +250,8 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         return Encoder(
             self.model_name,
             self.pretrained,
-            precision="fp32" if self.precision == "auto" else self.precision,
-            device=resolve_device(self.device),
+            precision=self.precision,
+            device=resolve_device(self.device, metal=True),
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             verbose=self.verbose,

@@ -1,4 +1,4 @@
-"""From many images to rows: read, look up, decode and encode, each stage beside the others."""
+"""From many images to rows: read, look up, decode and encode."""
 
 import time
 from collections import deque
@@ -8,11 +8,12 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from joblib import effective_n_jobs
+import torch
+from joblib import cpu_count, effective_n_jobs
+from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from ._image_reading import (
-    decode_image,
     describe_failure,
     read_image,
     reread,
@@ -34,8 +35,8 @@ MAX_WAITING_BYTES = 256 * 2**20
 class ImagePipeline:
     """One call of :meth:`skcandle.clip._encoder.Encoder.encode_images`.
 
-    Threads read and decode; this thread looks up and encodes. While the model works on one
-    batch, the next is read and decoded. No more than about two batches are held at a time.
+    Threads read and decode; this thread looks up and encodes. No more than about two batches are
+    held at a time.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ class ImagePipeline:
     def __init__(self, encoder, images):
         self.encoder = encoder
         self.images = images
-        self.n_threads = effective_n_jobs(encoder.n_jobs)
+        self.n_threads = n_threads(encoder.n_jobs)
+        self.n_ahead = encoder.batch_size if decodes_ahead(encoder.device) else 0
         self.rows = np.empty((len(images), encoder.n_features), dtype=np.float32)
         self.first = {}  # from digest to the position where the content was met first
         self.copies = {}  # from the position of a content met before to that first position
@@ -68,7 +70,7 @@ class ImagePipeline:
             for contents in self._contents(pool):
                 n_read += len(contents)
                 self._start_decoding(pool, self._not_cached(self._new(contents)))
-                while len(self.decoding) >= 2 * size:
+                while len(self.decoding) >= size + self.n_ahead:
                     self._encode_batch()
                 progress.update(n_read - len(self.decoding) - progress.n)
             while self.decoding:
@@ -140,8 +142,9 @@ class ImagePipeline:
             return
         # Here, not at the start: with a warm cache the model is never loaded.
         preprocess = self.encoder.model.preprocess
+        exact = self.encoder.exact
         for i, content in contents.items():
-            task = pool.submit(_outcome, self._pixels, i, content, preprocess)
+            task = pool.submit(_outcome, self._pixels, i, content, preprocess, exact)
             self.decoding.append(_Decoding(i, content.digest, content.n_bytes, task))
         waiting = [item for item in self.decoding if not item.task.done()]
         n_bytes = sum(item.n_bytes for item in waiting)
@@ -151,12 +154,14 @@ class ImagePipeline:
             wait([item.task])
             n_bytes -= item.n_bytes
 
-    def _pixels(self, i, content, preprocess):
-        return preprocess(decode_image(reread(self.images[i], content)))
+    def _pixels(self, i, content, preprocess, exact):
+        return preprocess(reread(self.images[i], content), exact)
 
     def _encode_batch(self):
         """Rows of the next full batch, or of all that is left."""
         batch = []
+        if not self.n_ahead:
+            wait([item.task for item in self.decoding])
         while self.decoding and len(batch) < self.encoder.batch_size:
             item = self.decoding.popleft()
             pixels, error = item.task.result()
@@ -181,6 +186,25 @@ class ImagePipeline:
                 self.failures[i] = self.failures[original]
         if self.failures:
             raise unreadable_error(self.failures, len(self.images))
+
+
+def n_threads(n_jobs):
+    """Number of threads that `n_jobs` stands for; None is as many as PyTorch uses."""
+    backend, n_in_context = get_active_backend()
+    if n_jobs is not None or n_in_context is not None:
+        return effective_n_jobs(n_jobs)
+    # A worker of joblib is one of several; in its own processes, and Dask in its own, each has set
+    # PyTorch's threads to a share.
+    return 1 if backend.nesting_level else min(cpu_count(), torch.get_num_threads())
+
+
+def decodes_ahead(device):
+    """Whether the next batch is decoded while the model works on one.
+
+    Not on a CPU: there, either is done on all cores. A product of matrices waits for the slowest
+    core, and a core that decodes as well is slow.
+    """
+    return device.type != "cpu"
 
 
 class _Decoding(NamedTuple):

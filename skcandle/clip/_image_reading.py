@@ -201,8 +201,21 @@ def _to_rgb(image):
     """A copy of a decoded image, or the image itself if there is nothing to change."""
     if 0 in image.size:
         raise ValueError(f"its size is {image.size[0]} x {image.size[1]} pixels")
-    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    return in_rgb(upright(image))
+
+
+def orientation(image):
+    """How EXIF data say an image is to be turned, from 1 (not at all) to 8."""
+    return image.getexif().get(EXIF_ORIENTATION, 1)
+
+
+def upright(image):
+    """The image as its EXIF data say it is to be turned."""
+    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def in_rgb(image):
+    """The image in mode RGB, transparency on white."""
     if image.mode.startswith("I"):
         image = _from_deep_grey(image)
     if image.mode == "F":

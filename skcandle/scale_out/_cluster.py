@@ -19,19 +19,25 @@ def require_dask():
 def check_workers(estimator):
     """An error where workers cannot import it: in a task, Dask would lose them and wait on."""
     import cloudpickle
-    from distributed import default_client
 
     try:
-        client = default_client()
-    except ValueError:  # no cluster
-        return
-    try:
-        client.run(_load, cloudpickle.dumps(estimator))
+        on_all_workers(_load, cloudpickle.dumps(estimator))
     except Exception as error:
         raise RuntimeError(
             f"A worker cannot load this {type(estimator).__name__}: {error}. Workers need the "
             "packages and modules of the caller, in the same versions."
         ) from error
+
+
+def on_all_workers(function, *args):
+    """Results of a call on each worker that is there; none without a cluster."""
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError:  # no cluster
+        return []
+    return list(client.run(function, *args).values())
 
 
 def _load(pickled):

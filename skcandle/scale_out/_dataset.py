@@ -16,7 +16,7 @@ from ..clip._image_input import to_list
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
-from ._worker import as_key, encode_partition, model_facts
+from ._worker import agreed_facts, as_key, encode_partition
 
 if TYPE_CHECKING:
     import pandas
@@ -86,9 +86,10 @@ def encode_dataset(
     -----
     The files ``part-*.parquet`` have the columns ``key`` and ``embedding``, a list of float32 of
     fixed size. The fingerprint of the model (weights, preprocessing, precision) is in their
-    schema's metadata and in ``_skcandle.json``. A worker whose weights are not those of the
-    caller stops the job. A file gets its name when it is complete and on disk; tasks that Dask
-    repeats after the death of a worker find it and do not encode its images again.
+    schema's metadata and in ``_skcandle.json``. A worker whose weights are not those of the caller
+    stops the job, and so do workers for which ``precision="auto"`` means different formats. A file
+    gets its name when it is complete and on disk; tasks that Dask repeats after the death of a
+    worker find it and do not encode its images again.
 
     Keys are known to be distinct in a list before anything is encoded. In a Dask collection,
     that is checked in each partition, and over all partitions at the end.
@@ -122,7 +123,7 @@ def encode_dataset(
     check_workers(featurizer)
     shards = ShardFolder(folder)
     facts = shards.open(
-        model_facts(featurizer), "Use another folder, or the model that this one was made with."
+        agreed_facts(featurizer), "Use another folder, or the model that this one was made with."
     )
     run = shards.start_run()
     _note_stored_keys(shards, facts)

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from ..clip._checkpoint import describe
 from ..clip._image_input import check_kind
 from ..exceptions import ImageReadError, ModelMismatchError
+from ._cluster import on_all_workers
 from ._stored_keys import StoredKeys
 
 # Images given as bytes, pixels or PIL images that are held at a time, in bytes.
@@ -22,11 +23,27 @@ MAX_HELD_BYTES = 256 * 2**20
 def model_facts(featurizer):
     """What all embeddings of a folder have in common; no model is loaded."""
     encoder = featurizer._encoder()
+    decoding = "" if encoder.exact else ", reduced decoding"
     return {
-        "model": f"{describe(encoder.checkpoint)}, precision={encoder.precision!r}",
+        "model": f"{describe(encoder.checkpoint)}, precision={encoder.precision!r}{decoding}",
+        "weights": encoder.text_fingerprint.hex(),
         "fingerprint": encoder.fingerprint.hex(),
         "n_features": encoder.n_features,
     }
+
+
+def agreed_facts(featurizer):
+    """What all workers agree on; where the precision is left to the device, it is theirs."""
+    here = model_facts(featurizer)
+    found = {facts["model"]: facts for facts in on_all_workers(model_facts, featurizer)}
+    if len(found) > 1:
+        raise ValueError(
+            f"Workers would encode with {' and with '.join(sorted(found))}. Give the featurizer a "
+            "precision other than 'auto', so that all embeddings are of one kind."
+        )
+    facts = next(iter(found.values()), here)
+    _check_same_weights(here, facts)
+    return facts
 
 
 def as_key(key, place):
@@ -62,7 +79,7 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
     """
     folder.facts()  # an error on a machine that does not see the folder
     featurizer = _on_device_of_worker(featurizer)
-    _check_same_weights(featurizer, facts)
+    _check_same_model(model_facts(featurizer), facts)
     stored = StoredKeys(folder)
     present = {name.rpartition("-")[0]: name for name in folder.part_names(run)}
     failures, done = [], set()
@@ -159,9 +176,17 @@ def _n_bytes(image):
     return len(image) if isinstance(image, bytes) else 0
 
 
-def _check_same_weights(featurizer, facts):
-    found = model_facts(featurizer)
+def _check_same_model(found, facts):
+    _check_same_weights(found, facts)
     if found["fingerprint"] != facts["fingerprint"]:
+        raise ModelMismatchError(
+            f"A worker would encode with {found['model']}, the others with {facts['model']}. Give "
+            "the featurizer a precision other than 'auto', so that all embeddings are of one kind."
+        )
+
+
+def _check_same_weights(found, facts):
+    if found["weights"] != facts["weights"]:
         raise ModelMismatchError(
             f"The weights of {facts['model']} on a worker are not those of the caller. Use one "
             "folder of weights that all machines share, or copy it with the times of its files."

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from skcandle import CLIPFeaturizer
 from skcandle.clip import _checkpoint, _model
 from skcandle.clip._checkpoint import embedding_dim, find_checkpoint, fingerprint
+from skcandle.clip._image_reading import read_image
 from skcandle.clip._model import load_model
 from skcandle.exceptions import (
     ModelMismatchError,
@@ -136,8 +137,10 @@ def test_weights_that_are_not_finite(tiny_clip_dir, tmp_path):
     weights = load_file(tmp_path / "open_clip_model.safetensors")
     weights["visual.proj"].fill_(float("nan"))
     save_file(weights, tmp_path / "open_clip_model.safetensors")
-    with pytest.raises(ValueError, match="not finite.*precision='fp32'"):
-        CLIPFeaturizer(f"local-dir:{tmp_path}").transform(random_images(1))
+    for precision in ("auto", "fp32", "bf16"):
+        clip = CLIPFeaturizer(f"local-dir:{tmp_path}", precision=precision)
+        with pytest.raises(ValueError, match="not finite: its weights are damaged"):
+            clip.transform(random_images(1))
 
 
 def test_fingerprint_tells_weights_apart_even_behind_equal_file_names_sizes_and_times(tmp_path):
@@ -226,9 +229,9 @@ def test_few_models_stay_loaded(tmp_path, cold):
 def test_changed_weights_are_loaded_again(tmp_path, cold):
     name = f"local-dir:{save_tiny_clip(tmp_path, 0)}"
     images = random_images(2)
-    old = CLIPFeaturizer(name).transform(images)
+    old = CLIPFeaturizer(name, precision="fp32").transform(images)
     save_tiny_clip(tmp_path, 1)
-    new = CLIPFeaturizer(name).transform(images)
+    new = CLIPFeaturizer(name, precision="fp32").transform(images)
     assert np.abs(old - new).max() > 0.01
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     np.testing.assert_allclose(new, open_clip_rows(images, model, preprocess), atol=1e-5)
@@ -246,7 +249,8 @@ def test_random_weights_are_the_same_in_every_load_and_warn(monkeypatch, cold, t
     for _ in range(2):
         with pytest.warns(UserWarning, match="'tiny-random', pretrained=None has random weights"):
             model = load("tiny-random")
-        rows.append(model.encode_images([model.preprocess(image) for image in images]))
+        pixels = [model.preprocess(read_image(image), exact=True) for image in images]
+        rows.append(model.encode_images(pixels))
         _model._loaded.clear()
     np.testing.assert_array_equal(*rows)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -289,9 +293,9 @@ def test_embeddings_are_those_of_open_clip(vit_b_32, through):
     folder, expected = vit_b_32
     if through == "file":
         path = folder / "open_clip_model.safetensors"
-        clip = CLIPFeaturizer("ViT-B-32-quickgelu", pretrained=path)
+        clip = CLIPFeaturizer("ViT-B-32-quickgelu", pretrained=path, precision="fp32")
     else:
-        clip = CLIPFeaturizer(f"local-dir:{folder}")
+        clip = CLIPFeaturizer(f"local-dir:{folder}", precision="fp32")
     images = random_images(2, size=(300, 260))
     np.testing.assert_allclose(clip.transform(images), expected, atol=1e-5)
 
@@ -315,8 +319,8 @@ from helpers import random_images
 from skcandle import CLIPFeaturizer
 
 images = random_images(2, size=(300, 260))
-tag = CLIPFeaturizer("ViT-B-32-quickgelu", "openai")
-hub = CLIPFeaturizer("hf-hub:acme/tiny")
+tag = CLIPFeaturizer("ViT-B-32-quickgelu", "openai", precision="fp32")
+hub = CLIPFeaturizer("hf-hub:acme/tiny", precision="fp32")
 np.savez(
     sys.argv[1],
     tag=tag.fit_transform(images),
@@ -341,7 +345,7 @@ def test_filled_hub_cache_works_offline(vit_b_32, tiny_clip_dir, tmp_path):
         check=True,
     )
     with np.load(tmp_path / "rows.npz") as rows:
-        tiny = CLIPFeaturizer(f"local-dir:{tiny_clip_dir}")
+        tiny = CLIPFeaturizer(f"local-dir:{tiny_clip_dir}", precision="fp32")
         images = random_images(2, size=(300, 260))
         np.testing.assert_allclose(rows["tag"], expected, atol=1e-5)
         np.testing.assert_allclose(rows["hub"], tiny.transform(images), atol=1e-6)

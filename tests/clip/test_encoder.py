@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from PIL import Image
 
 from skcandle import CLIPFeaturizer, EmbeddingCache, clear_memory
-from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model
+from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model, _preprocessing
 from skcandle.clip._cache.file_digests import FileDigests, file_digests
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._image_reading import read_image
@@ -72,9 +72,31 @@ def test_rows_depend_neither_on_threads_nor_on_cache(clip, files, tmp_path, n_jo
     np.testing.assert_array_equal(clip.transform(X), expected)  # from the folder
 
 
-def test_images_are_decoded_while_the_model_works(clip, monkeypatch, cold):
+def test_a_cpu_decodes_nothing_while_the_model_works(clip, files, monkeypatch, cold):
+    decode, encode = _preprocessing.decode_image, _model.LoadedModel.encode_images
+    n_decoding, seen = 0, []
+
+    def counting(content):
+        nonlocal n_decoding
+        n_decoding += 1
+        time.sleep(0.01)
+        image = decode(content)
+        n_decoding -= 1
+        return image
+
+    def noting(self, pixels):
+        seen.append(n_decoding)
+        return encode(self, pixels)
+
+    monkeypatch.setattr(_preprocessing, "decode_image", counting)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", noting)
+    clip.set_params(device="cpu", n_jobs=1, batch_size=3).transform(files)
+    assert seen == [0, 0, 0, 0]
+
+
+def test_images_are_decoded_while_a_gpu_works(clip, monkeypatch, cold):
     decoded = threading.Semaphore(0)
-    decode, encode = _image_pipeline.decode_image, _model.LoadedModel.encode_images
+    decode, encode = _preprocessing.decode_image, _model.LoadedModel.encode_images
     batches = []
 
     def counting(content):
@@ -90,7 +112,8 @@ def test_images_are_decoded_while_the_model_works(clip, monkeypatch, cold):
                 assert decoded.acquire(timeout=10)
         return encode(self, pixels)
 
-    monkeypatch.setattr(_image_pipeline, "decode_image", counting)
+    monkeypatch.setattr(_preprocessing, "decode_image", counting)
+    monkeypatch.setattr(_image_pipeline, "decodes_ahead", lambda device: True)
     monkeypatch.setattr(_model.LoadedModel, "encode_images", waiting)
     clip.transform(random_images(12))
     assert batches == [4, 4, 4]
@@ -204,7 +227,7 @@ def test_unusable_folder_costs_a_warning_and_no_row(clip, files, encoded):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_interrupted_call_resumes(folder_clip, files, encoded, monkeypatch, error):
-    decode = _image_pipeline.decode_image
+    decode = _preprocessing.decode_image
     n_decoded = 0
 
     def failing(content):
@@ -215,7 +238,7 @@ def test_an_interrupted_call_resumes(folder_clip, files, encoded, monkeypatch, e
         return decode(content)
 
     images = random_images(12)
-    monkeypatch.setattr(_image_pipeline, "decode_image", failing)
+    monkeypatch.setattr(_preprocessing, "decode_image", failing)
     with pytest.raises(error):
         folder_clip.transform(images)
     assert encoded == [4, 4]

@@ -53,7 +53,7 @@ def files(tmp_path):
 
 def test_rows_are_unit_float32_and_those_of_open_clip(clip, tiny_clip, cold):
     images = random_images(7)
-    rows = clip.fit_transform(images)
+    rows = clip.set_params(precision="fp32").fit_transform(images)
     assert rows.shape == (7, N_FEATURES)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)

@@ -287,26 +287,50 @@ def test_folder_of_another_model_is_refused(paths, tiny_clip, folder, tmp_path):
     save_tiny_clip(other, seed=1)
     with pytest.raises(ValueError, match="has fingerprint .* not .*other.*Use another folder"):
         encode_dataset(paths, folder, CLIPFeaturizer(f"local-dir:{other}"))
-    with pytest.raises(ValueError, match="precision='bf16'"):
-        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip, precision="bf16"))
+    with pytest.raises(ValueError, match="precision='fp32'"):
+        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip, precision="fp32"))
     assert sum(n_stored(folder).values()) == 2
 
 
-def test_worker_with_other_weights_stops_the_job(paths, tiny_clip, folder, tmp_path):
+@pytest.mark.parametrize("other", ["weights", "precision"])
+def test_worker_with_another_model_stops_the_job(paths, tiny_clip, folder, tmp_path, other):
     shards = ShardFolder(folder)
-    facts = shards.open(_worker.model_facts(CLIPFeaturizer(tiny_clip)), "")
+    clip = CLIPFeaturizer(tiny_clip, precision="fp32")
+    facts = shards.open(_worker.model_facts(clip), "")
     write_stored_keys(shards, {})
-    other = CLIPFeaturizer(tiny_clip, precision="bf16")
-    with pytest.raises(ModelMismatchError, match="on a worker are not those of the caller"):
+    if other == "precision":
+        clip.set_params(precision="bf16")
+        message = (
+            "A worker would encode with .*bf16.*, the others with .*fp32.*precision other than"
+        )
+    else:
+        clip.set_params(model_name=f"local-dir:{save_tiny_clip(tmp_path, seed=1)}")
+        message = "on a worker are not those of the caller"
+    with pytest.raises(ModelMismatchError, match=message):
         _worker.encode_partition(
             paths,
-            featurizer=other,
+            featurizer=clip,
             folder=shards,
             facts=facts,
             run=shards.start_run(),
             shard_size=5,
         )
     assert n_stored(folder) == {}
+
+
+def test_workers_decide_what_is_fast(paths, tiny_clip, folder, monkeypatch):
+    fast, slow = (
+        _worker.model_facts(CLIPFeaturizer(tiny_clip, precision=p)) for p in ("fp16", "bf16")
+    )
+    found = [fast, fast]
+    monkeypatch.setattr(_worker, "on_all_workers", lambda *args: found)
+    assert _worker.agreed_facts(CLIPFeaturizer(tiny_clip)) == fast
+    found.append(slow)
+    with pytest.raises(ValueError, match="'bf16'.* and with .*'fp16'.*precision other than 'auto'"):
+        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
+    found[:] = [fast | {"weights": "00"}]
+    with pytest.raises(ModelMismatchError, match="on a worker are not those of the caller"):
+        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
 
 
 def test_tasks_left_over_from_an_earlier_call_store_nothing(paths, clip, folder):
