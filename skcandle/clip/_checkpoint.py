@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import open_clip
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -36,6 +37,9 @@ CONFIG_NAME = "open_clip_config.json"
 HUB_WEIGHTS = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
 FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those open_clip looks for
 QUICK_GELU_SUFFIX = "-quickgelu"
+
+# Up to this side of its input, a model is faster than the decoding of its images.
+SMALL_IMAGE = 64
 
 # To be raised when the way from an image to a row changes: cached rows are then not used.
 PIPELINE_VERSION = 2
@@ -102,6 +106,12 @@ def find_checkpoint(model_name, pretrained):
     pretrained = os.fspath(pretrained)
     _check_tag(checkpoint.name, pretrained)
     return checkpoint._replace(weights=pretrained)
+
+
+def is_small(checkpoint):
+    """Whether the forward pass takes so little time that 16 bits save none, as of emoji-tiny."""
+    size = _model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
+    return np.max(size) <= SMALL_IMAGE  # of a height and a width, or of one side
 
 
 def trained_in_bf16(checkpoint):

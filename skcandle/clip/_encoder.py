@@ -11,7 +11,14 @@ from .._warnings import warn_user
 from ..exceptions import BatchSizeWarning, PrecisionWarning, TruncatedPromptWarning
 from ._cache.file_digests import file_digests
 from ._cache.memory import memory_cache
-from ._checkpoint import describe, embedding_dim, find_checkpoint, fingerprint, trained_in_bf16
+from ._checkpoint import (
+    describe,
+    embedding_dim,
+    find_checkpoint,
+    fingerprint,
+    is_small,
+    trained_in_bf16,
+)
 from ._image_pipeline import ImagePipeline
 from ._model import load_model, release_models
 
@@ -52,7 +59,7 @@ class Encoder:
         self.n_features = embedding_dim(model_name)
         self.exact = precision == "fp32"
         if precision == "auto":
-            precision = fastest_precision(device, trained_in_bf16(self.checkpoint))
+            precision = self._fastest_precision(device)
         self.precision = precision  # the number format of the forward pass
         self.device = device
         self.batch_size = batch_size
@@ -63,6 +70,11 @@ class Encoder:
         self.fingerprint = fingerprint(self.checkpoint, precision, self.exact)
         self.text_fingerprint = fingerprint(self.checkpoint, "fp32")
         self.has_overflowed = False
+
+    def _fastest_precision(self, device):
+        if is_small(self.checkpoint):
+            return "fp32"
+        return fastest_precision(device, trained_in_bf16(self.checkpoint))
 
     def encode_images(self, images):
         """Rows of images, in order.

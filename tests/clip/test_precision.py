@@ -97,6 +97,13 @@ def test_formats_and_exactness_have_their_own_fingerprints():
     assert len(prints) == 6
 
 
+@pytest.mark.parametrize("name, expected", [("emoji-tiny", "fp32"), ("RN50", "bf16")])
+def test_models_of_small_images_stay_in_fp32(machine, name, expected):
+    machine(amx=True)
+    encoder = CLIPFeaturizer(name, None)._encoder()
+    assert (encoder.precision, encoder.exact) == (expected, False)
+
+
 def test_fp32_is_exact_and_auto_is_not(machine):
     machine()
     exact, fast = (CLIPFeaturizer("emoji-tiny", precision=p)._encoder() for p in ("fp32", "auto"))
@@ -290,7 +297,7 @@ def test_number_of_threads(n_jobs, context, nested, expected, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize(
-    "precision, least", [("fp32", 0.999999), ("auto", 0.9998), ("bf16", 0.999)]
+    "precision, least", [("fp32", 0.999999), ("fp16", 0.9999), ("bf16", 0.9998)]
 )
 def test_cuda_gives_what_the_cpu_gives(emoji, precision, least):
     images = emoji.images[:100]
@@ -298,4 +305,3 @@ def test_cuda_gives_what_the_cpu_gives(emoji, precision, least):
     clear_memory()
     cuda = CLIPFeaturizer("emoji-tiny", None, device="cuda", precision=precision)
     assert np.einsum("ij,ij->i", cpu, cuda.transform(images)).min() > least
-    assert cuda._encoder().precision == ("fp16" if precision == "auto" else precision)
