@@ -1,185 +1,281 @@
-"""Images per second of CLIPFeaturizer, beside the loop that open_clip's documentation shows.
+"""Images per second of CLIPFeaturizer beside other ways to get CLIP embeddings, in one run.
 
     python benchmarks/encode.py
-    python benchmarks/encode.py --memory 100000
+    python benchmarks/encode.py --cases ViT-B-32 --rounds 5
+    python benchmarks/encode.py --warm
+    python benchmarks/encode.py --memory
 
-The JPEG files are made on the spot. Both sides have the same weights, files, batch size and
-process, and take turns, so that other work on the machine meets them alike; a ratio is the median
-over the rounds. Prints Markdown tables.
+Photographs are made on the spot. All sides have the files, the batch size and the process in common
+and take turns, so that other work on the machine meets them alike; a ratio is the median over the
+rounds. Weights are random. ``pip install transformers sentence-transformers`` adds these two.
+--warm times embeddings that are in the cache, --memory shows the peak memory of each side, in a
+process of its own. Prints Markdown tables.
 """
 
 import argparse
 import io
-import resource
+import logging
+import os
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
 from joblib import effective_n_jobs
+from machine import (
+    forward_gflop,
+    layer_gflops,
+    matmul_gflops,
+    processor,
+    resident_mb,
+    seconds,
+)
+from peers_of_encode import sentence_transformers_peer, transformers_peer
 from PIL import Image
 
-from skcandle import CLIPFeaturizer
+from skcandle import CLIPFeaturizer, clear_memory
+from skcandle._devices import cpu_has_bf16
 from skcandle.clip._cache.file_digests import SETTLED_NS, file_digests
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._checkpoint import find_checkpoint, open_clip_name
 
 BATCH_SIZE = 64
 TINY = "emoji-tiny"
-CASES = [  # model, shortest and longest side, images
-    (TINY, 224, 1000, 512),
-    ("ViT-B-32", 224, 1000, 256),
-    ("ViT-B-32", 224, 224, 256),
+CASES = [  # model, width, height, format, images
+    ("ViT-B-32", 224, 224, "JPEG", 256),
+    ("ViT-B-32", 640, 480, "JPEG", 256),
+    ("ViT-B-32", 640, 480, "PNG", 256),
+    ("ViT-B-32", 1600, 1200, "JPEG", 128),
+    ("ViT-B-32", 4032, 3024, "JPEG", 64),
+    ("ViT-B-16", 640, 480, "JPEG", 64),
+    ("ViT-B-16", 4032, 3024, "JPEG", 32),
+    ("ViT-L-14", 640, 480, "JPEG", 16),
+    ("RN50", 640, 480, "JPEG", 128),
+    (TINY, 640, 480, "JPEG", 512),
+    (TINY, 4032, 3024, "JPEG", 64),
 ]
 N_WARM = 1024
 
 
-def photograph(rng, shortest, longest):
-    """A JPEG with structure of all sizes, as photographs have."""
-    width, height = rng.integers(shortest, longest + 1, 2)
-    image = np.zeros((height, width, 3))
+def photograph(rng, width, height, form="JPEG"):
+    """An image file with structure of all sizes and the grain of a camera.
+
+    As a JPEG it takes a quarter of a byte a pixel, as photographs do.
+    """
+    pixels = np.zeros((height, width, 3))
     for cells in (3, 12, 48, 192):
         coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        image += np.asarray(Image.fromarray(coarse).resize((width, height))) / cells**0.5
-    image *= 255 / image.max()
+        pixels += np.asarray(Image.fromarray(coarse).resize((width, height))) / cells**0.5
+    pixels *= 255 / pixels.max()
+    pixels += rng.normal(0, 6, (height, width, 1))
     buffer = io.BytesIO()
-    Image.fromarray(image.astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    options = {"quality": 85} if form == "JPEG" else {"compress_level": 1}
+    Image.fromarray(np.uint8(pixels.clip(0, 255))).save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def make_files(folder, n_images, shortest, longest, n_pictures=500):
+def make_files(folder, n_images, width, height, form="JPEG", n_pictures=32):
     """Paths of files that all differ; beyond ``n_pictures``, in bytes that no decoder reads."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    pictures = [photograph(rng, shortest, longest) for _ in range(min(n_images, n_pictures))]
+    pictures = [photograph(rng, width, height, form) for _ in range(min(n_images, n_pictures))]
     paths = []
     for i in range(n_images):
-        path = folder / f"{i:06d}.jpg"
+        path = folder / f"{i:06d}.{form.lower()}"
         path.write_bytes(pictures[i % n_pictures] + i.to_bytes(4, "little"))
         paths.append(str(path))
     return paths
 
 
-def plain_loop(paths, model, preprocess):
-    rows = []
-    with torch.no_grad():
-        for start in range(0, len(paths), BATCH_SIZE):
-            batch = [preprocess(Image.open(path)) for path in paths[start : start + BATCH_SIZE]]
-            features = model.encode_image(torch.stack(batch))
-            rows.append(features / features.norm(dim=-1, keepdim=True))
-    return torch.cat(rows).numpy()
+class PlainLoop:
+    """The loop that open_clip's documentation shows, in float32 or under autocast."""
 
-
-def featurizer(name, **parameters):
-    return CLIPFeaturizer(name, None, batch_size=BATCH_SIZE, device="cpu", **parameters)
-
-
-def cold_transform(clip, paths):
-    memory_cache.clear()
-    file_digests.clear()
-    return clip.transform(paths)
-
-
-def seconds(function, *args):
-    start = time.perf_counter()
-    result = function(*args)
-    return time.perf_counter() - start, result
-
-
-def compare(name, paths, rounds):
-    """Images per second of the plain loop, and of one and of all threads, in each round."""
-    torch.manual_seed(0)  # the seed of the featurizer's random weights
-    model, _, preprocess = open_clip.create_model_and_transforms(
-        open_clip_name(find_checkpoint(name, None))
-    )
-    model.eval()
-    one, every = (featurizer(name, n_jobs=n_jobs) for n_jobs in (1, -1))
-    few = paths[:BATCH_SIZE]
-    expected = plain_loop(few, model, preprocess)
-    for clip in (one, every):  # loads the model
-        np.testing.assert_allclose(cold_transform(clip, few), expected, atol=1e-5)
-    rates = []
-    for _ in range(rounds):
-        times = [
-            seconds(plain_loop, paths, model, preprocess)[0],
-            seconds(cold_transform, one, paths)[0],
-            seconds(cold_transform, every, paths)[0],
-        ]
-        rates.append(len(paths) / np.array(times))
-    return np.array(rates)
-
-
-def print_encoding(root, rounds):
-    n_threads = effective_n_jobs(-1)
-    print(f"| model | JPEG sides | plain loop | n_jobs=1 | ratio | n_jobs={n_threads} | ratio |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for i, (name, shortest, longest, n_images) in enumerate(CASES):
-        paths = make_files(root / f"case{i}", n_images, shortest, longest)
-        rates = compare(name, paths, rounds)
-        plain, one, every = np.median(rates, axis=0)
-        of_one, of_every = np.median(rates[:, 1:] / rates[:, :1], axis=0)
-        sides = f"{shortest} to {longest}" if shortest < longest else shortest
-        print(
-            f"| {name} | {sides} | {plain:.1f} | {one:.1f} | {of_one:.2f} "
-            f"| {every:.1f} | {of_every:.2f} |",
-            flush=True,
+    def __init__(self, name, device, autocast=False):
+        torch.manual_seed(0)  # the seed of the featurizer's random weights
+        self.model, _, self.preprocess = open_clip.create_model_and_transforms(
+            open_clip_name(find_checkpoint(name, None)), device=device
         )
+        self.model.eval()
+        self.device = device
+        self.format = torch.float16 if device == "cuda" else torch.bfloat16
+        self.autocast = autocast
+
+    def __call__(self, paths):
+        rows = []
+        scope = torch.autocast(self.device, self.format) if self.autocast else nullcontext()
+        with torch.no_grad(), scope:
+            for start in range(0, len(paths), BATCH_SIZE):
+                files = paths[start : start + BATCH_SIZE]
+                batch = torch.stack([self.preprocess(Image.open(path)) for path in files])
+                features = self.model.encode_image(batch.to(self.device)).float()
+                rows.append(features / features.norm(dim=-1, keepdim=True))
+        return torch.cat(rows).cpu().numpy()
+
+
+class Ours:
+    """CLIPFeaturizer, with nothing in its cache."""
+
+    def __init__(self, name, device, precision):
+        self.clip = CLIPFeaturizer(
+            name, None, batch_size=BATCH_SIZE, device=device, precision=precision
+        )
+
+    def __call__(self, paths):
+        memory_cache.clear()
+        file_digests.clear()
+        return self.clip.transform(paths)
+
+
+SIDES = {
+    "loop": PlainLoop,
+    "autocast": lambda name, device: PlainLoop(name, device, autocast=True),
+    "transformers": lambda name, device: transformers_peer(name, device, BATCH_SIZE),
+    "sentence-tr.": lambda name, device: sentence_transformers_peer(name, device, BATCH_SIZE),
+    "ours, fp32": lambda name, device: Ours(name, device, "fp32"),
+    "ours": lambda name, device: Ours(name, device, "auto"),
+}
+
+
+def compare(name, paths, device, rounds):
+    """Images per second of each side in each round, and rows of a batch of each."""
+    sides = {side: make(name, device) for side, make in SIDES.items()}
+    sides = {side: encode for side, encode in sides.items() if encode is not None}
+    rows = {side: encode(paths[:BATCH_SIZE]) for side, encode in sides.items()}  # loads, warms up
+    rates = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, encode in sides.items():
+            rates[side].append(len(paths) / seconds(encode, paths)[0])
+    return {side: np.array(values) for side, values in rates.items()}, rows
+
+
+def print_encoding(root, cases, device, rounds):
+    print("| model | images | " + " | ".join(SIDES) + " | / loop | / best other | least cosine |")
+    print("| --- | --- " + "| ---: " * (len(SIDES) + 3) + "|")
+    for i, (name, width, height, form, n_images) in enumerate(cases):
+        paths = make_files(root / f"case{i}", n_images, width, height, form)
+        rates, rows = compare(name, paths, device, rounds)
+        others = [values for side, values in rates.items() if not side.startswith("ours")]
+        best = max(others, key=np.median)
+        cells = [name, f"{width} x {height} {form}"]
+        cells += [f"{np.median(rates[side]):.1f}" if side in rates else "" for side in SIDES]
+        cells += [f"{np.median(rates['ours'] / other):.2f}" for other in (rates["loop"], best)]
+        cells.append(f"{np.einsum('ij,ij->i', rows['loop'], rows['ours']).min():.5f}")
+        print("| " + " | ".join(cells) + " |", flush=True)
+        clear_memory()
+
+
+def print_machine(names, device):
+    """The rates of matrix products, and the share of them that forward passes reach."""
+    n_threads = torch.get_num_threads()
+    has = "has a" if cpu_has_bf16() else "has no"
+    print(f"{processor(device)}, {n_threads} threads of PyTorch; the CPU {has} unit for bf16\n")
+    formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    # small enough for fp16 on CPUs that have to emulate it
+    n = 2048 if device == "cuda" else 768
+    rates = {key: matmul_gflops(dtype, device, n, n, n) for key, dtype in formats.items()}
+    print(f"products of {n} x {n} matrices, GFLOP/s: ", end="")
+    print(", ".join(f"{key} {rate:,.0f}" for key, rate in rates.items()), "\n")
+    print("| forward pass | format | images/s | GFLOP/s | products of its sizes, GFLOP/s | share |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for name in names:
+        clips = [CLIPFeaturizer(name, None, device=device, precision=p) for p in ("fp32", "auto")]
+        for precision, encoder in {e.precision: e for e in (c._encoder() for c in clips)}.items():
+            model = encoder.model
+            size = np.broadcast_to(model.module.visual.preprocess_cfg["size"], 2).tolist()
+            pixels = torch.randint(0, 256, (BATCH_SIZE, *size, 3), dtype=torch.uint8)
+            duration = min(seconds(model.encode_images, pixels)[0] for _ in range(4))
+            gflops = BATCH_SIZE * forward_gflop(model.module, model.dtype, size) / duration
+            own = layer_gflops(model.module, model.dtype, device)
+            share = f"{own:,.0f} | {gflops / own:.0%}" if own else "|"
+            rate = BATCH_SIZE / duration
+            print(f"| {name} | {precision} | {rate:,.1f} | {gflops:,.0f} | {share} |", flush=True)
+            clear_memory()
 
 
 def print_warm(root, rounds):
-    paths = make_files(root / "warm", N_WARM, 224, 1000)
+    paths = make_files(root / "warm", N_WARM, 500, 400)
     size = np.mean([Path(path).stat().st_size for path in paths])
-    clips = {n_jobs: featurizer(TINY, cache=root / "cache", n_jobs=n_jobs) for n_jobs in (1, -1)}
-    cold_transform(clips[-1], paths)
+
+    def featurizer(n_jobs):
+        return CLIPFeaturizer(TINY, device="cpu", cache=root / "cache", n_jobs=n_jobs)
+
+    def without_memory(clip):
+        memory_cache.clear()
+        file_digests.clear()
+        return clip.transform(paths)
+
+    without_memory(featurizer(None))
     time.sleep(SETTLED_NS / 1e9)
-    print(f"\n{N_WARM} embeddings in the cache, files of {size / 1000:.0f} kB on average\n")
+    print(f"{N_WARM} embeddings in the cache, files of {size / 1000:.0f} kB on average\n")
     print("| found in | n_jobs | images/s |\n| --- | ---: | ---: |")
-    for n_jobs, clip in clips.items():
-        hashed = [seconds(cold_transform, clip, paths)[0] for _ in range(rounds)]
+    in_memory = [Path(path).read_bytes() for path in paths[:500]]
+    for n_jobs in (1, None):
+        clip = featurizer(n_jobs)
+        threads = effective_n_jobs(-1 if n_jobs is None else n_jobs)
+        hashed = [seconds(without_memory, clip)[0] for _ in range(rounds)]
         known = [seconds(clip.transform, paths)[0] for _ in range(rounds)]
-        in_memory = [Path(path).read_bytes() for path in paths[:500]]
         given = [seconds(clip.transform, in_memory)[0] for _ in range(rounds)]
         for where, n_images, times in (
             ("folder, files read and hashed", N_WARM, hashed),
             ("memory, encoded bytes hashed", 500, given),
             ("memory, unchanged files", N_WARM, known),
         ):
-            print(f"| {where} | {effective_n_jobs(n_jobs)} | {n_images / np.median(times):,.0f} |")
+            print(f"| {where} | {threads} | {n_images / np.median(times):,.0f} |")
 
 
-def print_memory(root, n_images):
-    """Peak resident memory of this process after a tenth of the images, and after all."""
-    paths = make_files(root / "many", n_images, 224, 320)
-    clip = featurizer(TINY, cache=root / "cache-of-many", n_jobs=-1)
-    clip.transform(paths[:BATCH_SIZE])
-    print("\n| images | seconds | peak resident MB | MB of output |")
-    print("| ---: | ---: | ---: | ---: |")
-    for part in (0.1, 1):
-        n = int(part * n_images)
-        duration, rows = seconds(clip.transform, paths[:n])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # kB on Linux
-        print(f"| {n:,} | {duration:.0f} | {peak:.0f} | {rows.nbytes / 1e6:.0f} |", flush=True)
+def print_memory(root, name="ViT-B-32", n_images=256):
+    """Peak resident memory of each side, in a process of its own; of Python with imports alone."""
+    make_files(root / "memory", n_images, 1600, 1200)
+    print(f"{n_images} JPEGs of 1600 x 1200, {name}\n\n| side | peak resident MB |\n| --- | ---: |")
+    for side in ["imports alone", *SIDES]:
+        command = [sys.executable, __file__, "--folder", root / "memory", "--peak-of", side, name]
+        peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        print(f"| {side} | {peak.split()[-1]} |", flush=True)
+
+
+def print_peak(folder, side, name):
+    if side != "imports alone":
+        encode = SIDES[side](name, "cpu")
+        if encode is None:
+            print("-")
+            return
+        encode(sorted(str(path) for path in Path(folder).iterdir()))
+    print(f"{resident_mb(peak=True):.0f}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each measurement")
-    parser.add_argument(
-        "--memory", type=int, metavar="N", help="show the peak memory of N images, and only that"
-    )
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--cases", default="", metavar="TEXT", help="only those with this text")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--warm", action="store_true", help="time the cache, and only that")
+    parser.add_argument("--memory", action="store_true", help="show peak memory, and only that")
     parser.add_argument("--folder", help="where to make files; a temporary folder by default")
+    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*random weights")
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip's words on random weights
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers' bars
+    if args.peak_of:
+        print_peak(args.folder, *args.peak_of)
+        return
+    cases = [case for case in CASES if args.cases in "{} {} x {} {}".format(*case)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         root = Path(folder)
-        if args.memory:
-            print_memory(root, args.memory)
-        else:
-            print_encoding(root, args.rounds)
+        if args.warm:
             print_warm(root, args.rounds)
+        elif args.memory:
+            print_memory(root)
+        else:
+            print_machine(dict.fromkeys(name for name, *_ in cases), args.device)
+            print()
+            print_encoding(root, cases, args.device, args.rounds)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import json
 import subprocess
 import sys
 
+import torch
 from accuracy import evaluate
-from machine import gemm_gflops, resident_mb, seconds
+from machine import matmul_gflops, resident_mb, seconds
 from peers import candle
 from protocol import synthetic_task
 from published_loop import EPOCHS, published_loop
@@ -57,7 +58,7 @@ def measure(method, size, epochs):
     if not is_loop or epochs == EPOCHS:
         report = evaluate(score, task)
         row |= {key: report[key] for key in ACCURACIES}
-    rate = 1e9 * gemm_gflops(size[2])
+    rate = 1e9 * matmul_gflops(torch.float32, "cpu", 4096, size[2], size[2], rounds=20)
     row["gflops"] = rate / 1e9
     if is_loop:
         operations = EPOCHS * torch_operations(fit, task, 1)

@@ -1,0 +1,68 @@
+"""Seconds and memory until a name can be used, in fresh processes, beside scikit-learn's.
+
+    python benchmarks/imports.py
+
+Each statement runs in a process of its own; statements take turns, so that other work on the machine
+meets them alike. The time of Python itself is taken off. Prints a Markdown table.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+from machine import seconds
+
+from skcandle import CandleClassifier
+
+REFERENCE = "import sklearn.linear_model"
+STATEMENTS = [
+    "import torch",
+    "import open_clip",
+    "import skcandle",
+    "from skcandle import CandleClassifier",
+    "from skcandle import CLIPFeaturizer",
+    "from skcandle import make_candle_pipeline",
+]
+LOAD = "import joblib, numpy; joblib.load({!r}).predict(numpy.eye(8, 16))"
+PEAK = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+
+
+def run(statement):
+    """Seconds and peak resident MB of a process that runs a statement."""
+    command = [sys.executable, "-c", statement + PEAK]
+    duration, done = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kB elsewhere
+    return duration, int(done.stdout.split()[-1]) / unit
+
+
+def saved_classifier(folder):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 16)), np.arange(40) % 4
+    path = str(Path(folder) / "classifier.joblib")
+    joblib.dump(CandleClassifier(text_encoder=None).fit(X, y), path)
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="processes for each statement")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        load = LOAD.format(saved_classifier(folder))
+        statements = ["pass", REFERENCE, *STATEMENTS, load]
+        found = np.array([[run(s) for s in statements] for _ in range(args.rounds)])
+    times = found[:, :, 0] - found[:, :1, 0]
+    labels = [*statements[1:-1], "load a saved classifier and predict"]
+    print("| statement | seconds | / scikit-learn | MB |\n| --- | ---: | ---: | ---: |")
+    for i, label in enumerate(labels, start=1):
+        ratio = np.median(times[:, i] / times[:, 1])
+        megabytes = np.median(found[:, i, 1])
+        print(f"| ``{label}`` | {np.median(times[:, i]):.2f} | {ratio:.2f} | {megabytes:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
