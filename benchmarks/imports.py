@@ -2,8 +2,8 @@
 
     python benchmarks/imports.py
 
-Each statement runs in a process of its own; statements take turns, so that other work on the machine
-meets them alike. The time of Python itself is taken off. Prints a Markdown table.
+Each statement runs in a process of its own; statements take turns, so that other work on the
+machine meets them alike. The time of Python itself is taken off. Prints a Markdown table.
 """
 
 import argparse

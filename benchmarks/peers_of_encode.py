@@ -1,7 +1,7 @@
 """Other libraries with CLIP models, with random weights of the same architecture.
 
-Each function gives a callable from paths to rows, or None where the library is not installed or does
-not have the architecture.
+Each function gives a callable from paths to rows, or None where the library is not installed or
+does not have the architecture.
 """
 
 import json

@@ -117,9 +117,9 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     last hashed is not read again (not on Windows, and not within seconds of a change).
 
     A GPU works on one batch while the next is decoded; a CPU does the one after the other, each
-    on all cores. About two batches of images are in memory at a time. Where a batch is too large for a GPU,
-    it is halved with a `BatchSizeWarning`. Images of more than 179 megapixels are refused; see
-    ``PIL.Image.MAX_IMAGE_PIXELS``.
+    on all cores. About two batches of images are in memory at a time. Where a batch is too large
+    for a GPU, it is halved with a `BatchSizeWarning`. Images of more than 179 megapixels are
+    refused; see ``PIL.Image.MAX_IMAGE_PIXELS``.
 
     Examples
     --------
