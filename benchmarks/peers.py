@@ -11,6 +11,7 @@ Settings are tuned on the training images alone, see :func:`tune`.
 import itertools
 
 import numpy as np
+import torch
 from protocol import Task, unit
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
@@ -198,6 +199,50 @@ def cross_modal_probe(task):
     return tune(task, fit, C=[1.0, 0.1, 10.0])
 
 
+def clap(task):
+    """Silva-Rodríguez et al., "A closer look at the few-shot adaptation of large vision-language
+    models", CVPR 2024.
+
+    A linear probe that starts at the texts and is held near them: the mean cross-entropy of
+    100 z unit(w_k) plus the sum of lambda_k |w_k - t_k|^2, where lambda_k is the mean zero-shot
+    probability of class k over its images. Nothing is tuned; new classes keep their text.
+    """
+    X, y = torch.from_numpy(task.X).double(), torch.from_numpy(task.y)
+    T = torch.from_numpy(task.T).double()
+    own = torch.softmax(SCALE * X @ T.T, dim=1)[torch.arange(len(y)), y]
+    counts = torch.bincount(y, minlength=len(T)).clamp(min=1)
+    penalty = torch.zeros(len(T), dtype=torch.double).index_add(0, y, own) / counts
+    W = T.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([W], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        logits = SCALE * X @ torch.nn.functional.normalize(W, dim=1).T
+        value = torch.nn.functional.cross_entropy(logits, y)
+        value = value + (penalty * ((W - T) ** 2).sum(dim=1)).sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    weights = W.detach().numpy().astype(task.X.dtype)
+    weights[task.n_base :] = task.T[task.n_base :]
+    weights = unit(weights)
+    return lambda Z: SCALE * Z @ weights.T
+
+
+def ss_text(task):
+    """Silva-Rodríguez et al., "Few-shot, now for real: medical VLMs adaptation without balanced
+    sets or validation", MICCAI 2025, with the class-wise multipliers 1 / n_k, without repulsion.
+
+    w_k = t_k + 100 n_k / n times the sum of the images of class k; nothing is tuned.
+    """
+    sums = np.zeros_like(task.T)
+    np.add.at(sums, task.y, task.X)
+    share = np.bincount(task.y, minlength=task.n_classes) / len(task.y)
+    weights = unit(task.T + SCALE * share[:, None] * sums)
+    return lambda Z: SCALE * Z @ weights.T
+
+
 def shrunk_prototypes(X, y, T, kappa=4.0, lam=1.0):
     """Image prototypes of all classes of ``T``, around the mean image of a class.
 
@@ -334,6 +379,8 @@ WITH_TEXT = [
     gda,
     proker,
     cross_modal_probe,
+    clap,
+    ss_text,
     closed_form,
     closed_form_calibrated,
     published_candle,

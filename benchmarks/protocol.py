@@ -109,18 +109,19 @@ def pool_mask(y, n_pool, rng):
     return mask
 
 
-def draw_task(features, seed, *, ratio=0.02, max_shots=100, n_pool=30):
+def draw_task(features, seed, *, ratio=0.02, max_shots=100, n_pool=30, new_classes=True):
     """One random task: the ``rank``-th base class keeps ``n_max * ratio**(rank / (n_base - 1))``.
 
     ``n_max`` is the median size of the base classes' pools, at most ``max_shots``. The training
-    pool is the same for every seed. ``ratio=1`` gives balanced tasks. Without text every class is
-    a base class.
+    pool is the same for every seed. ``ratio=1`` gives balanced tasks. Without text, and with
+    ``new_classes=False``, every class is a base class.
     """
     in_pool = pool_mask(features.y, n_pool, np.random.default_rng(0))
     rng = np.random.default_rng(seed)
     n_classes = len(features.names)
     order = rng.permutation(n_classes)
-    n_base = n_classes if features.T is None else (n_classes + 1) // 2
+    halves = new_classes and features.T is not None
+    n_base = (n_classes + 1) // 2 if halves else n_classes
     y = np.argsort(order)[features.y]
     pool, y_pool = features.X[in_pool], y[in_pool]
     n_max = min(max_shots, int(np.median(np.bincount(y_pool, minlength=n_classes)[:n_base])))

@@ -1,0 +1,172 @@
+"""CandleClassifier beside every peer in many regimes: few or many images, short or long tails.
+
+    python benchmarks/regimes.py --emoji --features FILE.npz [FILE.npz ...] --out results
+
+Each cell of the matrix is a number of images a class, or an imbalance ratio, with and without new
+classes, on one set of features. Prints, for each quantity, how far the default is ahead of the best
+peer (negative where it is behind), with the 95 % confidence interval of the paired difference over
+the tasks. The best peer is chosen by the mean over the same tasks, which favours the peers.
+--out also writes a picture, and keeps the results of each cell: what is there is not run again,
+except methods named after --again.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import peers
+from accuracy import evaluate, paired_difference
+from protocol import draw_task, encode_emoji, load_features
+
+from skcandle import CLIPFeaturizer
+
+SHOTS = (1, 2, 4, 8, 16, 30)
+RATIOS = (0.01, 0.02, 0.1, 1)
+REGIMES = {f"{n} a class": {"ratio": 1.0, "max_shots": n} for n in SHOTS}
+REGIMES |= {f"ratio {ratio:g}": {"ratio": ratio, "max_shots": 100} for ratio in RATIOS}
+WITH_NEW = ["base", "harmonic_mean", "joint_harmonic_mean", "ausuc"]
+# Quantities of cells with and without new classes; of the last two, less is better.
+QUANTITIES = {True: [*WITH_NEW, "log_loss", "ece"], False: ["base", "log_loss", "ece"]}
+LESS_IS_BETTER = {"log_loss", "ece"}
+TITLES = {
+    "base": "accuracy of base classes",
+    "harmonic_mean": "H",
+    "joint_harmonic_mean": "joint H",
+    "ausuc": "AUSUC",
+    "log_loss": "log-loss",
+    "ece": "calibration error",
+}
+LIBRARY = "candle"
+
+
+def cells():
+    """Names and settings of the cells."""
+    for new_classes in (True, False):
+        for name, settings in REGIMES.items():
+            side = "base to new" if new_classes else "all classes"
+            yield f"{side}, {name}", settings | {"new_classes": new_classes}
+
+
+def fill(found, features, settings, methods, seeds, again):
+    """Add to the rows of a cell what is missing, a method after the other."""
+    tasks = [draw_task(features, seed, **settings) for seed in range(seeds)]
+    for method in methods:
+        name = method.__name__
+        rows = [] if name in again else found.get(name, [])[:seeds]
+        for task in tasks[len(rows) :]:
+            start = time.perf_counter()
+            score = method(task)
+            seconds = time.perf_counter() - start
+            row = evaluate(score, task) | {"fit_seconds": seconds}
+            rows.append({key: float(value) for key, value in row.items()})
+        found[name] = rows
+    return found
+
+
+def margin(found, quantity):
+    """Lead over the best peer, half its interval, and the peer; in points, or in log-loss."""
+    sign = -1 if quantity in LESS_IS_BETTER else 1
+    scale = 1 if quantity == "log_loss" else 100
+    means = {n: sign * np.mean([r[quantity] for r in rows]) for n, rows in found.items()}
+    means.pop(LIBRARY)
+    if quantity in LESS_IS_BETTER:  # probabilities: only zero-shot has any to compare with
+        means = {"zero_shot": means["zero_shot"]}
+    best = max(means, key=means.get)
+    difference, half = paired_difference(found[best], found[LIBRARY], quantity)
+    return sign * scale * difference, scale * half, best
+
+
+def table(results):
+    """Markdown: a row for each cell, a column for each set of features, one table a quantity."""
+    sets = list(results)
+    parts = []
+    for quantity, title in TITLES.items():
+        lines = [["cell", *sets], ["---"] + ["---:"] * len(sets)]
+        for cell in dict.fromkeys(cell for found in results.values() for cell in found):
+            if quantity not in QUANTITIES[cell.startswith("base to new")]:
+                continue
+            line = [cell]
+            for name in sets:
+                if cell not in results[name]:
+                    line.append("")
+                    continue
+                lead, half, best = margin(results[name][cell], quantity)
+                line.append(f"{lead:+.2f} ± {half:.2f} ({best})")
+            lines.append(line)
+        if len(lines) > 2:
+            text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            parts.append(f"**{title}**, lead over the best peer\n\n{text}")
+    return "\n\n".join(parts)
+
+
+def draw(results, path):
+    """Heat maps of the leads, one for each quantity that is an accuracy."""
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, len(WITH_NEW), figsize=(16, 7), sharey=False, layout="constrained")
+    for ax, quantity in zip(axes, WITH_NEW, strict=True):
+        rows = [c for c in next(iter(results.values())) if quantity in results_quantities(c)]
+        values = np.array(
+            [
+                [margin(f[c], quantity)[0] if c in f else np.nan for f in results.values()]
+                for c in rows
+            ]
+        )
+        image = ax.imshow(values, cmap="RdBu", vmin=-3, vmax=3, aspect="auto")
+        ax.set_xticks(range(len(results)), list(results), rotation=30, ha="right")
+        ax.set_yticks(range(len(rows)), rows, fontsize=8)
+        ax.set_title(TITLES[quantity])
+        for (i, j), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = "white" if abs(value) > 2 else "black"
+                ax.text(j, i, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=colour)
+    fig.colorbar(image, ax=axes, label="points ahead of the best peer", shrink=0.6)
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+
+
+def results_quantities(cell):
+    return QUANTITIES[cell.startswith("base to new")]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
+    parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
+    parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
+    parser.add_argument("--cells", default="", metavar="TEXT", help="only cells with this text")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="peers; all by default")
+    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="methods to repeat")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep results, write a picture")
+    args = parser.parse_args()
+    sets = {path.stem: load_features(path) for path in args.features}
+    if args.emoji:
+        sets["emoji"] = encode_emoji(CLIPFeaturizer("emoji-tiny", precision="fp32"))
+    methods = [
+        m for m in peers.WITH_TEXT if not args.methods or m.__name__ in [LIBRARY, *args.methods]
+    ]
+    results = {}
+    for name, features in sets.items():
+        path = args.out / f"regimes_{name}.json" if args.out else None
+        found = json.loads(path.read_text()) if path and path.exists() else {}
+        for cell, settings in cells():
+            if args.cells in cell:
+                rows = fill(
+                    found.get(cell, {}), features, settings, methods, args.seeds, args.again
+                )
+                found[cell] = rows
+            if path:
+                args.out.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(found), encoding="utf-8")
+        results[name] = {cell: rows for cell, rows in found.items() if args.cells in cell}
+    text = table(results)
+    print(text)
+    if args.out:
+        (args.out / "regimes.md").write_text(text + "\n", encoding="utf-8")
+        draw(results, args.out / "regimes.png")
+
+
+if __name__ == "__main__":
+    main()
