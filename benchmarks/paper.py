@@ -2,8 +2,8 @@
 
     python benchmarks/paper.py --data ROOT --setting long-tail --methods candle,paper,zero-shot
 
-Nothing is downloaded. README.rst in this folder says what has to be in ROOT, and which protocol is
-followed.
+No data set is downloaded. README.rst in this folder says what has to be in ROOT, and which protocol
+is followed.
 """
 
 import argparse
@@ -57,7 +57,10 @@ def parse_arguments(argv):
     )
     parser.add_argument("--setting", required=True, choices=SETTINGS)
     parser.add_argument(
-        "--datasets", nargs="+", metavar="NAME", help=f"by default all of: {', '.join(DATASETS)}"
+        "--datasets",
+        nargs="+",
+        metavar="NAME",
+        help=f"by default all of the setting, out of {', '.join(DATASETS)}",
     )
     parser.add_argument("--model", default="ViT-B-16-quickgelu", help="of CLIPFeaturizer")
     parser.add_argument(
@@ -89,7 +92,7 @@ def parse_arguments(argv):
         type=Path,
         metavar="FILE.json",
         help="results, continued where it exists, with a Markdown table beside it; by default "
-        "paper-SETTING.json in this folder",
+        "paper-SETTING.json in the current folder",
     )
     parser.add_argument(
         "--cache",
@@ -98,6 +101,10 @@ def parse_arguments(argv):
         help="embeddings, a folder a data set; by default a folder beside --out",
     )
     args = parser.parse_args(argv)
+    if not args.data.is_dir():
+        parser.error(
+            f"--data is {args.data}, which is not a folder; README.rst says what it holds."
+        )
     args.out = args.out or Path(f"paper-{args.setting}.json")
     if args.out.suffix != ".json":
         parser.error(f"--out is {args.out}; give the name of a .json file.")

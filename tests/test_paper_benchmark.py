@@ -508,6 +508,7 @@ def test_names_and_numbers_that_do_not_fit(run, options, message):
 @pytest.mark.parametrize(
     "options, message",
     [
+        (["--data", "nowhere"], "--data is nowhere, which is not a folder; README.rst says"),
         (["--shots", "0"], "--shots is 0; give a number of 1 or more"),
         (["--seeds", "0"], "--seeds is 0; give a number of 1 or more"),
         (["--ratio", "2"], "--ratio is 2.0; give a number above 0 and up to 1"),
