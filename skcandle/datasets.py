@@ -1,4 +1,4 @@
-"""Emoji images, and long-tailed subsets of labelled images."""
+"""Emoji images, prompt templates of public data sets, and long-tailed subsets of labels."""
 
 import io
 import zipfile
@@ -13,7 +13,29 @@ from sklearn.utils import Bunch, check_random_state
 from ._labels import label_array
 from ._typing import Labels, RandomState
 
-__all__ = ["load_emoji", "make_long_tailed"]
+__all__ = ["TEMPLATES", "load_emoji", "make_long_tailed"]
+
+#: Prompt template by data set, with ``{}`` for the name of a class. These are the templates of
+#: Zhou, Yang, Loy and Liu, "Learning to prompt for vision-language models", IJCV 2022, which go
+#: back to those of Radford et al., "Learning transferable visual models from natural language
+#: supervision", ICML 2021.
+TEMPLATES = {
+    "Caltech101": "a photo of a {}.",
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "StanfordCars": "a photo of a {}.",
+    "Flowers102": "a photo of a {}, a type of flower.",
+    "Food101": "a photo of {}, a type of food.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "SUN397": "a photo of a {}.",
+    "DTD": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "UCF101": "a photo of a person doing {}.",
+    "ImageNet": "a photo of a {}.",
+    "ImageNet-V2": "a photo of a {}.",
+    "ImageNet-Sketch": "a photo of a {}.",
+    "ImageNet-A": "a photo of a {}.",
+    "ImageNet-R": "a photo of a {}.",
+}
 
 _EMOJI_FOLDER = Path(__file__).parent / "data" / "emoji"
 _EMOJI_STYLES = ("twemoji", "fluent-emoji", "fluent-emoji-flat")
@@ -99,7 +121,7 @@ def make_long_tailed(
     y: Labels,
     *,
     imbalance_ratio: float = 0.02,
-    n_max: int | None = None,
+    n_max: int | str | None = None,
     order: str | Labels = "random",
     random_state: RandomState = None,
 ) -> np.ndarray:
@@ -114,11 +136,13 @@ def make_long_tailed(
         Size of the last class relative to the first, in (0, 1]. With 1 all classes are given the
         same size.
 
-    n_max : int, default=None
-        Size of the first class. By default the median size of the classes of `y`.
+    n_max : int, "max" or None, default=None
+        Size of the first class: a number, that of the largest class of `y`, or by default the
+        median size of the classes of `y`.
 
-    order : {"random", "given"} or array-like of shape (n_classes,), default="random"
-        Classes from head to tail: at random, by first appearance in `y`, or as listed.
+    order : {"random", "given", "natural"} or array-like of shape (n_classes,), default="random"
+        Classes from head to tail: at random, by first appearance in `y`, from the largest class
+        of `y` to the smallest (in sorted order where they are level), or as listed.
 
     random_state : int, RandomState instance or None, default=None
         Controls a random `order` and the choice of images within a class.
@@ -162,8 +186,8 @@ def make_long_tailed(
     """
     if not isinstance(imbalance_ratio, Real) or not 0 < imbalance_ratio <= 1:
         raise ValueError(f"imbalance_ratio must be in (0, 1], got {imbalance_ratio!r}.")
-    if n_max is not None and (not isinstance(n_max, Integral) or n_max < 1):
-        raise ValueError(f"n_max must be a positive integer or None, got {n_max!r}.")
+    if n_max not in (None, "max") and (not isinstance(n_max, Integral) or n_max < 1):
+        raise ValueError(f'n_max must be a positive integer, "max" or None, got {n_max!r}.')
     y = label_array(y)
     if not len(y):
         raise ValueError("y is empty.")
@@ -171,8 +195,11 @@ def make_long_tailed(
     classes, first, y, counts = np.unique(
         y, return_index=True, return_inverse=True, return_counts=True
     )
-    ranking = _ranking(classes, first, order, rng)
-    n_max = int(np.median(counts)) if n_max is None else n_max
+    ranking = _ranking(classes, first, counts, order, rng)
+    if n_max is None:
+        n_max = int(np.median(counts))
+    elif n_max == "max":
+        n_max = counts.max()
     sizes = n_max * imbalance_ratio ** np.linspace(0, 1, len(classes))
     sizes = np.maximum(sizes.astype(int), 1)
     kept = [
@@ -182,14 +209,18 @@ def make_long_tailed(
     return np.sort(np.concatenate(kept))
 
 
-def _ranking(classes, first, order, rng):
+def _ranking(classes, first, counts, order, rng):
     """Positions in ``classes`` from head to tail."""
     if isinstance(order, str):
         if order == "random":
             return rng.permutation(len(classes))
         if order == "given":
             return np.argsort(first)
-        raise ValueError(f'order must be "random", "given" or a list of labels, got {order!r}.')
+        if order == "natural":
+            return np.argsort(-counts, kind="stable")
+        raise ValueError(
+            f'order must be "random", "given", "natural" or a list of labels, got {order!r}.'
+        )
     order = np.ravel(order).tolist()
     missing = set(classes.tolist()).difference(order)
     if missing or len(order) != len(classes):

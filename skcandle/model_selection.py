@@ -193,9 +193,13 @@ def _draw_hidden(times_hidden, several, n_new, rng):
 
 
 def base_new_split(
-    classes_or_y: Labels, *, new_fraction: float = 0.5, random_state: RandomState = None
+    classes_or_y: Labels,
+    *,
+    new_fraction: float = 0.5,
+    order: str = "random",
+    random_state: RandomState = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split classes at random into base classes and new classes.
+    """Split classes into base classes and new classes.
 
     Parameters
     ----------
@@ -206,8 +210,13 @@ def base_new_split(
         Share of the classes that become new, in (0, 1), rounded down; at least one class is base
         and one is new.
 
+    order : {"random", "sorted"}, default="random"
+        Which classes are new: some drawn at random, or the last ones in sorted order. With
+        ``"sorted"`` and half of the classes, base classes are the first half, as in the
+        base-to-new benchmark [1]_.
+
     random_state : int, RandomState instance or None, default=None
-        Controls which classes are new.
+        Controls which classes are new; of no effect with ``order="sorted"``.
 
     Returns
     -------
@@ -220,8 +229,8 @@ def base_new_split(
     Raises
     ------
     ValueError
-        If `new_fraction` is out of (0, 1), a label is missing, or there are fewer than two
-        classes.
+        If `new_fraction` is out of (0, 1), `order` is unknown, a label is missing, or there are
+        fewer than two classes.
     TypeError
         If labels are neither all strings nor all numbers.
 
@@ -229,20 +238,31 @@ def base_new_split(
     --------
     NewClassSplit : Many such splits, for cross-validation.
 
+    References
+    ----------
+    .. [1] Zhou, Yang, Loy and Liu, "Conditional prompt learning for vision-language models",
+       CVPR 2022.
+
     Examples
     --------
     >>> from skcandle.model_selection import base_new_split
     >>> base_new_split(["cat", "cow", "dog", "okapi"], random_state=0)
     (array(['cat', 'cow'], dtype='<U5'), array(['dog', 'okapi'], dtype='<U5'))
+    >>> base_new_split(["okapi", "dog", "cat"], order="sorted")
+    (array(['cat', 'dog'], dtype='<U5'), array(['okapi'], dtype='<U5'))
     """
+    if order not in ("random", "sorted"):
+        raise ValueError(f'order must be "random" or "sorted", got {order!r}.')
     if not isinstance(new_fraction, Real) or not 0 < new_fraction < 1:
         raise ValueError(f"new_fraction must be a number between 0 and 1, got {new_fraction!r}.")
     classes = np.unique(label_array(classes_or_y, "classes_or_y"))
     if len(classes) < 2:
         raise ValueError(f"A split needs at least 2 classes, got {len(classes)}.")
     n_new = _n_new(len(classes), new_fraction, n_base=1)
-    order = check_random_state(random_state).permutation(len(classes))
-    return classes[np.sort(order[n_new:])], classes[np.sort(order[:n_new])]
+    if order == "sorted":
+        return classes[:-n_new], classes[-n_new:]
+    drawn = check_random_state(random_state).permutation(len(classes))
+    return classes[np.sort(drawn[n_new:])], classes[np.sort(drawn[:n_new])]
 
 
 def _n_new(n_classes, new_fraction, n_base):

@@ -139,7 +139,7 @@ def public_objects():
     for module in map(import_module, MODULES):
         for name in module.__all__:
             thing = getattr(module, name)
-            if inspect.ismodule(thing):
+            if not callable(thing):  # modules, and tables such as TEMPLATES
                 continue
             yield f"{module.__name__}.{name}", thing
             if inspect.isclass(thing) and not issubclass(thing, Exception):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skcandle.datasets import make_long_tailed
+from skcandle.datasets import TEMPLATES, make_long_tailed
 
 
 def class_sizes(y, indices):
@@ -38,6 +38,24 @@ def test_given_order_is_that_of_first_appearance():
     assert class_sizes(y, indices) == {"c": 100, "a": 10, "b": 1}
 
 
+def test_natural_order_is_from_the_largest_class():
+    y = np.repeat(["a", "b", "c", "d"], [30, 100, 30, 90])
+    indices = make_long_tailed(y, imbalance_ratio=0.001, order="natural", n_max=1000)
+    # 1000, 100, 10 and 1 images: more than b and d have
+    assert class_sizes(y, indices) == {"b": 100, "d": 90, "a": 10, "c": 1}
+
+
+def test_the_first_class_may_keep_all_images_of_the_largest():
+    y = np.repeat(["a", "b", "c"], [5, 8, 40])
+    indices = make_long_tailed(y, imbalance_ratio=0.1, order="natural", n_max="max")
+    assert class_sizes(y, indices) == {"c": 40, "b": 8, "a": 4}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_have_one_place_for_the_name(name):
+    assert TEMPLATES[name].count("{}") == 1
+
+
 def test_random_order_and_images_depend_on_random_state_only():
     y = np.repeat(np.arange(10), 20)
     first, again, other = (make_long_tailed(y, random_state=seed) for seed in (0, 0, 1))
@@ -59,8 +77,9 @@ def test_a_single_class_keeps_n_max():
     [
         ({"imbalance_ratio": 0}, r"imbalance_ratio must be in \(0, 1\], got 0"),
         ({"imbalance_ratio": 1.5}, r"imbalance_ratio must be in \(0, 1\], got 1.5"),
-        ({"n_max": 0}, "n_max must be a positive integer or None, got 0"),
-        ({"n_max": 2.5}, "n_max must be a positive integer or None, got 2.5"),
+        ({"n_max": 0}, 'n_max must be a positive integer, "max" or None, got 0'),
+        ({"n_max": 2.5}, 'n_max must be a positive integer, "max" or None, got 2.5'),
+        ({"n_max": "min"}, "n_max must be a positive integer, \"max\" or None, got 'min'"),
         ({"order": "sorted"}, "got 'sorted'"),
         ({"order": [0, 1]}, "each of the 3 labels of y once, got 2 labels, 1 of y are missing"),
         ({"order": [0, 1, 2, 2]}, "each of the 3 labels of y once"),

@@ -188,6 +188,20 @@ def test_split_draws_other_classes_with_other_seeds():
     assert len(news) == 5
 
 
+@pytest.mark.parametrize("n_classes, n_base", [(2, 1), (5, 3), (10, 5)])
+def test_sorted_split_starts_with_the_base_classes(n_classes, n_base):
+    classes = np.array([f"class {i}" for i in range(n_classes)])
+    shuffled = np.random.default_rng(0).permutation(np.repeat(classes, 3))
+    base, new = base_new_split(shuffled, order="sorted")
+    np.testing.assert_array_equal(base, classes[:n_base])
+    np.testing.assert_array_equal(new, classes[n_base:])
+
+
+def test_order_of_the_split_is_checked():
+    with pytest.raises(ValueError, match='order must be "random" or "sorted", got \'given\''):
+        base_new_split(["a", "b"], order="given")
+
+
 @pytest.mark.parametrize(
     "classes, new_fraction, message",
     [

@@ -192,6 +192,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         encoder, labels = self._text_encoder, added.classes
         if isinstance(names, Mapping):
             encoder, labels = encoder.with_vectors(names), added.names
+        if self._names is not None:
+            encoder.check_names([*self.classes_, *labels], [*self._names, *added.names])
         text_features = encoder(labels, added.names, self.n_features_in_)
         grown = copy(self)
         grown._model = self._model.with_classes(text_features.astype(self.text_features_.dtype))

@@ -1,5 +1,6 @@
 """Text features of classes: their names in prompt templates, through a text encoder."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from ._universe import ENCODED_LABELS, plain_label
 
 # Chance level is a statement about many images; below this number nothing is said.
 MIN_IMAGES_FOR_CHANCE = 20
+
+_HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")  # between two letters
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,46 @@ class ClassTextEncoder:
                     "encoder. Pass class_names=[...], whose i-th entry names label i, or string "
                     f"labels, or text_encoder=None to learn from images alone. {ENCODED_LABELS}"
                 )
-            blank = [label for label, name in zip(labels, names, strict=True) if not name.strip()]
+            blank = [label for label, name in zip(labels, names, strict=True) if not words(name)]
             if blank:
                 raise ValueError(
                     f"The name of the label {blank[0]!r} is blank, which says nothing to a text "
                     "encoder. Give it a name in class_names, or leave it out."
                 )
+            self.check_names(labels, names)
             encode = getattr(self.encoder, "encode_text", self.encoder)
             prompts = fill_templates(self.templates, names)
             features = [np.asarray(self._encode(encode, filled)) for filled in prompts]
         for matrix in features:
             _check_text_features(matrix, labels, n_features)
         return unit(sum(unit(matrix.astype(float)) for matrix in features))
+
+    def check_names(self, labels, names):
+        """Check that no two labels are read as the same words, where names fill a template.
+
+        Parameters
+        ----------
+        labels : sequence
+        names : sequence of str
+
+        Raises
+        ------
+        ValueError
+            If two labels are, which no text encoder can tell apart.
+        """
+        if isinstance(self.encoder, Mapping):
+            return
+        seen = {}
+        for label, name in zip(map(plain_label, labels), names, strict=True):
+            other, name_of_other = seen.setdefault(words(name), (label, name))
+            if other != label:
+                own = (other, label) == (name_of_other, name)
+                raise ValueError(
+                    f"The names {name_of_other!r} and {name!r}"
+                    + ("" if own else f" of the labels {other!r} and {label!r}")
+                    + f" both read {words(name)!r} in a prompt. Give one of them another name in "
+                    "class_names, or make them one class."
+                )
 
     def with_vectors(self, vectors):
         """The same for a mapping of label to vector."""
@@ -140,7 +171,7 @@ def fill_templates(templates, names):
     Parameters
     ----------
     templates : str or list of str
-        Each with one ``{}``, which the name of a class replaces.
+        Each with one ``{}``, which the words of the name of a class replace; see :func:`words`.
     names : list of str
 
     Returns
@@ -157,7 +188,17 @@ def fill_templates(templates, names):
                 f"The template {template!r} is not a string with exactly one {{}} for the name of "
                 "the class, such as 'a photo of a {}.'."
             )
+    names = [words(name) for name in names]
     return [[template.replace("{}", name) for name in names] for template in templates]
+
+
+def words(name):
+    """Read the name of a class as words: "ice_cream" and "ice-cream" as "ice cream".
+
+    Underscores, and hyphens between two letters, are spaces. A hyphen beside a digit belongs to
+    a designation, such as "F-16" or "737-700", and stays.
+    """
+    return " ".join(_HYPHEN.sub(" ", name.replace("_", " ")).split())
 
 
 def _vector(vectors, label, n_features):

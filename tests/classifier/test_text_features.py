@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skcandle import CandleClassifier, CLIPFeaturizer, PublishedCandleClassifier
-from skcandle.classifier._text_features import ClassTextEncoder, fill_templates
+from skcandle.classifier._text_features import ClassTextEncoder, fill_templates, words
 from skcandle.exceptions import TextFeaturesWarning
 
 WIDTH, DEFAULT_WIDTH = 6, 512
@@ -30,6 +30,30 @@ def test_several_templates():
 
 def test_names_may_hold_braces():
     assert fill_templates("a {}.", ["{0} cat {}"]) == [["a {0} cat {}."]]
+
+
+@pytest.mark.parametrize(
+    "name, read",
+    [
+        ("ice cream", "ice cream"),
+        ("ice_cream", "ice cream"),
+        ("ice-cream", "ice cream"),
+        ("outdoor__ice-cream_stand_", "outdoor ice cream stand"),
+        ("T-shirt", "T shirt"),
+        ("état-major", "état major"),
+        ("F-16A/B", "F-16A/B"),
+        ("737-700", "737-700"),
+        ("black - and - white", "black - and - white"),
+        ("_", ""),
+    ],
+)
+def test_names_are_read_as_words(name, read):
+    assert words(name) == read
+    assert fill_templates("a {}.", [name]) == [[f"a {read}."]]
+
+
+def test_a_template_keeps_its_hyphens():
+    assert fill_templates("a low-res {}", ["ice_cream"]) == [["a low-res ice cream"]]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +237,40 @@ def test_blank_names_never_fill_a_template(y, options, label):
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
     with pytest.raises(ValueError, match=f"name of the label {label} is blank.* class_names, or"):
         CandleClassifier(text_encoder=letters, **options).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "y, options, message",
+    [
+        (["ice_cream", "ape"] * 2, {"new_classes": ["ice-cream"]}, "'ice-cream' and 'ice_cream'"),
+        (["ice_cream", "ice cream"] * 2, {}, "'ice cream' and 'ice_cream'"),
+        ([0, 1] * 2, {"class_names": ["a_b", "a b"]}, "'a_b' and 'a b' of the labels 0 and 1"),
+        (
+            ["ape", "emu"] * 2,
+            {"class_names": {"ape": "bird", "emu": "bird"}},
+            "'bird' and 'bird' of the labels 'ape' and 'emu'",
+        ),
+    ],
+)
+def test_two_labels_that_become_one_name_are_named(y, options, message):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(ValueError, match=f"The names {message} both read '.*' in a prompt"):
+        CandleClassifier(text_encoder=letters, **options).fit(X, y)
+
+
+def test_a_class_cannot_be_added_under_a_name_that_reads_the_same():
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    clf = CandleClassifier(text_encoder=letters, max_iter=0).fit(X, ["ice_cream", "emu"] * 2)
+    with pytest.raises(ValueError, match="'ice_cream' and 'ice-cream' both read 'ice cream'"):
+        clf.add_classes(["ice-cream"])
+
+
+def test_vectors_tell_labels_apart_that_read_the_same():
+    vectors = dict(zip(["a_b", "a-b", "a b"], letters(PROMPTS), strict=True))
+    X = letters(PROMPTS).astype(float)
+    clf = CandleClassifier(text_encoder=vectors, max_iter=0).fit(X[:2], ["a_b", "a-b"])
+    grown = clf.add_classes({"a b": vectors["a b"]})
+    np.testing.assert_array_equal(grown.predict(X), ["a_b", "a-b", "a b"])
 
 
 def test_a_new_class_without_text_is_an_error():
