@@ -23,7 +23,7 @@ from ._logit_weights import (
 from ._model import CandleModel
 from ._projection import train_projection
 from ._prototypes import fit_prototypes
-from ._pseudo_new import pseudo_new_splits
+from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
 
 
 class CandleClassifier(BaseCandle):
@@ -306,8 +306,14 @@ class CandleClassifier(BaseCandle):
         weights = LogitWeights(**(start | given))
         if len(given) == len(start):
             return weights
-        rng = None
-        if self.random_state is not None:
-            rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        splits = pseudo_new_splits(data, float(self.shrinkage), rng)
-        return fit_logit_weights(splits, weights, len(np.unique(data.y)), fixed=given)
+        some_are_new = len(np.unique(data.y)) < data.n_classes
+        hidden = []
+        if some_are_new or "base_offset" not in given:
+            hidden = pseudo_new_splits(data, float(self.shrinkage), self._generator())
+        splits = hidden if some_are_new else [leave_one_out_split(data, float(self.shrinkage))]
+        return fit_logit_weights(splits, hidden, weights, effective_size(data), fixed=given)
+
+    def _generator(self):
+        if self.random_state is None:
+            return None
+        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))

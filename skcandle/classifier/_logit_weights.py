@@ -8,7 +8,8 @@ with the image-to-text similarity `z`, the image-to-prototype similarity `v`, an
 :math:`\rho_h(n) = n / (n + h)` of a count of `n` images, which is zero for a new class. The four
 weights are estimated on *pseudo-new splits* of the training images (see ``_pseudo_new.py``):
 `T`, `b` and `c` by penalised maximum likelihood of a conditional logit model, the offset `g` by
-the largest harmonic mean of base and new accuracy.
+the largest harmonic mean of base and new accuracy. Where no class is new, the likelihood is that of
+a split that hides none; the offset, which classes added later need, still comes from those that do.
 """
 
 from dataclasses import dataclass, replace
@@ -95,16 +96,19 @@ def saturation(counts, half_count):
     return counts / (counts + half_count)
 
 
-def fit_logit_weights(splits, start, n_classes, *, fixed=()):
+def fit_logit_weights(splits, offset_splits, start, n_images, *, fixed=()):
     """Estimate the weights that are not fixed.
 
     Parameters
     ----------
     splits : list of PseudoNewSplit
+        Whose likelihood is maximised.
+    offset_splits : list of PseudoNewSplit
+        Where the offset balances base and new classes.
     start : LogitWeights
         Mean of the prior, values of what is fixed, and the answer where there are no splits.
-    n_classes : int
-        Classes with images; the likelihood weighs as much as two images of each.
+    n_images : float
+        Images that the likelihood is worth, all splits together.
     fixed : collection of str
         Names of weights that stay what they are in `start`.
 
@@ -114,10 +118,11 @@ def fit_logit_weights(splits, start, n_classes, *, fixed=()):
     """
     if not splits:
         return start
-    estimate = _PenalisedLikelihood(splits, start, n_classes, fixed)
-    weights = estimate.maximise(start)
+    estimate = _PenalisedLikelihood(splits, start, n_images, fixed)
+    # where nothing is hidden, the offset would only tell rare classes from frequent ones
+    weights = estimate.maximise(start, keep_offset=not any(s.hidden.any() for s in splits))
     if "base_offset" not in fixed:
-        weights = replace(weights, base_offset=balanced_offset(splits, weights))
+        weights = replace(weights, base_offset=balanced_offset(offset_splits, weights))
         weights = estimate.maximise(weights, keep_offset=True)
     return weights
 
@@ -129,10 +134,10 @@ class _PenalisedLikelihood:
     deviations, in which curvatures are alike.
     """
 
-    def __init__(self, splits, start, n_classes, fixed):
+    def __init__(self, splits, start, n_images, fixed):
         self.splits = splits
         self.reference = start.temperature
-        self.strength = 2 * n_classes / len(splits)
+        self.strength = n_images / sum(split.sample_weight.sum() for split in splits)
         image_only = splits[0].text_similarity is None
         self.sd = np.array(IMAGE_ONLY_PRIOR_SD if image_only else PRIOR_SD)
         self.mean = self._theta(start)

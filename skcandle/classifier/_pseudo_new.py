@@ -86,7 +86,7 @@ class PseudoNewSplit:
 
 
 def pseudo_new_splits(data, shrinkage, rng=None):
-    """Splits of the training images; with text only, otherwise one that hides nothing.
+    """Splits of the training images that hide classes, which takes text features.
 
     Which classes are hidden together depends on their images, neither on their names nor on the
     order of the rows.
@@ -103,12 +103,48 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     splits : list of PseudoNewSplit
     """
     data = data.among(np.flatnonzero(np.bincount(data.y, minlength=data.n_classes)))
-    masks = [np.zeros(data.n_classes, dtype=bool)]
-    if data.text_features is not None:
-        ranking = _content_ranking(data)
-        if rng is not None:
-            ranking = rng.permutation(ranking)
-        masks = hidden_masks(ranking)
+    ranking = _content_ranking(data)
+    if rng is not None:
+        ranking = rng.permutation(ranking)
+    return _splits(data, hidden_masks(ranking), shrinkage)
+
+
+def leave_one_out_split(data, shrinkage):
+    """The split that hides no class; all classes must have images.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    shrinkage : float
+
+    Returns
+    -------
+    split : PseudoNewSplit
+    """
+    (split,) = _splits(data, [np.zeros(data.n_classes, dtype=bool)], shrinkage)
+    return split
+
+
+def effective_size(data):
+    """Images that class-balanced averages are worth: classes times the harmonic mean of counts.
+
+    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, of the weights
+    :math:`w = 1 / n_k`; L. Kish, "Survey sampling", 1965.
+
+    Parameters
+    ----------
+    data : TrainingSet
+
+    Returns
+    -------
+    n_images : float
+    """
+    counts = np.bincount(data.y, weights=data.sample_weight)
+    counts = counts[counts > 0]
+    return float(len(counts) ** 2 / (1 / counts).sum())
+
+
+def _splits(data, masks, shrinkage):
     rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * max(len(masks), 1)))
     text_similarity = None
     if data.text_features is not None:

@@ -24,6 +24,7 @@ from skcandle.classifier._logit_weights import (
 from skcandle.classifier._pseudo_new import PseudoNewSplit, balanced_weights
 
 N_CLASSES = 6
+N_IMAGES = 12.0  # that the likelihood is worth
 TEMPERATURE = 0.5
 START = LogitWeights(TEMPERATURE, prototype_weight=0.1)
 FREE = ["temperature", "prototype_weight", "count_bonus"]
@@ -139,10 +140,11 @@ def coordinates(weights):
 def penalised_loss(weights, splits, start, sd):
     """Negative logarithm of the posterior that the weights maximise."""
     loss = (((coordinates(weights) - coordinates(start)) / sd) ** 2).sum() / 2
+    total = sum(s.sample_weight.sum() for s in splits)
     for s in splits:
         log_proba = log_softmax(s.joint_logits(weights), axis=1)
         nll = -log_proba[np.arange(len(s.target)), s.target]
-        loss += 2 * N_CLASSES / len(splits) * s.sample_weight @ nll
+        loss += N_IMAGES / total * s.sample_weight @ nll
     return loss
 
 
@@ -168,7 +170,7 @@ def independent_optimum(splits, start, sd, free, weights):
 def test_weights_maximise_the_penalised_likelihood(base_offset, signal):
     splits = [split(seed, signal=signal) for seed in range(3)]
     start = replace(START, base_offset=base_offset)
-    result = fit_logit_weights(splits, start, N_CLASSES, fixed=["base_offset"])
+    result = fit_logit_weights(splits, splits, start, N_IMAGES, fixed=["base_offset"])
     best, values = independent_optimum(splits, start, PRIOR_SD, FREE, start)
     assert result.base_offset == base_offset
     assert penalised_loss(result, splits, start, PRIOR_SD) <= best + 1e-5
@@ -177,7 +179,7 @@ def test_weights_maximise_the_penalised_likelihood(base_offset, signal):
 
 def test_weights_are_the_optimum_at_the_offset_that_was_chosen():
     splits = [split(seed, base_advantage=2.0) for seed in range(3)]
-    result = fit_logit_weights(splits, START, N_CLASSES)
+    result = fit_logit_weights(splits, splits, START, N_IMAGES)
     best, _ = independent_optimum(splits, START, PRIOR_SD, FREE, result)
     assert penalised_loss(result, splits, START, PRIOR_SD) <= best + 1e-5
 
@@ -194,24 +196,42 @@ def test_weights_are_the_optimum_at_the_offset_that_was_chosen():
 )
 def test_fixed_weights_stay_and_the_others_are_estimated(fixed):
     start = LogitWeights(0.4, 0.3, 0.1, 1.0)
-    result = fit_logit_weights([split(base_advantage=3.0)], start, N_CLASSES, fixed=fixed)
+    splits = [split(base_advantage=3.0)]
+    result = fit_logit_weights(splits, splits, start, N_IMAGES, fixed=fixed)
     for name in ("temperature", "prototype_weight", "base_offset"):
         assert (getattr(result, name) == getattr(start, name)) == (name in fixed)
     assert (result.count_bonus == 0.1) == ("prototype_weight" in fixed)
+
+
+def test_the_offset_is_of_the_splits_that_hide_classes_and_the_rest_of_the_others():
+    plain, hiding = split(hidden=()), split(1, base_advantage=2.0)
+    result = fit_logit_weights([plain], [hiding], START, N_IMAGES)
+    before = fit_logit_weights([plain], [], START, N_IMAGES, fixed=["base_offset"])
+    assert result.base_offset == balanced_offset([hiding], before)
+    best, _ = independent_optimum([plain], START, PRIOR_SD, FREE, result)
+    assert penalised_loss(result, [plain], START, PRIOR_SD) <= best + 1e-5
+
+
+def test_many_images_move_weights_further_from_the_prior():
+    splits = [split(signal=0.3)]
+    few, many = (fit_logit_weights(splits, splits, START, n) for n in (1.0, 1000.0))
+    start = coordinates(START)[:3] / PRIOR_SD[:3]
+    distances = [np.abs(coordinates(w)[:3] / PRIOR_SD[:3] - start).max() for w in (few, many)]
+    assert distances[0] < distances[1]
 
 
 def test_without_text_only_the_temperature_is_estimated():
     start = LogitWeights(TEMPERATURE, 1.0)
     s = split(text=False, hidden=())
     fixed = ["prototype_weight", "base_offset"]
-    result = fit_logit_weights([s], start, N_CLASSES, fixed=fixed)
+    result = fit_logit_weights([s], [], start, N_IMAGES, fixed=fixed)
     _, values = independent_optimum([s], start, IMAGE_ONLY_PRIOR_SD, ["temperature"], start)
     assert result.temperature == pytest.approx(values[0], rel=1e-3)
     assert (result.prototype_weight, result.count_bonus, result.base_offset) == (1, 0, 0)
 
 
 def test_without_splits_the_start_is_the_answer():
-    assert fit_logit_weights([], START, N_CLASSES) == START
+    assert fit_logit_weights([], [], START, N_IMAGES) == START
 
 
 def test_useless_prototypes_lose_weight_and_useful_ones_gain():
@@ -219,5 +239,6 @@ def test_useless_prototypes_lose_weight_and_useful_ones_gain():
     useful = split()
     noise = TEMPERATURE * 10 * rng.normal(size=useful.prototype_similarity.shape)
     useless = replace(useful, prototype_similarity=noise)
-    weights = [fit_logit_weights([s], START, N_CLASSES).prototype_weight for s in (useless, useful)]
+    estimates = [fit_logit_weights([s], [s], START, N_IMAGES) for s in (useless, useful)]
+    weights = [estimate.prototype_weight for estimate in estimates]
     assert weights[0] < START.prototype_weight < weights[1]

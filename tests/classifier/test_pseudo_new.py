@@ -10,7 +10,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skcandle.classifier import _pseudo_new
 from skcandle.classifier._logit_weights import BONUS_HALF_COUNT, OFFSET_HALF_COUNT, LogitWeights
 from skcandle.classifier._prototypes import fit_prototypes
-from skcandle.classifier._pseudo_new import balanced_weights, hidden_masks, pseudo_new_splits
+from skcandle.classifier._pseudo_new import (
+    balanced_weights,
+    effective_size,
+    hidden_masks,
+    leave_one_out_split,
+    pseudo_new_splits,
+)
 from skcandle.classifier._training_set import TrainingSet
 
 COUNTS = np.array([9, 7, 5, 4, 4, 3, 2, 2, 1, 1, 0, 0])
@@ -128,10 +134,25 @@ def test_similarities_are_those_of_fits_without_the_hidden_classes_and_the_image
         assert split.bonus_share[i, k] == pytest.approx(expected / (expected + BONUS_HALF_COUNT))
 
 
-def test_without_text_nothing_is_hidden():
-    (split,) = pseudo_new_splits(replace(training_set(), text_features=None), 2.0)
+@pytest.mark.parametrize("text", [True, False])
+def test_the_leave_one_out_split_hides_nothing(text):
+    data = training_set()
+    data = data.among(np.arange(10)) if text else replace(data, text_features=None, n_classes=10)
+    split = leave_one_out_split(data, 2.0)
     assert not split.hidden.any()
-    assert split.text_similarity is None
+    assert (split.text_similarity is None) == (not text)
+    space = fit_prototypes(data, 2.0)
+    images, own = space.transform_left_out(data.X, data.y, data.sample_weight)
+    found = split.prototype_similarity[np.arange(len(data.y)), data.y]
+    assert_allclose(found, (images * own).sum(1) - (0.5 if text else (own**2).sum(1) / 2))
+
+
+def test_effective_size_is_that_of_balanced_averages():
+    data = training_set().among(np.arange(10))
+    counts = np.bincount(data.y)
+    assert effective_size(data) == pytest.approx(10 * 10 / (1 / counts).sum())
+    # the variance of the mean of class means, of single images of variance one
+    assert 1 / effective_size(data) == pytest.approx((1 / counts).sum() / 10**2)
 
 
 def test_only_some_rows_are_compared_where_there_are_many(monkeypatch):
@@ -156,8 +177,10 @@ def test_only_some_rows_are_compared_where_there_are_many(monkeypatch):
 
 @pytest.mark.parametrize("text", [True, False])
 def test_derivatives_of_the_likelihood_by_finite_differences(text):
-    data = training_set() if text else replace(training_set(), text_features=None)
-    split = pseudo_new_splits(data, 2.0)[0]
+    data = training_set()
+    if not text:
+        data = replace(data, text_features=None, n_classes=10)
+    split = pseudo_new_splits(data, 2.0)[0] if text else leave_one_out_split(data, 2.0)
 
     def value(inverse, prototype_weight, count_bonus, base_offset):
         weights = LogitWeights(1 / inverse, prototype_weight, count_bonus, base_offset)
