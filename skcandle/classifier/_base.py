@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
-from .._labels import check_label_types, is_textual
+from .._labels import check_label_types, is_textual, without_nulls
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
 from .._typing import Labels
@@ -243,7 +243,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         check_label_types(y)
         _refuse_images(X)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        X, y = validate_data(self, X, without_nulls(y), dtype=[np.float64, np.float32])
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
         sample_weight = check_sample_weight(
