@@ -392,6 +392,34 @@ def test_a_damaged_part_is_named(paths, clip, folder):
     assert sorted(read_embeddings(folder)[0]) == paths[:4]
 
 
+@pytest.mark.parametrize(
+    "forge, message",
+    [
+        (lambda rows: rows * np.float32(np.nan), "not finite or not of length 1"),
+        (lambda rows: rows * np.float32(2), "not finite or not of length 1"),
+        (lambda rows: rows * np.float32(0), "not finite or not of length 1"),
+        (lambda rows: rows[:, :1] * 0 + 1, "not 64 floats a row"),
+        (lambda rows: np.repeat(rows, 2, axis=1), "not 64 floats a row"),
+        (lambda rows: rows.astype(float), "not 64 floats a row"),
+    ],
+    ids=["nan", "twice", "zeros", "one", "wide", "double"],
+)
+def test_what_is_no_embedding_is_never_read(fitted, folder, tmp_path, forge, message):
+    part = min(Path(folder).glob("part-*.parquet"))
+    table = pq.read_table(part, partitioning=None)
+    rows = forge(np.stack(table["embedding"].to_pylist()).astype(np.float32))
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    forged = pa.table({"key": table["key"], "embedding": embedding})
+    pq.write_table(forged.replace_schema_metadata(table.schema.metadata), part)
+    for read in (
+        lambda: read_embeddings(folder),
+        lambda: read_embeddings(folder, keys=table["key"].to_pylist()),
+        lambda: predict_dataset(fitted, folder, tmp_path / "predictions"),
+    ):
+        with pytest.raises(ValueError, match=f"{part.name}.* {message}.* Remove it"):
+            read()
+
+
 def test_a_folder_with_other_parquet_files_is_refused(paths, clip, folder):
     folder.mkdir()
     pq.write_table(pa.table({"a": [1]}), folder / "part-0-1.parquet")
