@@ -271,7 +271,10 @@ MODULE = "CREATE VIRTUAL TABLE embeddings USING fts4(key, row, checksum, used)"
 def test_what_may_have_rows_without_end_is_never_asked(database, folder, statements):
     put(database, range(3))
     database._disconnect()
-    sql(folder, *statements)
+    try:
+        sql(folder, *statements)
+    except sqlite3.OperationalError as error:
+        pytest.skip(f"not with this SQLite: {error}")
     cache = EmbeddingCache(folder)
     check_goes_on_uncached(FolderStore(cache, MemoryCache()), "holds something other than embedd")
     with pytest.raises(OSError, match="something other than embeddings"):
