@@ -11,13 +11,23 @@ import stat
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .._locks import ForkSafeLock
 from ..exceptions import ImageReadError
 from ._cache.file_digests import file_digests
 
 EXIF_ORIENTATION = 0x0112
+# From an orientation to what makes the image upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # How many unreadable images a message lists; the exception has all their positions.
 MAX_LISTED = 5
 
@@ -201,17 +211,26 @@ def _to_rgb(image):
     """A copy of a decoded image, or the image itself if there is nothing to change."""
     if 0 in image.size:
         raise ValueError(f"its size is {image.size[0]} x {image.size[1]} pixels")
-    return in_rgb(upright(image))
+    return in_rgb(turned(image, orientation(image)))
 
 
 def orientation(image):
-    """How EXIF data say an image is to be turned, from 1 (not at all) to 8."""
-    return image.getexif().get(EXIF_ORIENTATION, 1)
+    """How EXIF data say an image is to be turned, from 1 (not at all) to 8.
+
+    Data that are damaged say nothing, and cost no image whose pixels decode.
+    """
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # of all kinds, as from other damaged data
+        return 1
+    return value if value in range(1, 9) else 1
 
 
-def upright(image):
-    """The image as its EXIF data say it is to be turned."""
-    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+def turned(image, orientation):
+    """The image as an EXIF orientation says it is to be turned."""
+    return image if orientation == 1 else image.transpose(TURNS[orientation])
 
 
 def in_rgb(image):

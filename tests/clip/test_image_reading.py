@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from skcandle.clip._image_input import as_image_list
 from skcandle.clip._image_reading import decode_image, read_image
@@ -89,6 +89,15 @@ def two_halves():
     return image
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_that_of_pillow(orientation):
+    image = Image.fromarray(np.arange(72, dtype=np.uint8).reshape(*SHAPE, 3))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    data = encode(image, "PNG", exif=exif)
+    np.testing.assert_array_equal(pixels(data), ImageOps.exif_transpose(image))
+
+
 @pytest.mark.parametrize("orientation, turn", [(3, 180), (6, 90), (8, 270)])
 def test_exif_orientation_is_honoured(orientation, turn):
     turned = two_halves().rotate(turn, expand=True)
@@ -97,6 +106,30 @@ def test_exif_orientation_is_honoured(orientation, turn):
     data = encode(turned, "PNG", exif=exif)
     np.testing.assert_array_equal(pixels(data), two_halves())
     np.testing.assert_array_equal(pixels(Image.open(io.BytesIO(data))), two_halves())
+
+
+DAMAGED_EXIF = {
+    "garbage": b"garbage",
+    "header alone": b"Exif\0\0",
+    "no TIFF": b"Exif\0\0" + b"\xff" * 50,
+    "truncated in the header": b"Exif\0\0MM\0*",
+    "truncated in a tag": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03",
+    "offset beyond the end": b"Exif\0\0MM\0*\x7f\xff\xff\xff\0\x01",
+    "orientation 99": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63" + bytes(6),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(EXIF|Tag data|Truncated)")
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "JPEG"])
+def test_damaged_exif_data_cost_no_image(format, damage):
+    if format == "WEBP" and not features.check("webp"):
+        pytest.skip("Pillow without WebP")
+    image = two_halves()
+    data = encode(image, format, exif=DAMAGED_EXIF[damage])
+    np.testing.assert_array_equal(pixels(data), pixels(encode(image, format)))
+    opened = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(pixels(opened), pixels(data))
 
 
 def test_the_callers_image_is_left_as_it_was():
