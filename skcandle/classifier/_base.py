@@ -344,7 +344,8 @@ def _refuse_images(X):
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
         return
     first = next(iter(X), None)
-    if isinstance(first, (str, bytes, os.PathLike, Image.Image)):
+    kinds = str, bytes, bytearray, memoryview, os.PathLike, Image.Image
+    if isinstance(first, kinds) or hasattr(first, "read"):
         raise TypeError(
             f"X holds images (the first is of type {type(first).__name__}) instead of their "
             "embeddings. Put a CLIPFeaturizer before this classifier, as make_candle_pipeline does."

@@ -198,9 +198,11 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : list, tuple, array, Series or one-column DataFrame of length n_images
-            Each image is a path (str or path-like), a PIL image, the bytes of an image file,
-            or an array of uint8 and shape (H, W, 3) or (H, W); kinds may be mixed. An array of
-            shape (n_images, H, W, 3) works as well.
+            Each image is a path (str or path-like), a PIL image, the content of an image file
+            (bytes, bytearray, memoryview, or a file opened in binary mode such as
+            :class:`io.BytesIO`, which is read from its beginning and keeps its position), or an
+            array of uint8 and shape (H, W, 3) or (H, W); kinds may be mixed. An array of shape
+            (n_images, H, W, 3) works as well. URLs are not fetched.
 
         Returns
         -------

@@ -13,7 +13,8 @@ from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer
-from ..clip._image_input import to_list
+from ..clip._image_input import is_encoded, to_list
+from ..clip._image_reading import encoded_bytes, is_url
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
@@ -312,13 +313,20 @@ def _as_bag(images, keys, shard_size):
     names = _key_list(images if keys is None else keys, "images" if keys is None else "keys")
     if len(names) != len(images):
         raise ValueError(f"There are {len(names)} keys for {len(images)} images.")
-    # Absolute, since a worker process may have another working directory.
-    images = [
-        os.path.abspath(image) if isinstance(image, (str, os.PathLike)) else image
-        for image in images
-    ]
-    pairs = list(zip(names, images, strict=True))
+    pairs = list(zip(names, map(_for_workers, names, images), strict=True))
     return dask.bag.from_sequence(pairs, partition_size=shard_size)
+
+
+def _for_workers(key, image):
+    """An image as another process can have it."""
+    if isinstance(image, (str, os.PathLike)) and not is_url(image):
+        return os.path.abspath(image)  # a worker may have another working directory
+    if not is_encoded(image):
+        return image
+    try:
+        return encoded_bytes(image)
+    except ValueError as error:
+        raise ValueError(f"The image of key {key!r} cannot be read: {error}.") from error
 
 
 def _key_list(keys, parameter):

@@ -1,5 +1,7 @@
 """What is no training data, no label, no parameter: one sentence that says so."""
 
+import io
+
 import numpy as np
 import pytest
 from long_tail import BASE, BOTH, CLASSES, DATA, fit, long_tailed, make
@@ -25,8 +27,9 @@ def fitted():
         ["a.jpg", "b.jpg"],
         np.array(["a.jpg", "b.jpg"], dtype=object),
         [Image.new("RGB", (8, 8))] * 2,
+        [io.BytesIO(b"a"), io.BytesIO(b"b")],
     ],
-    ids=["paths", "array of paths", "PIL images"],
+    ids=["paths", "array of paths", "PIL images", "files"],
 )
 def test_images_instead_of_embeddings_are_told(images):
     message = "X holds images .* Put a CLIPFeaturizer before this classifier"

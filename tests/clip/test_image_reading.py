@@ -207,6 +207,8 @@ def test_pandas_containers(tmp_path):
     [
         ("cat.jpg", TypeError, r"single str.*\[X\]"),
         (b"cat", TypeError, r"single bytes.*\[X\]"),
+        (memoryview(b"cat"), TypeError, r"single memoryview.*\[X\]"),
+        (io.BytesIO(b"cat"), TypeError, r"single BytesIO.*\[X\]"),
         (plain("RGB", RED), TypeError, r"single Image.*\[X\]"),
         ([], ValueError, r"0 sample\(s\)"),
         (np.empty((0, 8, 8, 3), np.uint8), ValueError, r"0 sample\(s\)"),

@@ -1,5 +1,6 @@
 """Encoding and prediction on Dask: same results as one process, resumed, exactly once."""
 
+import io
 import os
 import signal
 import sys
@@ -167,6 +168,20 @@ def test_images_in_memory_with_keys(folder, tiny_clip):
     clip = CLIPFeaturizer(tiny_clip)
     encode_dataset(images, folder, clip, keys=names)
     np.testing.assert_allclose(read_embeddings(folder, names)[1], clip.transform(images), atol=1e-6)
+
+
+def test_open_files_with_keys(client, folder, paths, tiny_clip):
+    streams = [io.BytesIO(Path(path).read_bytes()) for path in paths[:3]]
+    images = [*streams[:2], memoryview(streams[2].getvalue())]
+    clip = CLIPFeaturizer(tiny_clip)
+    encode_dataset(images, folder, clip, keys=paths[:3])
+    expected = clip.transform(paths[:3])
+    np.testing.assert_allclose(read_embeddings(folder, paths[:3])[1], expected, atol=1e-6)
+    streams[1].close()
+    with pytest.raises(ValueError, match="image of key 'b' cannot be read: the file is closed"):
+        encode_dataset(streams[:2], folder, clip, keys=["a", "b"])
+    with pytest.warns(UserWarning, match="'https://a.org/b.png' is a URL; download it"):
+        encode_dataset(["https://a.org/b.png"], folder, clip)
 
 
 def test_relative_paths_do_not_depend_on_the_folder_of_a_worker(
