@@ -114,7 +114,10 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     The cache tells images by their content, the bytes of a file or the pixels of an object in
     memory, never by name; and models by weights, preprocessing and precision. Within a process,
     a file that has the inode, the size and both times of change it had when its content was
-    last hashed is not read again (not on Windows, and not within seconds of a change).
+    last hashed is not read again (not on Windows, and not within seconds of a change). Writing
+    through a memory map may leave both times as they are (on tmpfs it does): where files are
+    changed so, give their bytes, which are hashed in every call, or call :func:`clear_memory`
+    after a change.
 
     A GPU works on one batch while the next is decoded; a CPU does the one after the other, each
     on all cores. About two batches of images are in memory at a time. Where a batch is too large

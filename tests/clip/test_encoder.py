@@ -1,6 +1,7 @@
 """The way from images to rows: stages beside each other, interruptions, memory, files."""
 
 import io
+import mmap
 import os
 import signal
 import sqlite3
@@ -357,6 +358,22 @@ def test_new_content_under_an_old_name_misses(folder_clip, files, encoded, age, 
     new = folder_clip.transform([path])
     assert np.abs(new - old).max() > 1e-3
     assert sum(encoded) == 2
+
+
+def test_a_change_through_a_memory_map_is_seen_in_bytes_and_after_clear_memory(
+    clip, tmp_path, age, cold
+):
+    path = tmp_path / "image.bmp"
+    random_images(1)[0].save(path)
+    age()
+    old = clip.transform([path])
+    assert read_image(path).data is None  # known, and not read again
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pixels:
+        pixels[-3000:] = pixels[-3000:][::-1]
+    new = clip.transform([path.read_bytes()])
+    assert np.abs(new - old).max() > 1e-3
+    clear_memory()
+    np.testing.assert_array_equal(clip.transform([path]), new)
 
 
 def test_unchanged_files_are_not_read_again_even_if_their_rows_are_gone(clip, files, cold, age):
