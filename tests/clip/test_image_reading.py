@@ -244,3 +244,11 @@ def test_dataframe_with_several_columns_is_refused():
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"2 columns.*X\['path'\]"):
         as_image_list(pd.DataFrame({"path": ["a"], "label": ["b"]}))
+
+
+def test_paths_in_an_array_of_numpys_strings():
+    dtypes = pytest.importorskip("numpy.dtypes")
+    if not hasattr(dtypes, "StringDType"):
+        pytest.skip("NumPy 1 has no StringDType")
+    names = np.array(["a.png", "images/b.png"], dtype=dtypes.StringDType())
+    assert as_image_list(names) == as_image_list(names[:, None]) == ["a.png", "images/b.png"]
