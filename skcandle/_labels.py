@@ -26,9 +26,15 @@ def check_label_types(y, name="y"):
     ValueError
         If a label is missing.
     TypeError
-        If labels are neither strings nor numbers, such as bytes, or are of both kinds.
+        If labels are neither strings nor numbers, such as bytes, or are of both kinds, or are
+        strings of NumPy's StringDType.
     """
     labels = np.asarray(y)
+    if labels.dtype.kind == "T":
+        raise TypeError(
+            f"{name} has NumPy's StringDType, which scikit-learn does not take. Use "
+            f"{name}.astype(object)."
+        )
     if labels.dtype.kind == "U" and not hasattr(y, "dtype"):
         labels = np.asarray(y, dtype=object)  # a list, as it was before it became strings
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -61,7 +67,28 @@ def check_label_types(y, name="y"):
 def label_array(labels, name="y"):
     """Labels as an array of one dimension; see :func:`check_label_types` for errors."""
     check_label_types(labels, name)
-    return column_or_1d(labels)
+    return column_or_1d(without_nulls(labels))
+
+
+def without_nulls(labels):
+    """Labels of pandas' nullable integers and booleans as an array of the kind that they hold.
+
+    scikit-learn makes floats of them, whatever they hold.
+
+    Parameters
+    ----------
+    labels : array-like
+        None is missing, see :func:`check_label_types`.
+
+    Returns
+    -------
+    labels : array-like
+        What is of another type is returned as it is.
+    """
+    dtype = getattr(getattr(labels, "dtype", None), "numpy_dtype", None)
+    if dtype is None or dtype.kind not in "iub":
+        return labels
+    return labels.to_numpy(dtype=dtype)
 
 
 def is_textual(labels):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skcandle import CandleClassifier
-from skcandle._labels import check_label_types
+from skcandle._labels import check_label_types, label_array
 
 X, TEXTS = np.eye(4), {name: np.ones(4) for name in ("ape", "emu")}
 
@@ -56,3 +56,25 @@ def test_missing_labels_of_pandas(dtype):
     y = [0, 1, None, 1] if dtype == "Int64" else ["ape", "emu", None, "emu"]
     with pytest.raises(ValueError, match=r"y\[2\] is missing"):
         CandleClassifier(text_encoder=TEXTS).fit(X, pd.Series(y, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Int8", "UInt8", "boolean"])
+@pytest.mark.parametrize("container", ["Series", "array"])
+def test_nullable_labels_of_pandas_keep_their_kind(dtype, container):
+    pd = pytest.importorskip("pandas")
+    y = getattr(pd, container)([False, True, False, True], dtype=dtype)
+    expected = np.array([0, 1], dtype=dtype.lower().replace("boolean", "bool"))
+    clf = CandleClassifier(text_encoder=None).fit(X, y)
+    for labels in (clf.classes_, np.unique(clf.predict(X)), label_array(y)[:2]):
+        assert labels.dtype == expected.dtype
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_string_labels_that_scikit_learn_does_not_take_are_told():
+    dtypes = pytest.importorskip("numpy.dtypes")
+    if not hasattr(dtypes, "StringDType"):
+        pytest.skip("NumPy 1 has no StringDType")
+    y = np.array(["ape", "emu"] * 2, dtype=dtypes.StringDType())
+    with pytest.raises(TypeError, match=r"y has NumPy's StringDType.* Use y.astype\(object\)"):
+        CandleClassifier(text_encoder=TEXTS).fit(X, y)
+    assert CandleClassifier(text_encoder=TEXTS).fit(X, y.astype(object)).classes_[0] == "ape"

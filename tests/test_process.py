@@ -88,6 +88,21 @@ def test_precision_is_exact_while_any_thread_asks_for_it_and_then_as_before():
         torch.set_float32_matmul_precision(former)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fit_and_use_do_not_depend_on_the_gradients_of_the_caller(mode):
+    def fit():
+        return CandleClassifier(text_encoder=None).fit(X, Y)
+
+    expected = fit().predict_proba(X)
+    with mode():
+        fitted = fit()
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        assert not torch.is_grad_enabled()
+        np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+    assert torch.is_grad_enabled()
+
+
 def test_the_encoder_computes_exactly(monkeypatch, tiny_clip, cold):
     from helpers import random_images
 

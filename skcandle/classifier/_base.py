@@ -20,12 +20,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
-from .._labels import check_label_types, is_textual
+from .._labels import check_label_types, is_textual, without_nulls
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._prototypes import of_moderate_length, unit
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
 from ._universe import LabelUniverse, label_universe, sorted_labels
@@ -61,7 +62,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images.
+            Embeddings of images. With text, only their directions matter; a row of zeros, which
+            has none, is a ValueError.
 
         Returns
         -------
@@ -79,7 +81,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images.
+            Embeddings of images. With text, only their directions matter; a row of zeros, which
+            has none, is a ValueError.
 
         Returns
         -------
@@ -94,7 +97,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images.
+            Embeddings of images. With text, only their directions matter; a row of zeros, which
+            has none, is a ValueError.
 
         Returns
         -------
@@ -109,7 +113,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images.
+            Embeddings of images. With text, only their directions matter; a row of zeros, which
+            has none, is a ValueError.
 
         Returns
         -------
@@ -243,7 +248,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         check_label_types(y)
         _refuse_images(X)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        X, y = validate_data(self, X, without_nulls(y), dtype=[np.float64, np.float32])
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
         sample_weight = check_sample_weight(
@@ -264,7 +269,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             self._check_without_text(no_text, np.setdiff1d(classes, y))
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
-            X = _to_length_one(X)
+            X = unit(of_moderate_length(X, X.dtype))
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "
@@ -319,8 +324,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
         result = None
         for rows in gen_batches(len(X), n_rows):
-            logits = scorer.score(np.ascontiguousarray(X[rows], dtype=dtype))[:, self._columns]
-            part = function(logits)
+            if self.text_features_ is None:
+                block = np.ascontiguousarray(X[rows], dtype=dtype)
+            else:  # where only directions matter, those of any length
+                block = of_moderate_length(X[rows], dtype, rows.start)
+            part = function(scorer.score(block)[:, self._columns])
             if result is None:
                 result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
             result[rows] = part
@@ -331,21 +339,13 @@ def _one_column_of_two(logits):
     return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
 
-def _to_length_one(X):
-    norms = np.linalg.norm(X, axis=1, keepdims=True)
-    if not norms.all():
-        raise ValueError(
-            f"Row {int(np.argmin(norms))} of X is all zeros; an embedding has a direction."
-        )
-    return X / norms
-
-
 def _refuse_images(X):
     """Raise where images are given instead of their embeddings."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
         return
     first = next(iter(X), None)
-    if isinstance(first, (str, bytes, os.PathLike, Image.Image)):
+    kinds = str, bytes, bytearray, memoryview, os.PathLike, Image.Image
+    if isinstance(first, kinds) or hasattr(first, "read"):
         raise TypeError(
             f"X holds images (the first is of type {type(first).__name__}) instead of their "
             "embeddings. Put a CLIPFeaturizer before this classifier, as make_candle_pipeline does."

@@ -110,6 +110,8 @@ class ProjectionObjective(nn.Module):
         return normalize(projected, dim=-1) if self.normalize else projected
 
 
+@torch.inference_mode(False)  # this first: it, too, sets whether there are gradients
+@torch.enable_grad()
 def train_projection(data, space, weights, *, penalty, max_iter, device, callback=None):
     """Minimise the objective by full-batch L-BFGS, from the identity.
 

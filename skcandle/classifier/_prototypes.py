@@ -10,11 +10,55 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
+# Of rows that are used as they are. Far enough from where squares over- or underflow in float32.
+MODERATE_LENGTHS = 1e-6, 1e6
+
 
 def unit(rows, eps=1e-12):
     """Scale rows to length one; a row of zeros stays zero."""
     rows = np.asarray(rows)
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), eps)
+
+
+def of_moderate_length(X, dtype, first=0):
+    """Rows of the same directions, whose squares neither over- nor underflow.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    dtype : dtype
+        float32 or float64.
+    first : int
+        Number of the first row, for messages.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_rows, n_features) and dtype `dtype`
+        Only rows outside `MODERATE_LENGTHS` are scaled.
+
+    Raises
+    ------
+    ValueError
+        If a row is all zeros.
+    """
+    if X.dtype.kind != "f" or X.dtype.itemsize < dtype.itemsize:
+        X = X.astype(dtype)
+    shortest, longest = MODERATE_LENGTHS
+    with np.errstate(over="ignore"):
+        squares = np.einsum("nd,nd->n", X, X)
+    extreme = np.flatnonzero(~((squares >= shortest**2) & (squares <= longest**2)))
+    if not len(extreme):
+        return np.ascontiguousarray(X, dtype=dtype)
+    rows = X[extreme]
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    if not largest.all():
+        raise ValueError(
+            f"Row {first + extreme[np.argmin(largest)]} of X is all zeros; an embedding has a "
+            "direction."
+        )
+    X = X.copy()
+    X[extreme] = rows / largest
+    return X.astype(dtype, order="C")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
-from ._prototypes import unit
+from ._prototypes import of_moderate_length, unit
 from ._universe import ENCODED_LABELS, plain_label
 
 # Chance level is a statement about many images; below this number nothing is said.
@@ -85,7 +85,8 @@ class ClassTextEncoder:
             features = [np.asarray(self._encode(encode, filled)) for filled in prompts]
         for matrix in features:
             _check_text_features(matrix, labels, n_features)
-        return unit(sum(unit(matrix.astype(float)) for matrix in features))
+        rows = [of_moderate_length(matrix, np.dtype(float)) for matrix in features]
+        return unit(sum(map(unit, rows)))
 
     def check_names(self, labels, names):
         """Check that no two labels are read as the same words, where names fill a template.

@@ -60,8 +60,15 @@ class LabelUniverse:
             return LabelUniverse(np.array(names, dtype=object), names)
         if self.classes.dtype == bool:
             raise TypeError("The labels are booleans, which leave no room for another class.")
-        first = int(self.classes.max()) + 1
-        return LabelUniverse(np.arange(first, first + len(names)), names)
+        largest = int(self.classes.max())
+        # beyond these, integers and floats would not be told apart
+        limit = 2**53 if self.classes.dtype.kind == "f" else np.iinfo(np.int64).max
+        if largest + len(names) > limit:
+            raise ValueError(
+                f"The largest label is {largest}, which leaves no room for {len(names)} more up to "
+                f"{limit}. Fit on smaller numbers, or on strings."
+            )
+        return LabelUniverse(np.arange(largest + 1, largest + 1 + len(names)), names)
 
 
 def label_universe(y, new_classes=None, class_names=None):

@@ -11,6 +11,7 @@ from .._warnings import warn_user
 from ..exceptions import BatchSizeWarning, PrecisionWarning, TruncatedPromptWarning
 from ._cache.file_digests import file_digests
 from ._cache.memory import memory_cache
+from ._cache.store import is_embedding
 from ._checkpoint import (
     describe,
     embedding_dim,
@@ -106,7 +107,7 @@ class Encoder:
         """
         digests = [hashlib.sha256(b"text " + prompt.encode()).digest() for prompt in prompts]
         distinct = dict(zip(digests, prompts, strict=True))
-        rows = self.store.get_many(self.text_fingerprint, distinct)
+        rows = self.cached(self.text_fingerprint, distinct)
         missing = [digest for digest in distinct if digest not in rows]
         truncated = []
         for start in range(0, len(missing), self.batch_size):
@@ -127,6 +128,14 @@ class Encoder:
                 TruncatedPromptWarning,
             )
         return np.stack([rows[digest] for digest in digests])
+
+    def cached(self, fingerprint, digests):
+        """Rows that the store has, by digest; what is no embedding counts as missing.
+
+        A checksum tells that a row is what somebody stored, not that it is an embedding.
+        """
+        rows = self.store.get_many(fingerprint, digests)
+        return {d: row for d, row in rows.items() if is_embedding(row, self.n_features)}
 
     def encode_pixels(self, pixels):
         """Rows of at most a batch of images, in parts if the GPU has too little memory.
@@ -195,8 +204,9 @@ def clear_memory() -> None:
     """Release the loaded models, and forget the embeddings kept in memory.
 
     A process keeps up to two CLIP models and 256 MiB of embeddings for its next calls, whatever
-    becomes of the estimators. Folders of :class:`~skcandle.EmbeddingCache` are not touched. A
-    model that is in use in another thread is released when that call ends.
+    becomes of the estimators. What it knows of files that were read is forgotten as well: the next
+    call reads and hashes each of them again. Folders of :class:`~skcandle.EmbeddingCache` are not
+    touched. A model that is in use in another thread is released when that call ends.
 
     See Also
     --------

@@ -114,7 +114,10 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     The cache tells images by their content, the bytes of a file or the pixels of an object in
     memory, never by name; and models by weights, preprocessing and precision. Within a process,
     a file that has the inode, the size and both times of change it had when its content was
-    last hashed is not read again (not on Windows, and not within seconds of a change).
+    last hashed is not read again (not on Windows, and not within seconds of a change). Writing
+    through a memory map may leave both times as they are (on tmpfs it does): where files are
+    changed so, give their bytes, which are hashed in every call, or call :func:`clear_memory`
+    after a change.
 
     A GPU works on one batch while the next is decoded; a CPU does the one after the other, each
     on all cores. About two batches of images are in memory at a time. Where a batch is too large
@@ -198,9 +201,11 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : list, tuple, array, Series or one-column DataFrame of length n_images
-            Each image is a path (str or path-like), a PIL image, the bytes of an image file,
-            or an array of uint8 and shape (H, W, 3) or (H, W); kinds may be mixed. An array of
-            shape (n_images, H, W, 3) works as well.
+            Each image is a path (str or path-like), a PIL image, the content of an image file
+            (bytes, bytearray, memoryview, or a file opened in binary mode such as
+            :class:`io.BytesIO`, which is read from its beginning and keeps its position), or an
+            array of uint8 and shape (H, W, 3) or (H, W); kinds may be mixed. An array of shape
+            (n_images, H, W, 3) works as well. URLs are not fetched.
 
         Returns
         -------

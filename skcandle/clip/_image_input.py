@@ -1,5 +1,6 @@
 """Collections of images as people have them, to a list of single images."""
 
+import io
 import os
 
 import numpy as np
@@ -7,7 +8,10 @@ from PIL import Image
 
 from .._sklearn_private import is_pandas_na, is_scalar_nan
 
-KINDS = "a path, a PIL image, encoded bytes, or an array of uint8 and shape (H, W, 3) or (H, W)"
+KINDS = (
+    "a path, a PIL image, encoded bytes, a file opened in binary mode, or an array of uint8 and "
+    "shape (H, W, 3) or (H, W)"
+)
 
 
 def as_image_list(X):
@@ -21,7 +25,7 @@ def as_image_list(X):
     Returns
     -------
     images : list
-        Of paths, PIL images, bytes and arrays.
+        Of paths, PIL images, bytes, files and arrays.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def as_image_list(X):
 
 
 def to_list(X):
-    if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image)):
+    if isinstance(X, (str, os.PathLike, Image.Image)) or is_encoded(X):
         raise TypeError(
             f"X is a single {type(X).__name__}; a list of images is needed. Use [X] for one image."
         )
@@ -79,13 +83,37 @@ def _array_to_list(X):
     )
 
 
+def is_encoded(image):
+    """Whether an image is the content of a file: bytes, or a file that is open."""
+    return isinstance(image, (bytes, bytearray, memoryview)) or is_open_file(image)
+
+
+def is_open_file(image):
+    """Whether an image is a file that is open, or looks like one."""
+    return all(hasattr(image, name) for name in ("read", "seek", "tell"))
+
+
 def check_kind(image, position):
     if isinstance(image, np.ndarray):
         _check_array(image, position)
-    elif not isinstance(image, (str, bytes, os.PathLike, Image.Image)):
+    elif is_open_file(image):
+        _check_open_file(image, position)
+    elif not isinstance(image, (str, os.PathLike, Image.Image)) and not is_encoded(image):
         missing = image is None or is_scalar_nan(image) or is_pandas_na(image)
         found = "missing" if missing else f"of type {type(image).__name__}"
         raise TypeError(f"image {position} is {found}; each image must be {KINDS}.")
+
+
+def _check_open_file(image, position):
+    if isinstance(image, io.TextIOBase):
+        raise TypeError(
+            f"image {position} is a file opened in text mode; open it in binary mode, with "
+            "open(path, 'rb')."
+        )
+    if not getattr(image, "closed", False) and not getattr(image, "seekable", lambda: True)():
+        raise TypeError(
+            f"image {position} is a stream that can be read only once; give what read() returns."
+        )
 
 
 def _check_array(image, position):

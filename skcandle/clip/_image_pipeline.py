@@ -128,7 +128,7 @@ class ImagePipeline:
     def _not_cached(self, contents):
         """Contents whose rows the store does not have."""
         digests = [content.digest for content in contents.values()]
-        cached = self.encoder.store.get_many(self.encoder.fingerprint, digests)
+        cached = self.encoder.cached(self.encoder.fingerprint, digests)
         missing = {}
         for i, content in contents.items():
             if content.digest in cached:

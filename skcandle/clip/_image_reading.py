@@ -7,27 +7,42 @@ An image is read in two steps, since most of the work is in the second and the c
 import hashlib
 import io
 import os
+import re
 import stat
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .._locks import ForkSafeLock
 from ..exceptions import ImageReadError
 from ._cache.file_digests import file_digests
+from ._image_input import is_encoded, is_open_file
 
 EXIF_ORIENTATION = 0x0112
+# From an orientation to what makes the image upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # Path makes one slash of two
+PRINTABLE = re.compile(rb"[^\x00-\x1f\x7f]+")
+MAX_PATH = 255  # bytes; longer ones would fill the message
 # How many unreadable images a message lists; the exception has all their positions.
 MAX_LISTED = 5
 
 # A PIL image decodes itself, and its EXIF data, at the first use; two threads must not both be
-# the first. Images opened here are not shared and need no lock.
-_pil_objects = ForkSafeLock()
+# the first, nor move in a file at once. Images opened here are not shared and need no lock.
+_shared_objects = ForkSafeLock()
 
 
-class UnreadableFile(ValueError):
-    """A file that need not be read to know that it is no image; says so in a whole sentence."""
+class NoImage(ValueError):
+    """What need not be decoded to know that it is no image; says so in a whole sentence."""
 
 
 class ImageContent(NamedTuple):
@@ -59,7 +74,7 @@ def read_image(image):
 
     Parameters
     ----------
-    image : str, path-like, bytes, PIL.Image.Image or ndarray
+    image : str, path-like, bytes, bytearray, memoryview, binary file, PIL.Image.Image or ndarray
 
     Returns
     -------
@@ -67,17 +82,40 @@ def read_image(image):
     """
     if isinstance(image, (str, os.PathLike)):
         return _read_file(image)
-    if isinstance(image, bytes):
-        return _from_bytes(image)
+    if is_encoded(image):
+        return _from_bytes(encoded_bytes(image))
     if isinstance(image, np.ndarray):
         rgb = _to_rgb(_from_array(image))
     else:
-        with _pil_objects:
+        with _shared_objects:
             image.load()
             rgb = _to_rgb(image)
     digest = hashlib.sha256(b"RGB %d %d " % rgb.size)
     digest.update(rgb.tobytes())
     return ImageContent(digest.digest(), rgb)
+
+
+def encoded_bytes(image):
+    """Content of an image for which ``is_encoded``, as bytes.
+
+    A file is read from its beginning, and its position is then what it was.
+    """
+    if not is_open_file(image):
+        return bytes(image)
+    if getattr(image, "closed", False):
+        raise NoImage(f"{_name_in_messages(image) or 'the file '}is closed; open it again")
+    with _shared_objects:
+        position = image.tell()
+        try:
+            image.seek(0)
+            data = image.read()
+        finally:
+            image.seek(position)
+    if not isinstance(data, bytes):
+        raise NoImage(f"its read() gives {type(data).__name__}, not bytes")
+    if not data:
+        raise NoImage(f"{_name_in_messages(image) or 'the file '}is empty (0 bytes)")
+    return data
 
 
 def reread(image, content):
@@ -138,12 +176,11 @@ def unreadable_error(reasons, n_images):
 
 def describe_failure(image, error):
     """What went wrong with an image, for :func:`unreadable_error`."""
-    path = image if isinstance(image, (str, os.PathLike)) else getattr(image, "filename", "")
-    name = f"the file {os.fspath(path)!r} " if path else ""
-    if isinstance(error, UnreadableFile):
+    name = _name_in_messages(image)
+    if isinstance(error, NoImage):
         return str(error)
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"{name}is not of a known image format"
+        return f"{name}is not of a known image format{_hint_at_path(image)}"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         megapixels = 2 * Image.MAX_IMAGE_PIXELS / 1e6
         return (
@@ -151,10 +188,35 @@ def describe_failure(image, error):
             "down, or raise PIL.Image.MAX_IMAGE_PIXELS, of which the limit is twice the value"
         )
     if isinstance(error, OSError) and error.strerror:
+        if is_url(image):
+            return f"{os.fsdecode(image)!r} is a URL; download it first, and give file or bytes"
         return f"{name}cannot be opened ({error.strerror})"
     if isinstance(error, ValueError) and "null byte" in str(error):  # in the name
         return f"{name}cannot be opened ({error})"
     return f"{name}is broken or truncated ({type(error).__name__}: {error})"
+
+
+def _name_in_messages(image):
+    """How a message on an image begins; empty for what has no name."""
+    path = image if isinstance(image, (str, os.PathLike)) else getattr(image, "filename", "")
+    if not path and is_open_file(image):
+        path = getattr(image, "name", "")
+    return f"the file {os.fspath(path)!r} " if isinstance(path, (str, os.PathLike)) and path else ""
+
+
+def is_url(image):
+    """Whether an image is the name of something that is not on this machine."""
+    return isinstance(image, (str, os.PathLike)) and bool(URL.match(os.fsdecode(image)))
+
+
+def _hint_at_path(image):
+    """What to do if bytes that are no image are a path."""
+    if not isinstance(image, bytes) or len(image) > MAX_PATH or not PRINTABLE.fullmatch(image):
+        return ""
+    return (
+        f"; bytes are the content of a file: if {image!r} is a path, give it as a string, "
+        "os.fsdecode(path)"
+    )
 
 
 def _read_file(path):
@@ -179,11 +241,11 @@ def _read_file(path):
 def _check_file(path, status):
     """An error for what is no image file before its content is looked at."""
     if stat.S_ISDIR(status.st_mode):
-        raise UnreadableFile(f"{os.fspath(path)!r} is a folder; list the files in it")
+        raise NoImage(f"{os.fspath(path)!r} is a folder; list the files in it")
     if not stat.S_ISREG(status.st_mode):
-        raise UnreadableFile(f"{os.fspath(path)!r} is no regular file but a device, pipe or socket")
+        raise NoImage(f"{os.fspath(path)!r} is no regular file but a device, pipe or socket")
     if status.st_size == 0:
-        raise UnreadableFile(f"the file {os.fspath(path)!r} is empty (0 bytes)")
+        raise NoImage(f"the file {os.fspath(path)!r} is empty (0 bytes)")
 
 
 def _from_bytes(data):
@@ -201,17 +263,26 @@ def _to_rgb(image):
     """A copy of a decoded image, or the image itself if there is nothing to change."""
     if 0 in image.size:
         raise ValueError(f"its size is {image.size[0]} x {image.size[1]} pixels")
-    return in_rgb(upright(image))
+    return in_rgb(turned(image, orientation(image)))
 
 
 def orientation(image):
-    """How EXIF data say an image is to be turned, from 1 (not at all) to 8."""
-    return image.getexif().get(EXIF_ORIENTATION, 1)
+    """How EXIF data say an image is to be turned, from 1 (not at all) to 8.
+
+    Data that are damaged say nothing, and cost no image whose pixels decode.
+    """
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # of all kinds, as from other damaged data
+        return 1
+    return value if value in range(1, 9) else 1
 
 
-def upright(image):
-    """The image as its EXIF data say it is to be turned."""
-    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+def turned(image, orientation):
+    """The image as an EXIF orientation says it is to be turned."""
+    return image if orientation == 1 else image.transpose(TURNS[orientation])
 
 
 def in_rgb(image):

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import Resize
 
-from ._image_reading import decode_image, in_rgb, orientation, upright
+from ._image_reading import decode_image, in_rgb, orientation, turned
 from ._open_clip_private import PreprocessCfg, image_transform_v2
 
 # How many times larger than needed an image is still to be after decoding at reduced scale. With
 # this, black text, stripes and checks of any size keep 45 dB of PSNR after resizing, photographs
 # 57 dB; with 2, text keeps 32 dB.
 REDUCED_MARGIN = 5.25
-TURNED = range(5, 9)  # EXIF orientations that exchange width and height
+SIDEWAYS = range(5, 9)  # EXIF orientations that exchange width and height
 
 
 class Preprocessing:
@@ -67,7 +67,8 @@ class Preprocessing:
         try:
             with Image.open(io.BytesIO(data)) as image:
                 full_size = image.size
-                size = self._resized(full_size, turned=orientation(image) in TURNED)
+                turn = orientation(image)
+                size = self._resized(full_size, turn in SIDEWAYS)
                 # The box is what the image covers: its last pixels may be partly beyond its edge.
                 _, box = image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size]) or (
                     None,
@@ -76,17 +77,17 @@ class Preprocessing:
                 if box is None or image.size == full_size:
                     return None
                 resample = Image.Resampling[self._resize.interpolation.name]
-                return upright(in_rgb(image).resize(size, resample, box=box))
+                return turned(in_rgb(image).resize(size, resample, box=box), turn)
         except MemoryError:
             raise
         except Exception:  # whatever is wrong, decoding in full shows it
             return None
 
-    def _resized(self, full_size, turned):
+    def _resized(self, full_size, is_sideways):
         """Width and height to which an image is resized before it is turned upright."""
         if not isinstance(self._resize.size, int):
             height, width = self._resize.size
-            return (height, width) if turned else (width, height)
+            return (height, width) if is_sideways else (width, height)
         # of the shorter side; torchvision cuts off the fraction of the other
         shorter = min(full_size)
         return tuple(int(self._resize.size * side / shorter) for side in full_size)

@@ -11,8 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._typing import Images, Path
 from .._warnings import warn_user
+from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer
-from ..clip._image_input import to_list
+from ..clip._image_input import is_encoded, to_list
+from ..clip._image_reading import encoded_bytes, is_url
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
@@ -187,7 +189,7 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
         keys, X = np.empty(n_rows, dtype=object), np.empty((n_rows, n_features), dtype=np.float32)
         start = 0
         for part in parts:
-            part_keys, rows = _read_rows(shards, part)
+            part_keys, rows = _read_rows(shards, part, n_features)
             stop = start + len(rows)
             keys[start:stop], X[start:stop] = part_keys, rows
             start = stop
@@ -201,7 +203,7 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
         places = wanted.get_indexer(part_keys)
         found = places >= 0
         if found.any():
-            X[places[found]] = _read_rows(shards, part)[1][found]
+            X[places[found]] = _read_rows(shards, part, n_features)[1][found]
             missing[places[found]] = False
     if missing.any():
         raise ValueError(
@@ -311,13 +313,20 @@ def _as_bag(images, keys, shard_size):
     names = _key_list(images if keys is None else keys, "images" if keys is None else "keys")
     if len(names) != len(images):
         raise ValueError(f"There are {len(names)} keys for {len(images)} images.")
-    # Absolute, since a worker process may have another working directory.
-    images = [
-        os.path.abspath(image) if isinstance(image, (str, os.PathLike)) else image
-        for image in images
-    ]
-    pairs = list(zip(names, images, strict=True))
+    pairs = list(zip(names, map(_for_workers, names, images), strict=True))
     return dask.bag.from_sequence(pairs, partition_size=shard_size)
+
+
+def _for_workers(key, image):
+    """An image as another process can have it."""
+    if isinstance(image, (str, os.PathLike)) and not is_url(image):
+        return os.path.abspath(image)  # a worker may have another working directory
+    if not is_encoded(image):
+        return image
+    try:
+        return encoded_bytes(image)
+    except ValueError as error:
+        raise ValueError(f"The image of key {key!r} cannot be read: {error}.") from error
 
 
 def _key_list(keys, parameter):
@@ -351,18 +360,40 @@ def _digests_of_part(part, folder, facts):
     return key_digests(folder.read_keys(part, facts))
 
 
-def _read_rows(folder, part):
+def _read_rows(folder, part, n_features):
+    """Keys and embeddings of a part; what is no embedding is an error."""
+    import pyarrow as pa
+
     table = folder.read_part(part, ["key", "embedding"])[0]
-    column = table["embedding"].combine_chunks()
-    rows = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
-    return table["key"].to_numpy(), rows
+    keys, column = table["key"].to_numpy(), table["embedding"].combine_chunks()
+    kind = column.type
+    if (
+        not pa.types.is_fixed_size_list(kind)
+        or kind.value_type != pa.float32()
+        or kind.list_size != n_features
+        or column.null_count
+    ):
+        raise _damaged(folder, part, f"has {kind}, not {n_features} floats a row")
+    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_features)
+    wrong = [key for key, row in zip(keys, rows, strict=True) if not is_embedding(row, n_features)]
+    if wrong:
+        problem = f"rows that are not finite or not of length 1, the first of the key {wrong[0]!r}"
+        raise _damaged(folder, part, f"has {problem}")
+    return keys, rows
+
+
+def _damaged(folder, part, problem):
+    return ValueError(
+        f"{str(folder.path / part)!r} {problem}. Remove it and run the job again: its rows are "
+        "then computed anew."
+    )
 
 
 def _predict_part(classifier, source, target, part, run, facts):
     import pyarrow as pa
 
     target.facts()  # an error on a machine that does not see the folder
-    keys, rows = _read_rows(source, part)
+    keys, rows = _read_rows(source, part, source.facts()["n_features"])
     proba = np.empty((0, len(facts["classes"])), dtype=np.float32)
     if len(rows):
         proba = classifier.predict_proba(rows).astype(np.float32)

@@ -1,6 +1,7 @@
 """What a Dask worker does with its share of the images."""
 
 import hashlib
+import io
 import os
 import re
 from itertools import chain, islice
@@ -171,9 +172,11 @@ def _blocks(pairs):
 def _n_bytes(image):
     if isinstance(image, Image.Image):
         return 3 * image.width * image.height
-    if isinstance(image, np.ndarray):
+    if isinstance(image, (np.ndarray, memoryview)):
         return image.nbytes
-    return len(image) if isinstance(image, bytes) else 0
+    if isinstance(image, io.BytesIO):
+        return image.getbuffer().nbytes
+    return len(image) if isinstance(image, (bytes, bytearray)) else 0
 
 
 def _check_same_model(found, facts):

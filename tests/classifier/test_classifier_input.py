@@ -1,5 +1,7 @@
 """What is no training data, no label, no parameter: one sentence that says so."""
 
+import io
+
 import numpy as np
 import pytest
 from long_tail import BASE, BOTH, CLASSES, DATA, fit, long_tailed, make
@@ -7,6 +9,7 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from skcandle import CandleClassifier, CLIPFeaturizer
+from skcandle.classifier import _base
 from skcandle.exceptions import TextFeaturesWarning, WeightsNotAvailableError
 
 
@@ -24,8 +27,9 @@ def fitted():
         ["a.jpg", "b.jpg"],
         np.array(["a.jpg", "b.jpg"], dtype=object),
         [Image.new("RGB", (8, 8))] * 2,
+        [io.BytesIO(b"a"), io.BytesIO(b"b")],
     ],
-    ids=["paths", "array of paths", "PIL images"],
+    ids=["paths", "array of paths", "PIL images", "files"],
 )
 def test_images_instead_of_embeddings_are_told(images):
     message = "X holds images .* Put a CLIPFeaturizer before this classifier"
@@ -196,3 +200,47 @@ def test_few_images_do_not_tell_chance():
     rng = np.random.default_rng(0)
     texts = {label: rng.normal(size=32) for label in BASE}
     CandleClassifier(text_encoder=texts).fit(DATA.X[:19], DATA.y[:19])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e19, 1e-15, 1e-30])
+@pytest.mark.parametrize("kind", BOTH)
+def test_only_directions_matter_however_long_or_short(kind, scale, dtype):
+    X, X_test = DATA.X.astype(dtype), DATA.X_test.astype(dtype)
+    fitted = make(kind).fit(X, DATA.y)
+    expected = fitted.predict_proba(X_test)
+    tolerance = {"atol": 2e-4 if dtype == np.float32 else 1e-10}
+    np.testing.assert_allclose(fitted.predict_proba(X_test * dtype(scale)), expected, **tolerance)
+    again = make(kind).fit(X * dtype(scale), DATA.y)
+    np.testing.assert_allclose(again.predict_proba(X_test), expected, **tolerance)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_lengths_beyond_the_precision_of_the_model(scale):
+    fitted = make().fit(DATA.X.astype(np.float32), DATA.y)
+    expected = fitted.predict_proba(DATA.X_test)
+    np.testing.assert_allclose(fitted.predict_proba(DATA.X_test * scale), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_only_directions_of_text_vectors_matter(scale):
+    texts = {name: scale * vector for name, vector in DATA.texts.items()}
+    np.testing.assert_allclose(
+        fit(text_encoder=texts).predict_proba(DATA.X_test),
+        fit().predict_proba(DATA.X_test),
+        atol=1e-10,
+    )
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_row_of_zeros_has_no_class(kind, monkeypatch):
+    monkeypatch.setattr(_base, "BLOCK_LOGITS", 32 * 10)
+    X = DATA.X_test.copy()
+    X[57] = 0
+    with pytest.raises(ValueError, match="Row 57 of X is all zeros; an embedding has a direction"):
+        fit(kind).predict(X)
+
+
+def test_without_text_a_row_of_zeros_is_a_row():
+    fitted = fit(text_encoder=None, new_classes=None)
+    assert np.isfinite(fitted.predict_proba(np.zeros((1, 32)))).all()

@@ -200,6 +200,16 @@ def test_added_integer_labels_do_not_wrap_around(dtype):
     assert grown.classes_.tolist() == [0, 1, largest, largest + 1, largest + 2]
 
 
+@pytest.mark.parametrize("largest", [np.int64(2**63 - 2), np.uint64(2**64 - 1), np.float64(2**53)])
+def test_labels_too_large_to_count_on_are_told(largest):
+    y = np.array([0, largest], dtype=largest.dtype)
+    texts = {label: DATA.texts[BASE[i]] for i, label in enumerate(y.tolist())}
+    clf = make(new_classes=None, text_encoder=texts).fit(np.stack(list(texts.values())), y)
+    message = f"largest label is {int(largest)}, which leaves no room for 2 more .* smaller numbers"
+    with pytest.raises(ValueError, match=message):
+        clf.add_classes({"kiwi": np.ones(32), "fig": -np.ones(32)})
+
+
 def test_no_class_can_be_added_to_booleans():
     texts = {False: DATA.texts[BASE[0]], True: DATA.texts[BASE[1]]}
     clf = make(new_classes=None, text_encoder=texts)

@@ -244,6 +244,46 @@ def test_garbage_instead_of_a_database(folder):
     assert cache.info().n_embeddings == 1
 
 
+ENDLESS = """
+CREATE VIEW embeddings AS WITH RECURSIVE
+n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)
+SELECT x'00' AS key, x'00' AS row, x'00' AS checksum, i AS used FROM n
+"""
+TRIGGER = """
+CREATE TRIGGER endless AFTER INSERT ON embeddings BEGIN
+INSERT INTO embeddings WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)
+SELECT randomblob(64), x'00', x'00', i FROM n; END
+"""
+MODULE = "CREATE VIRTUAL TABLE embeddings USING fts4(key, row, checksum, used)"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DROP TABLE embeddings", ENDLESS],
+        [TRIGGER],
+        ["DROP TABLE embeddings", MODULE],
+        ["DROP TABLE embeddings"],
+    ],
+    ids=["view", "trigger", "module", "nothing"],
+)
+def test_what_may_have_rows_without_end_is_never_asked(database, folder, statements):
+    put(database, range(3))
+    database._disconnect()
+    try:
+        sql(folder, *statements)
+    except sqlite3.OperationalError as error:
+        pytest.skip(f"not with this SQLite: {error}")
+    cache = EmbeddingCache(folder)
+    check_goes_on_uncached(FolderStore(cache, MemoryCache()), "holds something other than embedd")
+    with pytest.raises(OSError, match="something other than embeddings"):
+        cache.info()
+    cache.clear()
+    put(Database(folder), range(3))
+    assert get(Database(folder), range(3)) == {0, 1, 2}
+
+
 def test_truncated_database(database, folder):
     put(database, range(500))
     database._disconnect()

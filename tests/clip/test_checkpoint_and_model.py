@@ -1,8 +1,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -210,6 +212,37 @@ def test_threads_load_a_model_once(tiny_clip, cold, monkeypatch):
         backbones = list(pool.map(lambda _: load(tiny_clip), range(16)))
     assert len(loads) == 1
     assert len(set(map(id, backbones))) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_a_model_is_loading_loads_its_own(
+    tiny_clip, cold, monkeypatch
+):
+    loading, go_on = threading.Event(), threading.Event()
+    parent, create = os.getpid(), _model._create_module
+
+    def slowly(*args):
+        loading.set()
+        assert os.getpid() != parent or go_on.wait(30)
+        return create(*args)
+
+    monkeypatch.setattr(_model, "_create_module", slowly)
+    thread = threading.Thread(target=load, args=(tiny_clip,))
+    thread.start()
+    loading.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # ends the child if it waits
+        try:
+            torch.set_num_threads(1)  # the threads of the parent are not here
+            load(tiny_clip)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    go_on.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_few_models_stay_loaded(tmp_path, cold):

@@ -1,12 +1,15 @@
 """The way from images to rows: stages beside each other, interruptions, memory, files."""
 
 import io
+import mmap
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from skcandle import CLIPFeaturizer, EmbeddingCache, clear_memory
 from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model, _preprocessing
 from skcandle.clip._cache.file_digests import FileDigests, file_digests
 from skcandle.clip._cache.memory import memory_cache
+from skcandle.clip._cache.sqlite import DATABASE_NAME, _checksum
 from skcandle.clip._image_reading import read_image
 from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
 
@@ -304,6 +308,39 @@ def test_another_version_of_the_library_misses_and_both_keep_theirs(
     assert EmbeddingCache(folder_clip.cache).info()[:2] == (2 * len(files), 2)
 
 
+def forge(folder, blob):
+    """Put a blob, with the checksum that fits, in the place of each row of a cache."""
+    with closing(sqlite3.connect(f"{folder}/{DATABASE_NAME}")) as connection, connection:
+        for (key,) in connection.execute("SELECT key FROM embeddings").fetchall():
+            forged = blob, _checksum(key, blob), key
+            connection.execute("UPDATE embeddings SET row = ?, checksum = ? WHERE key = ?", forged)
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        np.float32(1).tobytes(),
+        np.eye(1, 63, dtype=np.float32).tobytes(),
+        np.eye(1, 65, dtype=np.float32).tobytes(),
+        np.full(64, np.nan, dtype=np.float32).tobytes(),
+        np.full(64, 3e38, dtype=np.float32).tobytes(),
+        np.zeros(64, dtype=np.float32).tobytes(),
+        (2 * np.eye(1, 64, dtype=np.float32)).tobytes(),
+        b"",
+        b"123",
+    ],
+    ids=["one", "narrow", "wide", "nan", "overflow", "zeros", "twice", "empty", "no floats"],
+)
+def test_what_is_no_embedding_is_never_taken_from_a_folder(folder_clip, files, blob, encoded):
+    rows, text = folder_clip.transform(files), folder_clip.encode_text(["a cat"])
+    forge(folder_clip.cache, blob)
+    for _ in range(2):  # the second time it has been replaced
+        memory_cache.clear()
+        np.testing.assert_array_equal(folder_clip.transform(files), rows)
+        np.testing.assert_array_equal(folder_clip.encode_text(["a cat"]), text)
+    assert sum(encoded) == 2 * len(files)
+
+
 @pytest.mark.parametrize("keep_times", [False, True])
 def test_new_content_under_an_old_name_misses(folder_clip, files, encoded, age, keep_times):
     path = files[0]
@@ -321,6 +358,22 @@ def test_new_content_under_an_old_name_misses(folder_clip, files, encoded, age, 
     new = folder_clip.transform([path])
     assert np.abs(new - old).max() > 1e-3
     assert sum(encoded) == 2
+
+
+def test_a_change_through_a_memory_map_is_seen_in_bytes_and_after_clear_memory(
+    clip, tmp_path, age, cold
+):
+    path = tmp_path / "image.bmp"
+    random_images(1)[0].save(path)
+    age()
+    old = clip.transform([path])
+    assert read_image(path).data is None  # known, and not read again
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pixels:
+        pixels[-3000:] = pixels[-3000:][::-1]
+    new = clip.transform([path.read_bytes()])
+    assert np.abs(new - old).max() > 1e-3
+    clear_memory()
+    np.testing.assert_array_equal(clip.transform([path]), new)
 
 
 def test_unchanged_files_are_not_read_again_even_if_their_rows_are_gone(clip, files, cold, age):

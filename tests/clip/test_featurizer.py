@@ -3,6 +3,8 @@ import os
 import pickle
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -21,6 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import check_is_fitted
 
 from skcandle import CLIPFeaturizer
+from skcandle.clip import _image_pipeline
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.exceptions import (
     DeviceNotAvailableError,
@@ -69,6 +72,7 @@ def test_every_kind_of_input_gives_identical_rows(clip, files, n_jobs, cold):
     opened = [Image.open(path) for path in files]
     arrays = [np.asarray(image) for image in opened]
     encoded = [path.read_bytes() for path in files]
+    streams = [io.BytesIO(content) for content in encoded]
     mixed = [names[0], files[1], opened[2], arrays[3], encoded[4]]
     expected = clip.transform(names)
     for X in (
@@ -84,6 +88,10 @@ def test_every_kind_of_input_gives_identical_rows(clip, files, n_jobs, cold):
         arrays,
         np.stack(arrays),
         encoded,
+        list(map(bytearray, encoded)),
+        list(map(memoryview, encoded)),
+        streams,
+        np.array(streams, dtype=object),
         mixed,
     ):
         memory_cache.clear()
@@ -194,6 +202,75 @@ def test_what_is_no_file_is_named(clip, tmp_path, name, message):
         connection.bind(str(tmp_path / "socket"))
         with pytest.raises(ImageReadError, match=f"1 of 2 images .*image 1: .*{message}"):
             clip.transform([random_images(1)[0], f"{tmp_path}/{name}"])
+
+
+class Stream(io.BytesIO):
+    """Counts how often it is read."""
+
+    n_reads = 0
+
+    def read(self, *args):
+        self.n_reads += 1
+        return super().read(*args)
+
+
+@pytest.mark.parametrize("position", [0, 10, None])
+def test_an_open_file_is_read_once_from_its_beginning_and_stays_where_it_was(clip, position):
+    content = png(random_images(1)[0])
+    stream = Stream(content)
+    position = stream.seek(0 if position is None else position, 2 if position is None else 0)
+    rows = clip.fit([stream]).transform([stream])
+    np.testing.assert_array_equal(rows, clip.transform([content]))
+    assert (stream.n_reads, stream.tell()) == (1, position)
+
+
+def test_files_on_disk_may_be_given_open(clip, files, tmp_path):
+    expected = clip.transform(files)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open(path, "rb")) for path in files]
+        np.testing.assert_array_equal(clip.transform(opened * 2), np.tile(expected, (2, 1)))
+    with pytest.raises(ImageReadError, match="image 0: the file '.*0.png' is closed; open it"):
+        clip.transform(opened)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 4])
+def test_threads_share_an_open_file(clip, n_jobs, monkeypatch, cold):
+    monkeypatch.setattr(_image_pipeline, "WORTH_A_THREAD", 0)
+    stream = io.BytesIO(png(random_images(1)[0]))
+    rows = clip.set_params(n_jobs=n_jobs).transform([stream] * 100)
+    np.testing.assert_array_equal(rows, np.tile(rows[0], (100, 1)))
+
+
+class Once(io.BytesIO):
+    def seekable(self):
+        return False
+
+
+class Text(io.BytesIO):
+    def read(self):
+        return "text"
+
+
+@pytest.mark.parametrize(
+    "image, error, message",
+    [
+        (io.StringIO("text"), TypeError, r"image 0 is a file opened in text mode; .*'rb'"),
+        (Once(), TypeError, r"image 0 is a stream that can be read only once; .* read\(\)"),
+        (Text(), ImageReadError, r"image 0: its read\(\) gives str, not bytes"),
+        (io.BytesIO(), ImageReadError, "image 0: the file is empty"),
+        (io.BytesIO(b"hello"), ImageReadError, "image 0: is not of a known image format"),
+        (b"images/cat.jpg", ImageReadError, r"b'images/cat.jpg' is a path,.* os.fsdecode\(path\)"),
+        (
+            "https://a.org/b.png",
+            ImageReadError,
+            "image 0: 'https://a.org/b.png' is a URL; download",
+        ),
+        (Path("s3://bucket/b.png"), ImageReadError, "'s3:/bucket/b.png' is a URL; download it"),
+    ],
+)
+def test_what_is_not_read_is_explained(clip, image, error, message):
+    with pytest.raises(error, match=message):
+        clip.transform([image])
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from skcandle.clip._image_input import as_image_list
 from skcandle.clip._image_reading import decode_image, read_image
@@ -89,6 +89,15 @@ def two_halves():
     return image
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_that_of_pillow(orientation):
+    image = Image.fromarray(np.arange(72, dtype=np.uint8).reshape(*SHAPE, 3))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    data = encode(image, "PNG", exif=exif)
+    np.testing.assert_array_equal(pixels(data), ImageOps.exif_transpose(image))
+
+
 @pytest.mark.parametrize("orientation, turn", [(3, 180), (6, 90), (8, 270)])
 def test_exif_orientation_is_honoured(orientation, turn):
     turned = two_halves().rotate(turn, expand=True)
@@ -97,6 +106,30 @@ def test_exif_orientation_is_honoured(orientation, turn):
     data = encode(turned, "PNG", exif=exif)
     np.testing.assert_array_equal(pixels(data), two_halves())
     np.testing.assert_array_equal(pixels(Image.open(io.BytesIO(data))), two_halves())
+
+
+DAMAGED_EXIF = {
+    "garbage": b"garbage",
+    "header alone": b"Exif\0\0",
+    "no TIFF": b"Exif\0\0" + b"\xff" * 50,
+    "truncated in the header": b"Exif\0\0MM\0*",
+    "truncated in a tag": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03",
+    "offset beyond the end": b"Exif\0\0MM\0*\x7f\xff\xff\xff\0\x01",
+    "orientation 99": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63" + bytes(6),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(EXIF|Tag data|Truncated)")
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "JPEG"])
+def test_damaged_exif_data_cost_no_image(format, damage):
+    if format == "WEBP" and not features.check("webp"):
+        pytest.skip("Pillow without WebP")
+    image = two_halves()
+    data = encode(image, format, exif=DAMAGED_EXIF[damage])
+    np.testing.assert_array_equal(pixels(data), pixels(encode(image, format)))
+    opened = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(pixels(opened), pixels(data))
 
 
 def test_the_callers_image_is_left_as_it_was():
@@ -174,6 +207,8 @@ def test_pandas_containers(tmp_path):
     [
         ("cat.jpg", TypeError, r"single str.*\[X\]"),
         (b"cat", TypeError, r"single bytes.*\[X\]"),
+        (memoryview(b"cat"), TypeError, r"single memoryview.*\[X\]"),
+        (io.BytesIO(b"cat"), TypeError, r"single BytesIO.*\[X\]"),
         (plain("RGB", RED), TypeError, r"single Image.*\[X\]"),
         ([], ValueError, r"0 sample\(s\)"),
         (np.empty((0, 8, 8, 3), np.uint8), ValueError, r"0 sample\(s\)"),
@@ -209,3 +244,11 @@ def test_dataframe_with_several_columns_is_refused():
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"2 columns.*X\['path'\]"):
         as_image_list(pd.DataFrame({"path": ["a"], "label": ["b"]}))
+
+
+def test_paths_in_an_array_of_numpys_strings():
+    dtypes = pytest.importorskip("numpy.dtypes")
+    if not hasattr(dtypes, "StringDType"):
+        pytest.skip("NumPy 1 has no StringDType")
+    names = np.array(["a.png", "images/b.png"], dtype=dtypes.StringDType())
+    assert as_image_list(names) == as_image_list(names[:, None]) == ["a.png", "images/b.png"]

@@ -99,6 +99,14 @@ def test_an_image_is_turned_after_reduced_decoding(orientation, resize_mode):
     assert np.any(exact != reduced)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_data_keep_no_jpeg_from_reduced_decoding():
+    for exif in (b"garbage", b"Exif\0\0" + b"\xff" * 50):
+        exact, reduced = exact_and_reduced(encoded(photograph(1000, 701), exif=exif))
+        assert psnr(exact, reduced) > 50
+        assert np.any(exact != reduced)
+
+
 def test_a_photograph_of_two_pictures_counts_its_first():
     data = encoded(
         photograph(900, 700), "MPO", save_all=True, append_images=[photograph(900, 700, 1)]

@@ -1,5 +1,6 @@
 """Encoding and prediction on Dask: same results as one process, resumed, exactly once."""
 
+import io
 import os
 import signal
 import sys
@@ -167,6 +168,20 @@ def test_images_in_memory_with_keys(folder, tiny_clip):
     clip = CLIPFeaturizer(tiny_clip)
     encode_dataset(images, folder, clip, keys=names)
     np.testing.assert_allclose(read_embeddings(folder, names)[1], clip.transform(images), atol=1e-6)
+
+
+def test_open_files_with_keys(client, folder, paths, tiny_clip):
+    streams = [io.BytesIO(Path(path).read_bytes()) for path in paths[:3]]
+    images = [*streams[:2], memoryview(streams[2].getvalue())]
+    clip = CLIPFeaturizer(tiny_clip)
+    encode_dataset(images, folder, clip, keys=paths[:3])
+    expected = clip.transform(paths[:3])
+    np.testing.assert_allclose(read_embeddings(folder, paths[:3])[1], expected, atol=1e-6)
+    streams[1].close()
+    with pytest.raises(ValueError, match="image of key 'b' cannot be read: the file is closed"):
+        encode_dataset(streams[:2], folder, clip, keys=["a", "b"])
+    with pytest.warns(UserWarning, match="'https://a.org/b.png' is a URL; download it"):
+        encode_dataset(["https://a.org/b.png"], folder, clip)
 
 
 def test_relative_paths_do_not_depend_on_the_folder_of_a_worker(
@@ -390,6 +405,34 @@ def test_a_damaged_part_is_named(paths, clip, folder):
     part.unlink()
     encode_dataset(paths[:4], folder, clip)
     assert sorted(read_embeddings(folder)[0]) == paths[:4]
+
+
+@pytest.mark.parametrize(
+    "forge, message",
+    [
+        (lambda rows: rows * np.float32(np.nan), "not finite or not of length 1"),
+        (lambda rows: rows * np.float32(2), "not finite or not of length 1"),
+        (lambda rows: rows * np.float32(0), "not finite or not of length 1"),
+        (lambda rows: rows[:, :1] * 0 + 1, "not 64 floats a row"),
+        (lambda rows: np.repeat(rows, 2, axis=1), "not 64 floats a row"),
+        (lambda rows: rows.astype(float), "not 64 floats a row"),
+    ],
+    ids=["nan", "twice", "zeros", "one", "wide", "double"],
+)
+def test_what_is_no_embedding_is_never_read(fitted, folder, tmp_path, forge, message):
+    part = min(Path(folder).glob("part-*.parquet"))
+    table = pq.read_table(part, partitioning=None)
+    rows = forge(np.stack(table["embedding"].to_pylist()).astype(np.float32))
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    forged = pa.table({"key": table["key"], "embedding": embedding})
+    pq.write_table(forged.replace_schema_metadata(table.schema.metadata), part)
+    for read in (
+        lambda: read_embeddings(folder),
+        lambda: read_embeddings(folder, keys=table["key"].to_pylist()),
+        lambda: predict_dataset(fitted, folder, tmp_path / "predictions"),
+    ):
+        with pytest.raises(ValueError, match=f"{part.name}.* {message}.* Remove it"):
+            read()
 
 
 def test_a_folder_with_other_parquet_files_is_refused(paths, clip, folder):

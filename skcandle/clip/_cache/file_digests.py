@@ -17,7 +17,8 @@ class FileDigests:
 
     The second time, of the last change to the file's entry, is set by the system alone: new
     content under an old date is noticed. Where there is none (on Windows), nothing is
-    remembered.
+    remembered. What is not noticed is a change through a memory map where it sets no times, as on
+    tmpfs; the documentation of :class:`skcandle.CLIPFeaturizer` says what to do.
     """
 
     def __init__(self, max_entries=MAX_ENTRIES):

@@ -50,7 +50,8 @@ class EmbeddingCache:
     -----
     An embedding is stored under the digest of the image's content and a fingerprint of the
     model, its weights, its preprocessing and its precision. New content under an old file
-    name, or a changed model, is therefore never answered with an old embedding.
+    name, or a changed model, is therefore never answered with an old embedding. A row that does
+    not fit its checksum, or is not of length 1 and of the width of the model, counts as missing.
 
     Many processes and threads may use one folder at once, and each may be killed at any moment.
     If the disk is full, the folder is read-only, or the database is damaged or locked, a

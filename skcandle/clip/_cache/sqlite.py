@@ -177,7 +177,7 @@ class Database:
             columns = "key, row, checksum, used < ?"
             query = f"SELECT {columns} FROM embeddings WHERE key IN ({marks})"
             for key, blob, checksum, is_old in connection.execute(query, [today, *part]):
-                if isinstance(blob, bytes) and _checksum(key, blob) == checksum:
+                if _is_sound(key, blob, checksum):
                     rows[key] = np.frombuffer(blob, dtype=ROW_DTYPE)
                     if is_old:
                         old.append((today, key))
@@ -254,10 +254,19 @@ def _open(path):
     )
     try:
         _prepare(connection)
+        _check_is_table(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_is_table(connection):
+    """An error for what may have more rows than the file has bytes: views, triggers, modules."""
+    query = "SELECT type, name, rootpage > 0 FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%'"
+    found = set(connection.execute(f"{query} ESCAPE '^' LIMIT 9"))
+    if found != {("table", "embeddings", 1), ("index", "embeddings_by_use", 1)}:
+        raise sqlite3.DatabaseError("it holds something other than embeddings")
 
 
 def _prepare(connection):
@@ -294,9 +303,15 @@ def _open_read_only(path):
     A process with more rights may change it all the same. Then rows may seem to be missing, or
     the file damaged; a wrong row would not pass its checksum.
     """
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"file:{quote(path)}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
     )
+    try:
+        _check_is_table(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _is_writable(folder):
@@ -310,6 +325,15 @@ def _bytes_in_use(connection):
         for name in ("page_size", "page_count", "freelist_count")
     )
     return size * (n_pages - n_free)
+
+
+def _is_sound(key, blob, checksum):
+    """Whether a blob is what was stored, and has floats only."""
+    return (
+        isinstance(blob, bytes)
+        and len(blob) % np.dtype(ROW_DTYPE).itemsize == 0
+        and _checksum(key, blob) == checksum
+    )
 
 
 def _checksum(key, blob):

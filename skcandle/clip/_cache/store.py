@@ -5,6 +5,15 @@ from typing import Protocol
 
 import numpy as np
 
+# Of the square of the length of a row, which rounding moves by less than 1e-6.
+LENGTH_TOLERANCE = 1e-3
+
+
+def is_embedding(row, n_features):
+    """Whether a row is what an encoder gives: of its width, finite, and of length one."""
+    # Unlike other products, vdot says nothing of overflow; a comparison with NaN is false.
+    return row.shape == (n_features,) and abs(np.vdot(row, row) - 1) <= LENGTH_TOLERANCE
+
 
 class EmbeddingStore(Protocol):
     """Rows under a fingerprint of the model and a digest of the content."""
