@@ -54,6 +54,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
+    _to_unit_rows = True  # whether images are compared by their direction where there is text
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Joint logits of base and new classes.
@@ -262,7 +263,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             self._check_without_text(no_text, np.setdiff1d(classes, y))
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
-            X = _to_length_one(X)
+            lengths = _positive_lengths(X)
+            X = X / lengths if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "
@@ -329,13 +331,13 @@ def _one_column_of_two(logits):
     return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
 
-def _to_length_one(X):
+def _positive_lengths(X):
     norms = np.linalg.norm(X, axis=1, keepdims=True)
     if not norms.all():
         raise ValueError(
             f"Row {int(np.argmin(norms))} of X is all zeros; an embedding has a direction."
         )
-    return X / norms
+    return norms
 
 
 def _refuse_images(X):

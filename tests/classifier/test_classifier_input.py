@@ -122,6 +122,8 @@ OUT_OF_RANGE = {
     "published": [
         ("temperature", "auto"),
         ("prototype_scale", -1.0),
+        ("dropout", -0.1),
+        ("dropout", 1.0),
         ("learning_rate", 0.0),
         ("batch_size", 0),
     ],
