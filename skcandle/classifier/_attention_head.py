@@ -114,8 +114,9 @@ class SeededDropout:
         self.generator = generator
 
     def __call__(self, weights):
-        drawn = torch.rand(weights.shape, generator=self.generator, device=weights.device)
-        return weights * (drawn >= self.rate) / (1 - self.rate)
+        factors = torch.rand(weights.shape, generator=self.generator, device=weights.device)
+        factors.ge_(self.rate).div_(1 - self.rate)
+        return weights * factors.to(weights.dtype)
 
 
 def cosine(rows, columns):
