@@ -3,9 +3,11 @@
 Shi et al., "Efficient and long-tailed generalization for pre-trained vision-language model",
 KDD 2024, with the settings of the released code: mini-batches of 128 images from features that
 are cached, attention over one set of tokens that holds the images of the batch and all classes,
-SGD for 50 epochs, and class tokens that are computed again for every batch at prediction. Dropout
-in the attention is left out.
+SGD for 50 epochs after a slow first one, and class tokens that are computed again for every batch
+at prediction. ``PublishedCandleClassifier`` is tested against it, step by step.
 """
+
+import math
 
 import torch
 from torch import nn
@@ -16,9 +18,13 @@ EPOCHS = 50
 
 
 class Head(nn.Module):
-    """Logits of images, and in training of prototypes, to all classes."""
+    """Logits of images, and in training of prototypes, to all classes.
 
-    def __init__(self, prototypes, texts):
+    With ``see_each_other=False``, images attend to classes and themselves only, and classes to
+    classes, as in the library.
+    """
+
+    def __init__(self, prototypes, texts, *, scale=0.5, dropout=0.1, see_each_other=True):
         super().__init__()
         n_base, d = prototypes.shape
         self.register_buffer("prototypes", prototypes)
@@ -27,53 +33,67 @@ class Head(nn.Module):
         self.image_projection = nn.Parameter(torch.eye(d))
         self.text_projection = nn.Parameter(torch.eye(d))
         self.norm = nn.LayerNorm(d)
-        self.attention = nn.MultiheadAttention(d, num_heads=8)
+        self.attention = nn.MultiheadAttention(d, num_heads=8, dropout=dropout)
         self.residual_weight = nn.Parameter(torch.tensor(0.1))
+        self.scale = scale
+        self.see_each_other = see_each_other
+        self.to(texts.dtype)
 
     def forward(self, images):
         """The three logit groups; rows are the images, then the prototypes."""
-        k = len(self.texts)
+        k, n = len(self.texts), len(images)
         visual = torch.cat([images, self.prototypes, self.virtual_prototypes])
         tokens = torch.cat([visual @ self.image_projection, self.texts @ self.text_projection])
         normed = self.norm(tokens)
-        update, _ = self.attention(normed, normed, normed, need_weights=False)
+        hidden = None
+        if not self.see_each_other:
+            hidden = torch.zeros(len(tokens), len(tokens), dtype=torch.bool)
+            hidden[:, :n] = ~torch.eye(len(tokens), n, dtype=torch.bool)
+        update, _ = self.attention(normed, normed, normed, attn_mask=hidden, need_weights=False)
         before = F.normalize(tokens, dim=1)
-        after = F.normalize(tokens + self.residual_weight * update, dim=1)
+        after = F.normalize(normed + self.residual_weight * update, dim=1)
         samples, prototypes, texts = after[:-k], after[-2 * k : -k], after[-k:]
         return (
             100 * before[:-k] @ before[-k:].T,
             100 * samples @ texts.T,
-            50 * samples @ prototypes.T,
+            self.scale * 100 * samples @ prototypes.T,
         )
 
 
-def train(task, epochs=EPOCHS, learning_rate=3e-4, seed=0):
-    """Head after `epochs` of a schedule that is as long as the published one."""
+def train(task, epochs=EPOCHS, *, of=EPOCHS, learning_rate=3e-4, batch_size=BATCH_SIZE, seed=0,
+          **options):  # fmt: skip
+    """Head after `epochs` of a schedule of `of`, and the loss of every step."""
     torch.manual_seed(seed)
     X, y, texts = torch.tensor(task.X), torch.tensor(task.y), torch.tensor(task.T)
     counts = torch.bincount(y, minlength=task.n_classes)
     means = torch.stack([X[y == label].mean(dim=0) for label in range(task.n_base)])
-    prior = torch.log((counts + 1) / (counts + 1).sum())
+    prior = torch.log((counts + 1).to(X.dtype) / (counts + 1).sum())
     classes = torch.arange(task.n_classes)
-    head = Head(means, texts)
+    head = Head(means, texts, **options)
     optimizer = torch.optim.SGD(
         head.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(X)).split(BATCH_SIZE):
+    shuffled = torch.Generator().manual_seed(seed)
+    losses = []
+    for epoch in range(epochs):
+        for group in optimizer.param_groups:
+            cosine = 0.5 + 0.5 * math.cos((epoch - 1) / of * math.pi)
+            group["lr"] = learning_rate * cosine if epoch > 0 else 1e-5
+        for rows in torch.randperm(len(X), generator=shuffled).split(batch_size):
+            if len(rows) < batch_size < len(X):
+                continue
             target = torch.cat([y[rows], classes])
             loss = sum(F.cross_entropy(logits + prior, target) for logits in head(X[rows]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        schedule.step()
-    return head.eval()
+            losses.append(loss.item())
+    return head.eval(), losses
 
 
-def published_loop(task, epochs=EPOCHS):
+def published_loop(task, epochs=EPOCHS, **options):
     """A method as in peers.py: the sum of the two groups after attention, batch by batch."""
-    head = train(task, epochs)
+    head, _ = train(task, epochs, **options)
 
     def score(Z):
         with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skcandle import CandleClassifier, _devices
+from skcandle import CandleClassifier, PublishedCandleClassifier, _devices
 from skcandle._devices import exact_matmul
 from skcandle._locks import ForkSafeLock
 from skcandle.clip import _model
@@ -88,10 +88,14 @@ def test_precision_is_exact_while_any_thread_asks_for_it_and_then_as_before():
         torch.set_float32_matmul_precision(former)
 
 
+@pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_fit_and_use_do_not_depend_on_the_gradients_of_the_caller(mode):
+def test_fit_and_use_do_not_depend_on_the_gradients_of_the_caller(mode, published):
     def fit():
-        return CandleClassifier(text_encoder=None).fit(X, Y)
+        if not published:
+            return CandleClassifier(text_encoder=None).fit(X, Y)
+        texts = {"ant": X[0], "bee": X[1]}
+        return PublishedCandleClassifier(text_encoder=texts, max_iter=3, random_state=0).fit(X, Y)
 
     expected = fit().predict_proba(X)
     with mode():

@@ -20,7 +20,8 @@ class AttentionHead(nn.Module):
 
     Images and prototypes share the projection :math:`A_{image}`, texts have
     :math:`A_{text}`; both start as the identity. The projected tokens :math:`z` then become
-    :math:`z + \lambda\, \mathrm{MHA}(\mathrm{LN}(z))` with a learnable :math:`\lambda`.
+    :math:`\mathrm{LN}(z) + \lambda\, \mathrm{MHA}(\mathrm{LN}(z))` with a learnable
+    :math:`\lambda`.
 
     Class tokens (texts and prototypes) attend to class tokens; an image attends to class tokens
     and to itself. Images do not see each other, so a prediction does not depend on the batch.
@@ -59,35 +60,63 @@ class AttentionHead(nn.Module):
         """Texts and prototypes before attention."""
         return texts @ self.text_projection, self.project(prototypes)
 
-    def attend_classes(self, texts, prototypes):
+    def attend_classes(self, texts, prototypes, dropout=None):
         """Texts and prototypes after attention, from tokens before attention."""
-        tokens = torch.cat([texts, prototypes])
-        normed = self.norm(tokens)
-        update, _ = self.attention(normed, normed, normed, need_weights=False)
-        attended = tokens + self.residual_weight * update
+        normed = self.norm(torch.cat([texts, prototypes]))
+        query, key, value = self._per_head(normed)
+        if dropout is None:
+            update = F.scaled_dot_product_attention(query, key, value)
+        else:
+            scores = query @ key.mT / math.sqrt(query.shape[-1])
+            update = dropout(scores.softmax(-1)) @ value
+        attended = self._add(normed, update)
         return attended[: len(texts)], attended[len(texts) :]
 
-    def attend_images(self, images, texts, prototypes):
+    def attend_images(self, images, texts, prototypes, dropout=None):
         """Images after attention, from tokens before attention."""
-        dim, n_heads = images.shape[1], self.attention.num_heads
-        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
-        query, own_key, own_value = (
-            F.linear(self.norm(images), weight, bias).unflatten(1, (3, n_heads, -1)).unbind(1)
-        )
-        key, value = (
-            F.linear(self.norm(torch.cat([texts, prototypes])), weight[dim:], bias[dim:])
-            .unflatten(1, (2, n_heads, -1))
-            .unbind(1)
-        )
+        normed = self.norm(images)
+        query, own_key, own_value = self._per_head(normed)
+        _, key, value = self._per_head(self.norm(torch.cat([texts, prototypes])))
         # One softmax over the class tokens and the image itself. The keys of all images side by
         # side under a mask, as torch's own module wants them, would cost n_images squared.
-        to_classes = torch.einsum("nhe,khe->nhk", query, key)
         to_itself = (query * own_key).sum(-1, keepdim=True)
-        scores = torch.cat([to_classes, to_itself], dim=-1) / math.sqrt(dim / n_heads)
+        scores = torch.cat([query @ key.mT, to_itself], dim=-1) / math.sqrt(query.shape[-1])
         attention = scores.softmax(-1)
-        update = torch.einsum("nhk,khe->nhe", attention[..., :-1], value)
-        update = update + attention[..., -1:] * own_value
-        return images + self.residual_weight * self.attention.out_proj(update.flatten(1))
+        if dropout is not None:
+            attention = dropout(attention)
+        update = attention[..., :-1] @ value + attention[..., -1:] * own_value
+        return self._add(normed, update)
+
+    def _per_head(self, normed):
+        """Queries, keys and values of tokens, each of shape (n_heads, n_tokens, dim / n_heads)."""
+        rows = F.linear(normed, self.attention.in_proj_weight, self.attention.in_proj_bias)
+        return rows.unflatten(1, (3, self.attention.num_heads, -1)).permute(1, 2, 0, 3).unbind(0)
+
+    def _add(self, normed, update):
+        """Tokens after attention, from what each head adds."""
+        update = self.attention.out_proj(update.transpose(0, 1).flatten(1))
+        return normed + self.residual_weight * update
+
+
+class SeededDropout:
+    """Dropout of attention weights from a generator of its own.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the weights that become zero, in [0, 1); the others grow to make up for them.
+    generator : torch.Generator
+        On the device of the weights.
+    """
+
+    def __init__(self, rate, generator):
+        self.rate = rate
+        self.generator = generator
+
+    def __call__(self, weights):
+        factors = torch.rand(weights.shape, generator=self.generator, device=weights.device)
+        factors.ge_(self.rate).div_(1 - self.rate)
+        return weights * factors.to(weights.dtype)
 
 
 def cosine(rows, columns):
@@ -95,8 +124,10 @@ def cosine(rows, columns):
     return F.normalize(rows, dim=-1) @ F.normalize(columns, dim=-1).T
 
 
-def logit_groups(head, images, texts, prototypes, temperature, prototype_scale):
+def logit_groups(head, images, texts, prototypes, temperature, prototype_scale, dropout=None):
     """The three logit groups of the paper, from features before projection.
+
+    Rows are the images, followed by the prototypes, which are samples of their classes.
 
     Parameters
     ----------
@@ -104,38 +135,30 @@ def logit_groups(head, images, texts, prototypes, temperature, prototype_scale):
     images : Tensor of shape (n_images, dim)
     texts, prototypes : Tensor of shape (n_classes, dim)
     temperature, prototype_scale : float
+    dropout : SeededDropout, optional
+        Of the attention weights, in training.
 
     Returns
     -------
-    image_text : Tensor of shape (n_images, n_classes)
+    image_text : Tensor of shape (n_images + n_classes, n_classes)
         Image to text, before attention.
-    image_text_attended : Tensor of shape (n_images, n_classes)
+    image_text_attended : Tensor of shape (n_images + n_classes, n_classes)
         Image to text, after attention.
-    image_prototype : Tensor of shape (n_images, n_classes)
+    image_prototype : Tensor of shape (n_images + n_classes, n_classes)
         Image to prototype after attention, times `prototype_scale`.
     """
     before = head.project_classes(texts, prototypes)
-    after = head.attend_classes(*before)
+    after = head.attend_classes(*before, dropout)
     projected = head.project(images)
-    image_text = cosine(projected, before[0]) / temperature
-    attended = attended_groups(head, projected, before, after, temperature, prototype_scale)
-    return image_text, *attended
+    attended = head.attend_images(projected, *before, dropout)
+    image_text = cosine(torch.cat([projected, before[1]]), before[0]) / temperature
+    samples = torch.cat([attended, after[1]])
+    return image_text, *groups_after_attention(samples, *after, temperature, prototype_scale)
 
 
-def attended_groups(head, projected, before, after, temperature, prototype_scale):
-    """The two logit groups after attention, whose sum is the prediction.
-
-    Parameters
-    ----------
-    head : AttentionHead
-    projected : Tensor of shape (n_images, dim)
-        Images after projection.
-    before, after : tuple of Tensor of shape (n_classes, dim)
-        Texts and prototypes before and after attention.
-    temperature, prototype_scale : float
-    """
-    images = head.attend_images(projected, *before)
+def groups_after_attention(images, texts, prototypes, temperature, prototype_scale):
+    """The two logit groups after attention, whose sum is the prediction, from attended tokens."""
     return (
-        cosine(images, after[0]) / temperature,
-        prototype_scale * cosine(images, after[1]) / temperature,
+        cosine(images, texts) / temperature,
+        prototype_scale * cosine(images, prototypes) / temperature,
     )

@@ -55,6 +55,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
+    _to_unit_rows = True  # whether images are compared by their direction where there is text
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Joint logits of base and new classes.
@@ -269,7 +270,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             self._check_without_text(no_text, np.setdiff1d(classes, y))
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
-            X = unit(of_moderate_length(X, X.dtype))
+            X = of_moderate_length(X, X.dtype)
+            X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skcandle.classifier._attention_head import AttentionHead, attended_groups, logit_groups
+from skcandle.classifier._attention_head import (
+    AttentionHead,
+    SeededDropout,
+    groups_after_attention,
+    logit_groups,
+)
 
 DIM, N_IMAGES, N_CLASSES = 16, 7, 5
 
@@ -39,7 +44,7 @@ def masked_attention(head, images, texts, prototypes):
     z = torch.cat([images, texts, prototypes])
     normed = F.layer_norm(z, (z.shape[1],), head.norm.weight, head.norm.bias)
     update, _ = head.attention(normed, normed, normed, attn_mask=forbidden, need_weights=False)
-    return (z + head.residual_weight * update).split([n_images, len(texts), len(texts)])
+    return (normed + head.residual_weight * update).split([n_images, len(texts), len(texts)])
 
 
 class NumpyHead:
@@ -57,8 +62,11 @@ class NumpyHead:
         scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
         return scaled * self.state["norm.weight"] + self.state["norm.bias"]
 
-    def attend(self, query_tokens, key_tokens):
-        """One row at a time: z + lambda * MHA(LN(z)) over the rows of `key_tokens`."""
+    def attend(self, query_tokens, key_tokens, dropout=None):
+        """LN(z) + lambda * MHA(LN(z)) of each query over the rows of `key_tokens`.
+
+        `dropout` multiplies the attention weights, of shape (n_heads, n_queries, n_keys).
+        """
         dim = query_tokens.shape[1]
         size = dim // self.n_heads
         weight, bias = self.state["attention.in_proj_weight"], self.state["attention.in_proj_bias"]
@@ -75,10 +83,11 @@ class NumpyHead:
             part = slice(h * size, (h + 1) * size)
             scores = q[:, part] @ k[:, part].T / math.sqrt(size)
             a = np.exp(scores - scores.max(axis=1, keepdims=True))
-            heads.append(a / a.sum(axis=1, keepdims=True) @ v[:, part])
+            a = a / a.sum(axis=1, keepdims=True)
+            heads.append((a if dropout is None else a * dropout[h]) @ v[:, part])
         out = np.concatenate(heads, axis=1) @ self.state["attention.out_proj.weight"].T
         update = out + self.state["attention.out_proj.bias"]
-        return query_tokens + self.state["residual_weight"] * update
+        return self.layer_norm(query_tokens) + self.state["residual_weight"] * update
 
     def before_and_after(self, images, texts, prototypes):
         images, prototypes = images @ self.image_projection, prototypes @ self.image_projection
@@ -148,11 +157,11 @@ def test_a_head_starts_with_identical_projections():
     torch.testing.assert_close(head.text_projection.data, torch.eye(DIM))
 
 
-def test_without_residual_weight_tokens_stay(tokens):
+def test_without_residual_weight_tokens_are_normalised_and_no_more(tokens):
     head = AttentionHead(DIM, residual_weight=0.0).double()
     _, after = before_and_after(head, *tokens)
     for start, end in zip(tokens, after, strict=True):
-        torch.testing.assert_close(end, start)
+        torch.testing.assert_close(end, F.layer_norm(start, (DIM,)))
 
 
 def test_an_image_does_not_depend_on_the_others(tokens):
@@ -197,10 +206,11 @@ def test_another_seed_gives_another_attention():
 def test_each_logit_group_equals_the_equation(tokens, group):
     head = perturbed()
     before, after = NumpyHead(head).before_and_after(*(z.numpy() for z in tokens))
+    samples = [np.concatenate([images, prototypes]) for images, _, prototypes in (before, after)]
     expected = [
-        numpy_cosine(before[0], before[1]) / 0.02,
-        numpy_cosine(after[0], after[1]) / 0.02,
-        0.7 * numpy_cosine(after[0], after[2]) / 0.02,
+        numpy_cosine(samples[0], before[1]) / 0.02,
+        numpy_cosine(samples[1], after[1]) / 0.02,
+        0.7 * numpy_cosine(samples[1], after[2]) / 0.02,
     ]
     result = logit_groups(head, *tokens, temperature=0.02, prototype_scale=0.7)
     np.testing.assert_allclose(result[group].detach().numpy(), expected[group], rtol=1e-8)
@@ -209,7 +219,44 @@ def test_each_logit_group_equals_the_equation(tokens, group):
 def test_groups_after_attention_from_class_tokens_computed_once(tokens):
     head, (images, *classes) = perturbed(), tokens
     before = head.project_classes(*classes)
-    after = head.attend_classes(*before)
-    result = attended_groups(head, head.project(images), before, after, 0.02, 0.7)
+    attended = head.attend_images(head.project(images), *before)
+    result = groups_after_attention(attended, *head.attend_classes(*before), 0.02, 0.7)
     for group, expected in zip(result, logit_groups(head, *tokens, 0.02, 0.7)[1:], strict=True):
-        torch.testing.assert_close(group, expected)
+        torch.testing.assert_close(group, expected[:N_IMAGES])
+
+
+# --- dropout ---------------------------------------------------------------------------------
+
+
+def dropout(rate=0.4):
+    return SeededDropout(rate, torch.Generator().manual_seed(5))
+
+
+def test_dropout_acts_on_the_attention_weights(tokens):
+    head, (images, texts, prototypes) = perturbed(), tokens
+    oracle, classes = NumpyHead(head), np.concatenate([texts, prototypes])
+    drop, drawn = dropout(), dropout()  # of the same generator: classes come first, then images
+    attended_classes = torch.cat(head.attend_classes(texts, prototypes, drop))
+    factors = drawn(torch.ones(8, 2 * N_CLASSES, 2 * N_CLASSES, dtype=torch.float64)).numpy()
+    expected = oracle.attend(classes, classes, factors)
+    np.testing.assert_allclose(attended_classes.detach().numpy(), expected, rtol=1e-9, atol=1e-10)
+    attended = head.attend_images(images, texts, prototypes, drop).detach().numpy()
+    factors = drawn(torch.ones(8, N_IMAGES, 2 * N_CLASSES + 1, dtype=torch.float64)).numpy()
+    for i, x in enumerate(images.numpy()):
+        keys = np.concatenate([classes, x[None]])
+        expected = oracle.attend(x[None], keys, factors[:, i : i + 1])
+        np.testing.assert_allclose(attended[i : i + 1], expected, rtol=1e-9, atol=1e-10)
+
+
+def test_dropout_keeps_its_share_and_the_mean():
+    dropped = dropout(0.25)(torch.full((1000, 100), 3.0))
+    assert set(dropped.unique().tolist()) == {0.0, 4.0}
+    # ten standard deviations of the share of 100,000 draws
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.25, abs=0.014)
+
+
+def test_dropout_is_that_of_its_generator_in_either_precision():
+    state = torch.get_rng_state()
+    first, second = (dropout()(torch.ones(50, 50, dtype=d)) for d in (torch.float32, torch.float64))
+    assert torch.equal(first > 0, second > 0)
+    assert torch.equal(torch.get_rng_state(), state)

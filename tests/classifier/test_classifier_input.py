@@ -126,6 +126,8 @@ OUT_OF_RANGE = {
     "published": [
         ("temperature", "auto"),
         ("prototype_scale", -1.0),
+        ("dropout", -0.1),
+        ("dropout", 1.0),
         ("learning_rate", 0.0),
         ("batch_size", 0),
     ],
@@ -204,15 +206,21 @@ def test_few_images_do_not_tell_chance():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e19, 1e-15, 1e-30])
-@pytest.mark.parametrize("kind", BOTH)
-def test_only_directions_matter_however_long_or_short(kind, scale, dtype):
+def test_only_directions_matter_however_long_or_short(scale, dtype):
     X, X_test = DATA.X.astype(dtype), DATA.X_test.astype(dtype)
-    fitted = make(kind).fit(X, DATA.y)
+    fitted = make().fit(X, DATA.y)
     expected = fitted.predict_proba(X_test)
     tolerance = {"atol": 2e-4 if dtype == np.float32 else 1e-10}
     np.testing.assert_allclose(fitted.predict_proba(X_test * dtype(scale)), expected, **tolerance)
-    again = make(kind).fit(X * dtype(scale), DATA.y)
+    again = make().fit(X * dtype(scale), DATA.y)
     np.testing.assert_allclose(again.predict_proba(X_test), expected, **tolerance)
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-15, 1e-30])
+def test_the_published_method_is_finite_however_long_or_short_images_are(scale):
+    X = DATA.X.astype(np.float32) * np.float32(scale)
+    proba = make("published").fit(X, DATA.y).predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])

@@ -1,18 +1,23 @@
 """The classifier of the paper: its start, its loss, its steps."""
 
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from zlib import crc32
+
 import numpy as np
 import pytest
 import torch
 from helpers import clip_like
-from long_tail import DATA, LABELS, N_TRAIN, fit
-from numpy.testing import assert_allclose
+from long_tail import DATA, LABELS, N_TRAIN, fit, make
+from numpy.testing import assert_allclose, assert_array_equal
 from test_attention_head import NumpyHead, numpy_cosine
 from torch import nn
 from torch.nn import functional as F
 
 from skcandle import PublishedCandleClassifier
 from skcandle.classifier._attention_head import AttentionHead, logit_groups
-from skcandle.classifier._published import train
+from skcandle.classifier._published_training import batches, rate_of_epoch, train
 from skcandle.classifier._training_set import TrainingSet
 
 DIM, N_CLASSES = 16, 5
@@ -29,8 +34,7 @@ def test_an_untrained_classifier_equals_the_equations(temperature):
         max_iter=0,
         random_state=3,
     ).fit(X, names[y])
-    means = np.stack([X[y == k].mean(axis=0) if k < 3 else texts[k] for k in range(5)])
-    prototypes = means / np.linalg.norm(means, axis=1, keepdims=True)
+    prototypes = np.stack([X[y == k].mean(axis=0) if k < 3 else texts[k] for k in range(5)])
     # the start of the attention is random: torch's own module after the same seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.RandomState(3).randint(2**31 - 1))
@@ -44,11 +48,33 @@ def test_an_untrained_classifier_equals_the_equations(temperature):
     np.testing.assert_allclose(clf.decision_function(X), similarity / temperature, rtol=1e-6)
 
 
-def test_prototypes_are_directions_of_class_means_and_texts_of_new_classes():
-    clf = fit("published")
-    means = np.stack([DATA.X[DATA.y == label].mean(axis=0) for label in LABELS[:8]])
-    assert_allclose(clf.prototypes_[:8], means / np.linalg.norm(means, axis=1, keepdims=True))
-    assert_allclose(clf.prototypes_[8:], clf.text_features_[8:])
+def test_prototypes_are_class_means_and_start_as_texts_of_new_classes():
+    clf = fit("published", max_iter=0)
+    means = [DATA.X[DATA.y == label].mean(axis=0) for label in LABELS[:8]]
+    assert_allclose(clf.prototypes_[:8], means)
+    assert_array_equal(clf.prototypes_[8:], clf.text_features_[8:])
+
+
+def test_an_image_counts_in_its_class_as_its_length_says():
+    lengths = np.random.default_rng(0).uniform(1, 10, size=(len(DATA.X), 1))
+    clf = make("published").fit(lengths * DATA.X, DATA.y)
+    means = [(lengths * DATA.X)[DATA.y == label].mean(axis=0) for label in LABELS[:8]]
+    assert_allclose(clf.prototypes_[:8], means)
+
+
+def test_virtual_prototypes_are_trained_and_their_texts_are_not():
+    clf = fit("published", max_iter=10)
+    means = [DATA.X[DATA.y == label].mean(axis=0) for label in LABELS[:8]]
+    assert_allclose(clf.prototypes_[:8], means)
+    assert_allclose(clf.text_features_, [DATA.texts[label] for label in LABELS])
+    assert (np.abs(clf.prototypes_[8:] - clf.text_features_[8:]).max(axis=1) > 1e-5).all()
+
+
+def test_an_added_class_has_its_text_as_prototype():
+    clf = fit("published", new_classes=LABELS[8:10].tolist())
+    grown = clf.add_classes({label: DATA.texts[label] for label in LABELS[10:]})
+    assert_array_equal(grown.prototypes_[:10], clf.prototypes_)
+    assert_array_equal(grown.prototypes_[10:], grown.text_features_[10:])
 
 
 def test_margin_favours_rare_classes():
@@ -61,28 +87,41 @@ def test_margin_favours_rare_classes():
     assert gaps[0] < gaps[1]
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"new_classes": LABELS[8:10].tolist()},
-        {"text_encoder": dict(zip(LABELS, np.eye(12, 32), strict=True))},
-        {"temperature": 0.02},
-        {"margin": 0.0},
-        {"prototype_scale": 1.0},
-        {"learning_rate": 0.1},
-        {"batch_size": 5},
-        {"max_iter": 0},
-        {"random_state": 1},
-    ],
-    ids=lambda changed: "-".join(changed),
-)
+def of_prompts(prompts):
+    """Text features that differ from prompt to prompt."""
+    return np.stack([np.random.default_rng(crc32(p.encode())).normal(size=32) for p in prompts])
+
+
+CHANGED = [
+    {"new_classes": LABELS[8:10].tolist()},
+    {"class_names": {label: f"kind {label}" for label in LABELS}},
+    {"text_encoder": dict(zip(LABELS, np.eye(12, 32), strict=True))},
+    {"templates": "a drawing of a {}."},
+    {"temperature": 0.02},
+    {"margin": 0.0},
+    {"prototype_scale": 1.0},
+    {"dropout": 0.0},
+    {"learning_rate": 0.1},
+    {"batch_size": 5},
+    {"max_iter": 0},
+    {"random_state": 1},
+]
+
+
+@pytest.mark.parametrize("changed", CHANGED, ids=lambda changed: "-".join(changed))
 @pytest.mark.filterwarnings("ignore::skcandle.exceptions.TextFeaturesWarning")
 def test_every_parameter_changes_the_result(changed):
+    common = {"text_encoder": of_prompts} if changed.keys() & {"class_names", "templates"} else {}
     before, after = (
-        fit("published", **options).restrict(LABELS[:8]).predict_proba(DATA.X_test)
+        fit("published", **common | options).restrict(LABELS[:8]).predict_proba(DATA.X_test)
         for options in ({}, changed)
     )
     assert np.abs(before - after).max() > 1e-5
+
+
+def test_no_other_parameter_is_to_change_the_result():
+    changing = {name for changed in CHANGED for name in changed}
+    assert changing | {"device", "verbose"} == set(PublishedCandleClassifier().get_params())
 
 
 # --- training --------------------------------------------------------------------------------
@@ -107,10 +146,11 @@ def trained(problem, head, **options):
         "temperature": 0.1,
         "margin": 1.0,
         "prototype_scale": 0.5,
+        "dropout": 0.0,
         "learning_rate": 0.01,
         "max_iter": 3,
         "batch_size": 5,
-        "generator": torch.Generator().manual_seed(0),
+        "seed": 0,
     } | options
     return train(head, *problem, **options)
 
@@ -119,15 +159,15 @@ def test_the_loss_is_the_sum_over_groups_of_images_and_prototypes():
     data, counts, prototypes = problem()
     head = AttentionHead.seeded(0, DIM).double()
     oracle = NumpyHead(head)
-    losses = trained((data, counts, prototypes), head, max_iter=1, batch_size=100)
-    images = np.concatenate([data.X, prototypes])
+    losses, _ = trained((data, counts, prototypes), head, max_iter=1, batch_size=100)
     target = np.r_[data.y, np.arange(N_CLASSES)]
     weight = np.r_[data.sample_weight, np.ones(N_CLASSES)]
-    before, after = oracle.before_and_after(images, data.text_features, prototypes)
+    before, after = oracle.before_and_after(data.X, data.text_features, prototypes)
+    samples = [np.concatenate([images, prototypes]) for images, _, prototypes in (before, after)]
     groups = [
-        numpy_cosine(before[0], before[1]) / 0.1,
-        numpy_cosine(after[0], after[1]) / 0.1,
-        0.5 * numpy_cosine(after[0], after[2]) / 0.1,
+        numpy_cosine(samples[0], before[1]) / 0.1,
+        numpy_cosine(samples[1], after[1]) / 0.1,
+        0.5 * numpy_cosine(samples[1], after[2]) / 0.1,
     ]
     log_pi = np.log((counts + 1) / (counts + 1).sum())
     expected = 0.0
@@ -139,7 +179,7 @@ def test_the_loss_is_the_sum_over_groups_of_images_and_prototypes():
 
 
 def test_there_is_one_loss_an_epoch():
-    losses = trained(problem(), AttentionHead.seeded(0, DIM).double(), max_iter=4)
+    losses, _ = trained(problem(), AttentionHead.seeded(0, DIM).double(), max_iter=4)
     assert len(losses) == 4
     assert losses[-1] < losses[0]
 
@@ -147,14 +187,86 @@ def test_there_is_one_loss_an_epoch():
 def test_the_first_step_follows_the_gradient_and_the_weight_decay():
     data, counts, prototypes = problem()
     head, reference = (AttentionHead.seeded(0, DIM).double() for _ in range(2))
-    trained((data, counts, prototypes), head, max_iter=1, batch_size=100, margin=0.0)
-    images = torch.tensor(np.concatenate([data.X, prototypes]))
+    _, moved = trained((data, counts, prototypes), head, max_iter=1, batch_size=100, margin=0.0)
     target = torch.tensor(np.r_[data.y, np.arange(N_CLASSES)])
     weight = torch.tensor(np.r_[data.sample_weight, np.ones(N_CLASSES)])
-    classes = torch.tensor(data.text_features), torch.tensor(prototypes)
-    groups = logit_groups(reference, images, *classes, 0.1, 0.5)
+    start = torch.tensor(prototypes, requires_grad=True)
+    texts = torch.tensor(data.text_features)
+    groups = logit_groups(reference, torch.tensor(data.X), texts, start, 0.1, 0.5)
     loss = sum(F.cross_entropy(g, target, reduction="none") @ weight for g in groups)
     (loss / weight.sum()).backward()
-    for after, start in zip(head.parameters(), reference.parameters(), strict=True):
-        expected = start - 0.01 * (start.grad + 5e-4 * start)
-        torch.testing.assert_close(after, expected, rtol=1e-9, atol=1e-12)
+
+    def stepped(parameter):  # the first epoch is the warm-up
+        return (parameter - 1e-5 * (parameter.grad + 5e-4 * parameter)).detach()
+
+    for after, before in zip(head.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(after.detach(), stepped(before), rtol=1e-9, atol=1e-12)
+    assert_allclose(moved[3:], stepped(start)[3:], rtol=1e-9, atol=1e-12)
+    assert_array_equal(moved[:3], prototypes[:3])
+
+
+def test_the_rate_warms_up_for_one_epoch_and_falls_along_a_cosine():
+    rates = [rate_of_epoch(epoch, 0.1, 4) for epoch in range(4)]
+    assert_allclose(rates, [1e-5, 0.1, 0.05 * (1 + math.sqrt(0.5)), 0.05])
+
+
+@pytest.mark.parametrize(
+    "n_images, sizes", [(3, [3]), (4, [4]), (7, [4]), (8, [4, 4]), (9, [4, 4])]
+)
+def test_an_incomplete_last_batch_is_dropped_if_it_is_not_the_only_one(n_images, sizes):
+    generator = torch.Generator().manual_seed(0)
+    rows = list(batches(n_images, 4, generator))
+    assert [len(batch) for batch in rows] == sizes
+    assert len(set(torch.cat(rows).tolist())) == sum(sizes)
+
+
+def test_all_images_take_part_over_the_epochs():
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.cat(batches(9, 4, generator)) for _ in range(20)]
+    assert set(torch.cat(rows).tolist()) == set(range(9))
+
+
+@pytest.fixture
+def published_loop(monkeypatch):
+    """The training as benchmarks/published_loop.py writes it, without use of this library."""
+    folder = Path(__file__).parents[2] / "benchmarks"
+    if not folder.exists():
+        pytest.skip("benchmarks are not part of this distribution")
+    monkeypatch.syspath_prepend(folder)
+    return pytest.importorskip("published_loop")
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+@pytest.mark.parametrize("epochs, batch_size", [(5, 128), (2, 14), (5, 40)])
+def test_training_is_that_of_an_independent_loop_step_by_step(
+    published_loop, epochs, batch_size, scale
+):
+    X, y, texts = clip_like([15, 12, 8, 4, 1, 0, 0], 24)  # 40 images: two steps of 14 an epoch
+    head, losses = published_loop.train(
+        SimpleNamespace(X=X, y=y, T=texts, n_classes=7, n_base=5),
+        epochs,
+        of=epochs,
+        learning_rate=0.01,
+        batch_size=batch_size,
+        seed=np.random.RandomState(3).randint(2**31 - 1),
+        scale=scale,
+        dropout=0.0,
+        see_each_other=False,
+    )
+    clf = PublishedCandleClassifier(
+        class_names=list("abcdefg"),
+        text_encoder=dict(zip("abcdefg", texts, strict=True)),
+        learning_rate=0.01,
+        batch_size=batch_size,
+        max_iter=epochs,
+        prototype_scale=scale,
+        dropout=0.0,
+        random_state=3,
+    ).fit(X, np.array(list("abcdefg"))[y])
+    assert_allclose(clf.loss_curve_, np.reshape(losses, (epochs, -1)).mean(axis=1), rtol=1e-12)
+    with torch.no_grad():
+        _, to_text, to_prototype = head(torch.tensor(X))
+    expected = (to_text + to_prototype)[: len(X)]
+    assert_allclose(clf.decision_function(X), expected, rtol=1e-10, atol=1e-10)
+    assert_allclose(clf.prototypes_[5:], head.virtual_prototypes.detach(), rtol=1e-12)
+    assert losses[-1] < losses[0] - 0.1  # it has moved

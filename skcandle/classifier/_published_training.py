@@ -1,0 +1,134 @@
+"""The training of the paper: mini-batches, SGD, trained virtual prototypes."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._attention_head import SeededDropout, logit_groups
+from ._losses import compensating_loss, log_prior
+
+WARM_UP_RATE = 1e-5
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+
+
+def class_means(data):
+    """Counts of all classes, and their visual prototypes: means of images, or texts.
+
+    Parameters
+    ----------
+    data : TrainingSet
+
+    Returns
+    -------
+    counts : ndarray of shape (n_classes,)
+    prototypes : ndarray of shape (n_classes, n_features)
+        Texts of classes without images.
+    """
+    counts = np.bincount(data.y, weights=data.sample_weight, minlength=data.n_classes)
+    means = np.zeros_like(data.text_features)
+    np.add.at(means, data.y, data.sample_weight[:, None] * data.X)
+    seen = counts > 0
+    means[seen] /= counts[seen, None]
+    means[~seen] = data.text_features[~seen]
+    return counts, means
+
+
+def train(
+    head,
+    data,
+    counts,
+    prototypes,
+    *,
+    temperature,
+    margin,
+    prototype_scale,
+    dropout,
+    learning_rate,
+    max_iter,
+    batch_size,
+    seed,
+    callback=None,
+):
+    """Train the head and the virtual prototypes by SGD with momentum 0.9 and weight decay 5e-4.
+
+    Every batch also holds the prototype of every class as one sample of the class. The loss is
+    the sum of the compensating losses of the three logit groups.
+
+    Parameters
+    ----------
+    head : AttentionHead
+        Changed in place.
+    data : TrainingSet
+    counts : ndarray of shape (n_classes,)
+    prototypes : ndarray of shape (n_classes, n_features)
+        Those of classes without images are the start of the virtual prototypes.
+    temperature, margin, prototype_scale, dropout, learning_rate : float
+    max_iter : int
+        Epochs.
+    batch_size : int
+        Images of a mini-batch.
+    seed : int
+        Of the order of the images, and of the dropout.
+    callback : callable, optional
+        Called after each epoch with its number and its mean loss.
+
+    Returns
+    -------
+    losses : list of float
+        Mean loss per sample of each epoch.
+    prototypes : ndarray of shape (n_classes, n_features)
+        With trained virtual prototypes.
+    """
+    like = head.image_projection
+
+    def tensor(array):
+        return torch.tensor(np.ascontiguousarray(array), device=like.device, dtype=like.dtype)
+
+    X, texts, means = tensor(data.X), tensor(data.text_features), tensor(prototypes)
+    y, sample_weight = torch.tensor(data.y, device=like.device), tensor(data.sample_weight)
+    prior, classes = log_prior(tensor(counts)), torch.arange(data.n_classes, device=like.device)
+    ones = torch.ones_like(prior)
+    new = torch.tensor(np.flatnonzero(counts == 0), device=like.device)
+    virtual = nn.Parameter(means[new])  # a copy: training leaves the texts as they are
+    optimizer = torch.optim.SGD(
+        [*head.parameters(), virtual], momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+    )
+    order = torch.Generator().manual_seed(seed)
+    drop = None
+    if dropout:
+        drop = SeededDropout(dropout, torch.Generator(like.device).manual_seed(seed))
+    losses = []
+    for epoch in range(max_iter):
+        optimizer.param_groups[0]["lr"] = rate_of_epoch(epoch, learning_rate, max_iter)
+        total = weight_sum = 0.0
+        for rows in batches(len(X), batch_size, order):
+            rows = rows.to(like.device)
+            target, weight = torch.cat([y[rows], classes]), torch.cat([sample_weight[rows], ones])
+            current = means.index_copy(0, new, virtual)
+            groups = logit_groups(head, X[rows], texts, current, temperature, prototype_scale, drop)
+            loss = sum(compensating_loss(s, target, prior, margin, weight) for s in groups)
+            optimizer.zero_grad()
+            (loss / weight.sum()).backward()
+            optimizer.step()
+            total, weight_sum = total + loss.item(), weight_sum + weight.sum().item()
+        losses.append(total / weight_sum)
+        if callback is not None:
+            callback(epoch + 1, losses[-1])
+    return losses, means.index_copy(0, new, virtual.detach()).cpu().numpy()
+
+
+def rate_of_epoch(epoch, learning_rate, max_iter):
+    """One epoch of warm-up, then a half cosine from `learning_rate` towards zero."""
+    if epoch == 0:
+        return WARM_UP_RATE
+    return learning_rate * (1 + math.cos(math.pi * (epoch - 1) / max_iter)) / 2
+
+
+def batches(n_images, batch_size, generator):
+    """Rows of each mini-batch of one epoch; an incomplete last one is dropped if it has others."""
+    rows = torch.randperm(n_images, generator=generator)
+    if n_images > batch_size:
+        rows = rows[: n_images // batch_size * batch_size]
+    return rows.split(batch_size)
