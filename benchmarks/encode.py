@@ -48,14 +48,14 @@ from skcandle.clip._checkpoint import find_checkpoint, open_clip_name
 BATCH_SIZE = 64
 TINY = "emoji-tiny"
 CASES = [  # model, width, height, format, images
-    ("ViT-B-32", 224, 224, "JPEG", 256),
-    ("ViT-B-32", 640, 480, "JPEG", 256),
-    ("ViT-B-32", 640, 480, "PNG", 256),
+    ("ViT-B-32", 224, 224, "JPEG", 128),
+    ("ViT-B-32", 640, 480, "JPEG", 128),
+    ("ViT-B-32", 640, 480, "PNG", 128),
     ("ViT-B-32", 1600, 1200, "JPEG", 128),
     ("ViT-B-32", 4032, 3024, "JPEG", 64),
     ("ViT-B-16", 640, 480, "JPEG", 64),
-    ("ViT-B-16", 4032, 3024, "JPEG", 32),
-    ("ViT-L-14", 640, 480, "JPEG", 16),
+    ("ViT-B-16", 4032, 3024, "JPEG", 64),
+    ("ViT-L-14", 640, 480, "JPEG", 8),
     ("RN50", 640, 480, "JPEG", 128),
     (TINY, 640, 480, "JPEG", 512),
     (TINY, 4032, 3024, "JPEG", 64),
@@ -188,12 +188,13 @@ def print_machine(names, device):
         for precision, encoder in {e.precision: e for e in (c._encoder() for c in clips)}.items():
             model = encoder.model
             size = np.broadcast_to(model.module.visual.preprocess_cfg["size"], 2).tolist()
-            pixels = torch.randint(0, 256, (BATCH_SIZE, *size, 3), dtype=torch.uint8)
-            duration = min(seconds(model.encode_images, pixels)[0] for _ in range(4))
-            gflops = BATCH_SIZE * forward_gflop(model.module, model.dtype, size) / duration
+            n = 32
+            pixels = torch.randint(0, 256, (n, *size, 3), dtype=torch.uint8)
+            duration = min(seconds(model.encode_images, pixels)[0] for _ in range(3))
+            gflops = n * forward_gflop(model.module, model.dtype, size) / duration
             own = layer_gflops(model.module, model.dtype, device)
             share = f"{own:,.0f} | {gflops / own:.0%}" if own else "|"
-            rate = BATCH_SIZE / duration
+            rate = n / duration
             print(f"| {name} | {precision} | {rate:,.1f} | {gflops:,.0f} | {share} |", flush=True)
             clear_memory()
 
@@ -251,7 +252,7 @@ def print_peak(folder, side, name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions of each measurement")
     parser.add_argument("--cases", default="", metavar="TEXT", help="only those with this text")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--warm", action="store_true", help="time the cache, and only that")
