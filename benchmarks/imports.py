@@ -28,15 +28,22 @@ STATEMENTS = [
     "from skcandle import make_candle_pipeline",
 ]
 LOAD = "import joblib, numpy; joblib.load({!r}).predict(numpy.eye(8, 16))"
-PEAK = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+# Linux counts ru_maxrss from the parent on, and VmHWM from the program on.
+PEAK = """
+import pathlib, re, resource
+status = pathlib.Path("/proc/self/status")
+if status.exists():
+    print(int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]) * 1024)
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
 def run(statement):
     """Seconds and peak resident MB of a process that runs a statement."""
-    command = [sys.executable, "-c", statement + PEAK]
+    command = [sys.executable, "-c", f"{statement}\n{PEAK}"]
     duration, done = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kB elsewhere
-    return duration, int(done.stdout.split()[-1]) / unit
+    return duration, int(done.stdout.split()[-1]) / 1e6
 
 
 def saved_classifier(folder):
