@@ -101,9 +101,9 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
     Beside ``"fp32"``, rows in bfloat16 have a cosine of at least 0.9999 (0.99990 with
     ``"emoji-tiny"``, 0.99995 with random weights of ViT-B/32), in float16 of at least 0.99999.
-    A classifier fitted on exact rows then answers otherwise for 0.6 % (bfloat16) or 0.1 %
+    A classifier fitted on exact rows then answers otherwise for 0.7 % (bfloat16) or 0.1 %
     (float16) of the bundled images, and for 0.3 to 0.4 % of two sets of photographs whose
-    features were turned to a cosine of 0.9999; accuracy stays within its noise, 0.2 points of
+    features were turned to a cosine of 0.9999; accuracy stays within its noise, 0.3 points of
     joint harmonic mean (``benchmarks/precision.py``, ten tasks each). An image for which a
     model overflows in 16 bits is encoded again in float32, with a `PrecisionWarning`.
 
