@@ -79,7 +79,15 @@ PATTERNS = {
 }
 
 
-@pytest.mark.parametrize("size", [(1500, 1176), (1183, 1301), (2400, 2355)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (1183, 1301),
+        pytest.param((1500, 1176), marks=pytest.mark.slow),
+        pytest.param((2400, 2355), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_reduced_decoding_is_close_to_the_full_decode(pattern, size):
     half_of_common = preprocessing(size=112)
