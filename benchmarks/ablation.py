@@ -1,7 +1,7 @@
 """Parts of the method switched off in turn, for ``accuracy.py --ablation``.
 
 What a parameter of `CandleClassifier` can switch off is switched off by it; for what has no
-parameter, a function of the library is replaced while the classifier is fitted.
+parameter, a function of the library is replaced while the classifier is fitted and used.
 """
 
 from contextlib import nullcontext
@@ -16,12 +16,31 @@ from skcandle.classifier import _projection, _prototypes
 from skcandle.classifier._logit_weights import LogitWeights
 
 
+class UnderPatch:
+    """Scores of a fitted classifier while a function of the library is replaced."""
+
+    def __init__(self, fitted, replacing):
+        self.fitted = fitted
+        self.replacing = replacing
+
+    def __call__(self, Z):
+        with self.replacing():
+            return self.fitted(Z)
+
+    def predict_proba(self, Z):
+        with self.replacing():
+            return self.fitted.predict_proba(Z)
+
+
 def variant(name, doc, *, replaced=None, estimator=CandleClassifier, **parameters):
     """A method that fits a classifier with other parameters or with a replaced function."""
 
+    def replacing():
+        return patch.object(*replaced) if replaced else nullcontext()
+
     def method(task):
-        with patch.object(*replaced) if replaced else nullcontext():
-            return FittedCandle(estimator(**parameters), task)
+        with replacing():
+            return UnderPatch(FittedCandle(estimator(**parameters), task), replacing)
 
     method.__name__, method.__doc__ = name, doc
     return method
