@@ -55,14 +55,17 @@ class Preprocessing:
         -------
         pixels : Tensor of uint8 and shape (height, width, 3)
         """
-        image = None if exact or not self._is_plain else self._decode_reduced(content.data)
-        if image is None:
-            image = decode_image(content)
-            fast = self._is_plain and not exact
-            image = self._shrink(image, self._target(image.size)) if fast else self._resize(image)
+        if exact or not self._is_plain:
+            image = self._resize(decode_image(content))
+        else:
+            image = self._decode_reduced(content.data) or self._decode_whole(content)
         for step in self._crop:
             image = step(image)
         return torch.from_numpy(np.array(image))
+
+    def _decode_whole(self, content):
+        image = decode_image(content)
+        return self._shrink(image, self._target(image.size))
 
     def _decode_reduced(self, data):
         """Image, upright and resized; None where reduced scale gains nothing or fails."""
