@@ -46,7 +46,7 @@ class Results:
             raise InputError(
                 f"{self.path} does not hold results of this command. {remedy}"
             ) from error
-        for name in self.setup.keys() | setup.keys():
+        for name in self.setup | setup:
             if setup.get(name) != self.setup.get(name):
                 raise InputError(
                     f"{self.path} holds results of {name}={setup.get(name)!r}, and this run has "

@@ -31,8 +31,9 @@ class ShardFolder:
         Parameters
         ----------
         facts : dict of str to str, int or bool
-            What the parts were made from. They are written into each of them. "model" is a
-            name for messages, which may hold a path and differ between machines.
+            What the parts were made from. They are written into each of them. Of those that
+            differ, the error names the first. "model" is a name for messages, which may hold a
+            path and differ between machines.
         remedy : str
             What to do if the folder has others.
 
@@ -44,8 +45,8 @@ class ShardFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / MANIFEST_NAME).exists():
             found = self.facts()
-            for name in facts.keys() - {"model"}:
-                if found.get(name) != facts[name]:
+            for name in facts:
+                if name != "model" and found.get(name) != facts[name]:
                     raise ValueError(
                         f"The folder {str(self.path)!r} has {_shown(found, name)}, not "
                         f"{_shown(facts, name)}. {remedy}"

@@ -27,8 +27,8 @@ def model_facts(featurizer):
     decoding = "" if encoder.exact else ", reduced decoding"
     return {
         "model": f"{describe(encoder.checkpoint)}, precision={encoder.precision!r}{decoding}",
-        "weights": encoder.text_fingerprint.hex(),
         "fingerprint": encoder.fingerprint.hex(),
+        "weights": encoder.text_fingerprint.hex(),
         "n_features": encoder.n_features,
     }
 
