@@ -5,7 +5,7 @@ random. A long tail starts from at most 100 images a class; from the largest cla
 what it keeps falls exponentially from the size of the largest.
 """
 
-import time
+from dataclasses import replace
 
 import numpy as np
 from paper_official import InputError
@@ -133,15 +133,13 @@ def own_task(encoded, n_base, seed):
 
 def cross_task(source, target, seed):
     """Training images of the source; the classes and test images of the target are new."""
-    X, y = source.training(seed)
-    return Task(
-        X=X,
-        y=y,
+    n_base = len(source.T)
+    return replace(
+        own_task(source, n_base, seed),
         X_test=target.X_test,
-        y_test=target.images.y_test + len(source.T),
+        y_test=target.images.y_test + n_base,
         T=np.concatenate([source.T, target.T]),
         names=np.array(source.labels + target.labels),
-        n_base=len(source.T),
     )
 
 
@@ -154,7 +152,6 @@ def domain_task(source, target, seed):
     columns : ndarray of int
         Classes of the variant among those of the source, ascending.
     """
-    X, y = source.training(seed)
     position = {id: label for label, id in enumerate(source.images.ids)}
     unknown = [id for id in target.images.ids if id not in position]
     if unknown:
@@ -163,23 +160,12 @@ def domain_task(source, target, seed):
             "training image. Unpack ImageNet again."
         )
     columns = np.array([position[id] for id in target.images.ids])
-    task = Task(
-        X=X,
-        y=y,
+    task = replace(
+        own_task(source, len(source.T), seed),
         X_test=target.X_test,
         y_test=columns[target.images.y_test],
-        T=source.T,
-        names=np.array(source.labels),
-        n_base=len(source.T),
     )
     return task, np.sort(columns)
-
-
-def fit(method, task):
-    """What a method has learned from a task, and the seconds that took."""
-    start = time.perf_counter()
-    score = method(task)
-    return score, time.perf_counter() - start
 
 
 def scores_of(score, X, n_rows=4096):

@@ -12,12 +12,11 @@ except methods named after --again.
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import peers
-from accuracy import evaluate, paired_difference
+from accuracy import markdown_table, paired_difference, run
 from protocol import draw_task, encode_emoji, load_features
 
 from skcandle import CLIPFeaturizer
@@ -55,13 +54,7 @@ def fill(found, features, settings, methods, seeds, again):
     for method in methods:
         name = method.__name__
         rows = [] if name in again else found.get(name, [])[:seeds]
-        for task in tasks[len(rows) :]:
-            start = time.perf_counter()
-            score = method(task)
-            seconds = time.perf_counter() - start
-            row = evaluate(score, task) | {"fit_seconds": seconds}
-            rows.append({key: float(value) for key, value in row.items()})
-        found[name] = rows
+        found[name] = rows + run(tasks[len(rows) :], [method])[name]
     return found
 
 
@@ -78,26 +71,30 @@ def margin(found, quantity):
     return sign * scale * difference, scale * half, best
 
 
+def cells_with(quantity, results):
+    """Names of the cells that have results, and in which a quantity is measured."""
+    names = dict.fromkeys(cell for found in results.values() for cell in found)
+    return [cell for cell in names if quantity in QUANTITIES[cell.startswith("base to new")]]
+
+
 def table(results):
     """Markdown: a row for each cell, a column for each set of features, one table a quantity."""
-    sets = list(results)
+
+    def text(found, cell, quantity):
+        if cell not in found:
+            return ""
+        lead, half, best = margin(found[cell], quantity)
+        return f"{lead:+.2f} ± {half:.2f} ({best})"
+
     parts = []
     for quantity, title in TITLES.items():
-        lines = [["cell", *sets], ["---"] + ["---:"] * len(sets)]
-        for cell in dict.fromkeys(cell for found in results.values() for cell in found):
-            if quantity not in QUANTITIES[cell.startswith("base to new")]:
-                continue
-            line = [cell]
-            for name in sets:
-                if cell not in results[name]:
-                    line.append("")
-                    continue
-                lead, half, best = margin(results[name][cell], quantity)
-                line.append(f"{lead:+.2f} ± {half:.2f} ({best})")
-            lines.append(line)
-        if len(lines) > 2:
-            text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-            parts.append(f"**{title}**, lead over the best peer\n\n{text}")
+        body = [
+            [cell, *(text(found, cell, quantity) for found in results.values())]
+            for cell in cells_with(quantity, results)
+        ]
+        if body:
+            lines = markdown_table(["cell", *results], body)
+            parts.append(f"**{title}**, lead over the best peer\n\n{lines}")
     return "\n\n".join(parts)
 
 
@@ -105,9 +102,9 @@ def draw(results, path):
     """Heat maps of the leads, one for each quantity that is an accuracy."""
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, len(WITH_NEW), figsize=(16, 7), sharey=False, layout="constrained")
+    fig, axes = plt.subplots(1, len(WITH_NEW), figsize=(16, 7), layout="constrained")
     for ax, quantity in zip(axes, WITH_NEW, strict=True):
-        rows = [c for c in next(iter(results.values())) if quantity in results_quantities(c)]
+        rows = cells_with(quantity, results)
         values = np.array(
             [
                 [margin(f[c], quantity)[0] if c in f else np.nan for f in results.values()]
@@ -125,10 +122,6 @@ def draw(results, path):
     fig.colorbar(image, ax=axes, label="points ahead of the best peer", shrink=0.6)
     fig.savefig(path, dpi=110)
     plt.close(fig)
-
-
-def results_quantities(cell):
-    return QUANTITIES[cell.startswith("base to new")]
 
 
 def main():

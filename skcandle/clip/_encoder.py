@@ -203,7 +203,7 @@ class Encoder:
 def clear_memory() -> None:
     """Release the loaded models, and forget the embeddings kept in memory.
 
-    A process keeps up to two CLIP models and 256 MiB of embeddings for its next calls, whatever
+    A process keeps up to three CLIP models and 256 MiB of embeddings for its next calls, whatever
     becomes of the estimators. What it knows of files that were read is forgotten as well: the next
     call reads and hashes each of them again. Folders of :class:`~skcandle.EmbeddingCache` are not
     touched. A model that is in use in another thread is released when that call ends.

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -141,10 +142,9 @@ class ImagePipeline:
         if not contents:
             return
         # Here, not at the start: with a warm cache the model is never loaded.
-        preprocess = self.encoder.model.preprocess
-        exact = self.encoder.exact
+        preprocess = partial(self.encoder.model.preprocess, exact=self.encoder.exact)
         for i, content in contents.items():
-            task = pool.submit(_outcome, self._pixels, i, content, preprocess, exact)
+            task = pool.submit(_outcome, self._pixels, i, content, preprocess)
             self.decoding.append(_Decoding(i, content.digest, content.n_bytes, task))
         waiting = [item for item in self.decoding if not item.task.done()]
         n_bytes = sum(item.n_bytes for item in waiting)
@@ -154,8 +154,8 @@ class ImagePipeline:
             wait([item.task])
             n_bytes -= item.n_bytes
 
-    def _pixels(self, i, content, preprocess, exact):
-        return preprocess(reread(self.images[i], content), exact)
+    def _pixels(self, i, content, preprocess):
+        return preprocess(reread(self.images[i], content))
 
     def _encode_batch(self):
         """Rows of the next full batch, or of all that is left."""

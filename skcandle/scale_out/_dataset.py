@@ -277,7 +277,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     present = set(target.part_names())
     shared = dask.delayed(classifier, traverse=False)
     tasks = [
-        dask.delayed(_predict_part)(shared, source, target, part, run, facts)
+        dask.delayed(_predict_part)(shared, source, target, part, run, facts, n_features)
         for part in source.part_names()
         if part not in present
     ]
@@ -389,11 +389,11 @@ def _damaged(folder, part, problem):
     )
 
 
-def _predict_part(classifier, source, target, part, run, facts):
+def _predict_part(classifier, source, target, part, run, facts, n_features):
     import pyarrow as pa
 
     target.facts()  # an error on a machine that does not see the folder
-    keys, rows = _read_rows(source, part, source.facts()["n_features"])
+    keys, rows = _read_rows(source, part, n_features)
     proba = np.empty((0, len(facts["classes"])), dtype=np.float32)
     if len(rows):
         proba = classifier.predict_proba(rows).astype(np.float32)

@@ -252,13 +252,19 @@ def _open(path):
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    try:
+    with _closing_on_error(connection):
         _prepare(connection)
         _check_is_table(connection)
+    return connection
+
+
+@contextmanager
+def _closing_on_error(connection):
+    try:
+        yield
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 def _check_is_table(connection):
@@ -306,11 +312,8 @@ def _open_read_only(path):
     connection = sqlite3.connect(
         f"file:{quote(path)}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
     )
-    try:
+    with _closing_on_error(connection):
         _check_is_table(connection)
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
