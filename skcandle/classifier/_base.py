@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import TypeVar
 
 import numpy as np
@@ -55,6 +55,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
+    _log_prior = None  # of classes_, where frequencies of use are given
     _to_unit_rows = True  # whether images are compared by their direction where there is text
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
@@ -125,6 +126,40 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         best = self._in_blocks(X, partial(np.argmax, axis=1))
         return self.classes_[best]
 
+    def top_k(self, X: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most probable classes of each row, base or new, and their probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images, see :meth:`predict`.
+        k : int
+            How many classes, from 1 to the number of `classes_`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples, k)
+            The most probable first; the first column is :meth:`predict`.
+        proba : ndarray of shape (n_samples, k)
+            Their probabilities among all classes, see :meth:`predict_proba`.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `k` classes, or `k` is below 1.
+        TypeError
+            If `k` is not an integer.
+        """
+        check_is_fitted(self)
+        if not isinstance(k, Integral) or isinstance(k, bool):
+            raise TypeError(f"k is {k!r}; it is an integer.")
+        if not 1 <= k <= len(self.classes_):
+            raise ValueError(
+                f"k is {k}, but there are {len(self.classes_)} classes; k is from 1 to that."
+            )
+        best, proba = self._in_blocks(X, partial(_most_probable, k=k))
+        return self.classes_[best], proba
+
     def restrict(self: Classifier, labels: Labels) -> Classifier:
         """Return a fitted view that answers with some of the classes only.
 
@@ -156,6 +191,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         names = None if self._names is None else [self._names[i] for i in kept]
         view = copy(self)
         view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
+        view._set_log_prior()
         return view
 
     def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, ArrayLike]) -> Classifier:
@@ -226,6 +262,10 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         elif self._names is not None:
             self.class_names = dict(zip(labels, names, strict=True))
         self._set_classes(universe, columns[order])
+        self._set_log_prior()
+
+    def _set_log_prior(self):
+        """What a given prior adds to the logits of the present classes; nothing by default."""
 
     def _set_classes(self, universe, columns):
         """Public attributes of the classes, from columns of the model."""
@@ -313,7 +353,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             bar.refresh()
 
     def _in_blocks(self, X, function):
-        """`function` of the joint logits, one block of rows at a time.
+        """`function` of the joint logits, one block of rows at a time; it may return a tuple.
 
         Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
         converted to the precision of the model block by block.
@@ -324,21 +364,32 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         scorer = self._model.scorer(resolve_device(self.device))
         dtype = self._model.image_prototypes.dtype
         n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
-        result = None
+        results = None
         for rows in gen_batches(len(X), n_rows):
             if self.text_features_ is None:
                 block = np.ascontiguousarray(X[rows], dtype=dtype)
             else:  # where only directions matter, those of any length
                 block = of_moderate_length(X[rows], dtype, rows.start)
-            part = function(scorer.score(block)[:, self._columns])
-            if result is None:
-                result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
-            result[rows] = part
-        return result
+            logits = scorer.score(block)[:, self._columns]
+            if self._log_prior is not None:
+                logits += self._log_prior.astype(logits.dtype)
+            value = function(logits)
+            parts = value if isinstance(value, tuple) else (value,)
+            if results is None:
+                results = [np.empty((len(X), *p.shape[1:]), dtype=p.dtype) for p in parts]
+            for result, part in zip(results, parts, strict=True):
+                result[rows] = part
+        return tuple(results) if len(results) > 1 else results[0]
 
 
 def _one_column_of_two(logits):
     return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def _most_probable(logits, k):
+    """Positions of the largest logits, the first of equal ones first, and their probabilities."""
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return best, np.take_along_axis(softmax(logits, axis=1), best, axis=1)
 
 
 def _refuse_images(X):

@@ -1,6 +1,8 @@
 """The default classifier: Candle with a closed-form start and joint logits that are calibrated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -8,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
 from .._sklearn_private import Interval, StrOptions, fit_context
-from .._typing import ClassNames, Labels, RandomState, TextEncoder
+from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._base import BaseCandle
 from ._logit_weights import (
     CLIP_TEMPERATURE,
@@ -21,6 +24,7 @@ from ._logit_weights import (
     fit_logit_weights,
 )
 from ._model import CandleModel
+from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
 from ._prototypes import fit_prototypes
 from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
@@ -78,6 +82,19 @@ class CandleClassifier(BaseCandle):
         Strength of the logit adjustment, in [0, inf); the paper's tau. 1 answers as if all
         classes were equally frequent, 0 as if they were as frequent as in training, values
         between as if frequencies were between, and above 1 rare and new classes are favoured.
+        No effect where `class_prior` is given.
+
+    class_prior : None, "training", array-like of shape (n_classes,) or mapping, default=None
+        How frequent the classes are where the classifier is used.
+
+        * None leaves that to `margin`;
+        * ``"training"`` is as in training, where a class of n images counts n + 1: the same as
+          ``margin=0``;
+        * an array has the frequencies in the order of `classes_`;
+        * a mapping, or a pandas Series by its index, goes from label to frequency. It names
+          every class, and may name others, which classes that are added later can use.
+
+        Frequencies are not negative and sum to one. :meth:`with_prior` changes them after fit.
 
     shrinkage : float, default=2.0
         How many images the guess from the text is worth, in [0, inf). 0 takes class means as
@@ -206,6 +223,7 @@ class CandleClassifier(BaseCandle):
     _parameter_constraints = {
         **BaseCandle._parameter_constraints,
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "class_prior": [StrOptions({"training"}), "array-like", Mapping, None],
         "shrinkage": [Interval(Real, 0, None, closed="left")],
         "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "base_offset": [StrOptions({"auto"}), Interval(Real, None, None, closed="neither")],
@@ -222,6 +240,7 @@ class CandleClassifier(BaseCandle):
         templates: str | Sequence[str] = "a photo of a {}.",
         temperature: str | float = "auto",
         margin: float = 1.0,
+        class_prior: ClassPrior = None,
         shrinkage: float = 2.0,
         prototype_weight: str | float = "auto",
         base_offset: str | float = "auto",
@@ -237,6 +256,7 @@ class CandleClassifier(BaseCandle):
         self.templates = templates
         self.temperature = temperature
         self.margin = margin
+        self.class_prior = class_prior
         self.shrinkage = shrinkage
         self.prototype_weight = prototype_weight
         self.base_offset = base_offset
@@ -268,6 +288,9 @@ class CandleClassifier(BaseCandle):
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
+        frequencies = class_frequencies(self.class_prior, universe.classes)
+        if isinstance(frequencies, dict):
+            log_frequencies(frequencies, universe.classes)  # before anything takes time
         weights = self._estimate_logit_weights(data)
         space = fit_prototypes(data, float(self.shrinkage))
         with self._progress(self.max_iter) as report:
@@ -289,7 +312,62 @@ class CandleClassifier(BaseCandle):
             space.without_statistics(), data.text_features, projection, weights, float(self.margin)
         )
         self._set_classes(universe, np.arange(data.n_classes))
+        self._set_prior(frequencies)
         return self
+
+    def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
+        """Return a fitted view that answers for other frequencies of the classes.
+
+        Nothing is trained. By Bayes' rule, probabilities are those for equally frequent classes
+        times `prior`, normalised; decisions follow.
+
+        Parameters
+        ----------
+        prior : None, "training", array-like of shape (n_classes,) or mapping
+            As the parameter `class_prior`; None goes back to what `margin` says.
+
+        Returns
+        -------
+        view : CandleClassifier
+            Classifier that shares the fitted state. Views and copies of it keep the prior:
+            after `restrict`, among the classes that are left; :meth:`add_classes` needs a mapping
+            that names the added ones, or ``"training"``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If frequencies are negative or not numbers, do not sum to one, or lack a class.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> mostly_elks = clf.with_prior({"ant": 0.05, "bee": 0.05, "elk": 0.9})
+        >>> proba = clf.predict_proba(X) * [0.05, 0.05, 0.9]
+        >>> np.allclose(mostly_elks.predict_proba(X), proba / proba.sum(axis=1, keepdims=True))
+        True
+        """
+        check_is_fitted(self)
+        view = copy(self)
+        view.class_prior = prior  # of a clone, too
+        view._set_prior(class_frequencies(prior, self.classes_))
+        return view
+
+    def _set_prior(self, frequencies):
+        """The frequencies that the logits answer for."""
+        margin = {None: float(self.margin), "training": 0.0}
+        is_given = isinstance(frequencies, dict)
+        self._frequencies = frequencies
+        self._model = replace(self._model, margin=1.0 if is_given else margin[frequencies])
+        self._set_log_prior()
+
+    def _set_log_prior(self):
+        self._log_prior = None
+        if isinstance(self._frequencies, dict):
+            self._log_prior = log_frequencies(self._frequencies, self.classes_)
 
     def _estimate_logit_weights(self, data):
         """Weights of the joint logits: given, or estimated on pseudo-new splits."""
