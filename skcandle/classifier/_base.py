@@ -358,28 +358,33 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
         converted to the precision of the model block by block.
         """
-        check_is_fitted(self)
-        _refuse_images(X)
-        X = validate_data(self, X, reset=False)
-        scorer = self._model.scorer(resolve_device(self.device))
-        dtype = self._model.image_prototypes.dtype
-        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
         results = None
-        for rows in gen_batches(len(X), n_rows):
-            if self.text_features_ is None:
-                block = np.ascontiguousarray(X[rows], dtype=dtype)
-            else:  # where only directions matter, those of any length
-                block = of_moderate_length(X[rows], dtype, rows.start)
-            logits = scorer.score(block)[:, self._columns]
+        check_is_fitted(self)
+        for n_samples, rows, _, logits in self._blocks(X, self._model):
             if self._log_prior is not None:
                 logits += self._log_prior.astype(logits.dtype)
             value = function(logits)
             parts = value if isinstance(value, tuple) else (value,)
             if results is None:
-                results = [np.empty((len(X), *p.shape[1:]), dtype=p.dtype) for p in parts]
+                results = [np.empty((n_samples, *p.shape[1:]), dtype=p.dtype) for p in parts]
             for result, part in zip(results, parts, strict=True):
                 result[rows] = part
         return tuple(results) if len(results) > 1 else results[0]
+
+    def _blocks(self, X, model):
+        """Number of rows in all; and of each block its slice, its rows, and their logits."""
+        check_is_fitted(self)
+        _refuse_images(X)
+        X = validate_data(self, X, reset=False)
+        scorer = model.scorer(resolve_device(self.device))
+        dtype = model.image_prototypes.dtype
+        n_rows = max(BLOCK_LOGITS // max(model.counts.size, X.shape[1]), 1)
+        for rows in gen_batches(len(X), n_rows):
+            if self.text_features_ is None:
+                block = np.ascontiguousarray(X[rows], dtype=dtype)
+            else:  # where only directions matter, those of any length
+                block = of_moderate_length(X[rows], dtype, rows.start)
+            yield len(X), rows, block, scorer.score(block)[:, self._columns]
 
 
 def _one_column_of_two(logits):

@@ -24,9 +24,10 @@ from ._logit_weights import (
     fit_logit_weights,
 )
 from ._model import CandleModel
+from ._novelty import fit_novelty, signals_of
 from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
-from ._prototypes import fit_prototypes
+from ._prototypes import fit_prototypes, unit
 from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
 
 
@@ -307,6 +308,7 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
+        self._novelty = fit_novelty(data, float(self.shrinkage), weights)
         self._text_encoder = text_encoder
         self._model = CandleModel(
             space.without_statistics(), data.text_features, projection, weights, float(self.margin)
@@ -355,6 +357,58 @@ class CandleClassifier(BaseCandle):
         view.class_prior = prior  # of a clone, too
         view._set_prior(class_frequencies(prior, self.classes_))
         return view
+
+    def novelty_score(self, X: ArrayLike) -> np.ndarray:
+        r"""Score how little images look like any of the `classes_`.
+
+        Neither `margin` nor `class_prior` counts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images, see :meth:`predict`.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            Higher for images that look less like any class, base or new: log-odds that the class
+            is not listed, if that were as likely as that it is.
+
+        See Also
+        --------
+        skcandle.RejectingClassifier : Answers with a label for "none of these".
+
+        Notes
+        -----
+        A logistic regression of two signals: the largest joint logit (for equally frequent
+        classes), and the largest similarity to a text, or without text half the squared length
+        in whitened coordinates. Its data are held-out training images, before and after their
+        own class has been taken out of the universe. The largest logit alone is the score of
+        [1]_, the largest text similarity that of [2]_ without softmax.
+
+        References
+        ----------
+        .. [1] D. Hendrycks et al.: "Scaling out-of-distribution detection for real-world
+           settings", ICML 2022. arXiv:1911.11132.
+        .. [2] Y. Ming et al.: "Delving into out-of-distribution detection with vision-language
+           representations", NeurIPS 2022. arXiv:2211.13445.
+        """
+        return self._novelty_and_side(X)[0]
+
+    def _novelty_and_side(self, X):
+        """Novelty scores, and whether the class of the largest logit has no image."""
+        check_is_fitted(self)
+        scores, sides = [], []
+        for _, _, block, logits in self._blocks(X, replace(self._model, margin=1.0)):
+            if self.text_features_ is None:
+                space = self._model.space
+                tokens = (block - space.image_mean) @ space.whitener @ self._model.projection
+                other = (tokens**2).sum(axis=1) / 2
+            else:
+                other = unit(block) @ self.text_features_.T
+            scores.append(self._novelty.score(signals_of(logits, other)))
+            sides.append(self.is_new_[logits.argmax(axis=1)])
+        return np.concatenate(scores), np.concatenate(sides)
 
     def _set_prior(self, frequencies):
         """The frequencies that the logits answer for."""
