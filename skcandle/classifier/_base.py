@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from numbers import Integral, Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -194,7 +194,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         view._set_log_prior()
         return view
 
-    def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, ArrayLike]) -> Classifier:
+    def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
         """Return a fitted copy that also knows further classes by name.
 
         Nothing is trained. `CandleClassifier` leaves the logits of the other classes as they
@@ -203,10 +203,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
 
         Parameters
         ----------
-        names : list of str or mapping of str to vector
+        names : list of str or mapping
             With string labels the names are the labels; with integer labels the new labels
-            count on from the largest of `classes_`. A mapping gives the text features, in the
-            case that `text_encoder` is itself a mapping.
+            count on from the largest of `classes_`. A mapping goes from there to the words for
+            the prompt, one or a list of synonyms; or to vectors, in the case that `text_encoder`
+            is itself a mapping to vectors.
 
         Returns
         -------
@@ -228,15 +229,17 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 "This classifier was fitted without text, so a name says nothing to it. Fit it "
                 "with a text_encoder."
             )
-        added = LabelUniverse(self.classes_, self._names).added(names)
+        vectors = isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping)
+        added = LabelUniverse(self.classes_, self._names).added(list(names) if vectors else names)
         if not added.names:
             return copy(self)
         encoder, labels = self._text_encoder, added.classes
-        if isinstance(names, Mapping):
-            encoder, labels = encoder.with_vectors(names), added.names
+        if vectors:
+            encoder, labels = encoder.with_vectors(names), list(names)
         if self._names is not None:
             encoder.check_names([*self.classes_, *labels], [*self._names, *added.names])
         text_features = encoder(labels, added.names, self.n_features_in_)
+        encoder.warn_of_codes(labels, added.names, names if isinstance(names, Mapping) else ())
         grown = copy(self)
         grown._model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
         grown._append_classes(added)
@@ -257,8 +260,15 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         if is_textual(self.classes_):
             self.new_classes = [
                 *([] if self.new_classes is None else self.new_classes),
-                *added.names,
+                *added.classes.tolist(),
             ]
+            other_names = {
+                label: name
+                for label, name in zip(added.classes.tolist(), added.names, strict=True)
+                if label != name
+            }
+            if other_names:
+                self.class_names = _as_mapping(self.class_names) | other_names
         elif self._names is not None:
             self.class_names = dict(zip(labels, names, strict=True))
         self._set_classes(universe, columns[order])
@@ -289,6 +299,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         check_label_types(y)
         _refuse_images(X)
+        categories = getattr(getattr(y, "dtype", None), "categories", None)
         X, y = validate_data(self, X, without_nulls(y), dtype=[np.float64, np.float32])
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
@@ -300,16 +311,20 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
             raise ValueError("No sample has a positive weight; there is nothing to learn from.")
-        universe = label_universe(y, self.new_classes, self.class_names)
-        classes = universe.classes
         text_encoder, no_text = class_text_encoder(
             self.text_encoder, self.templates, X.shape[1], self.device
         )
+        if text_encoder is None:  # a category without images says nothing then
+            categories = None
+        universe = label_universe(y, self.new_classes, self.class_names, categories)
+        classes = universe.classes
         text_features = None
         if text_encoder is None:
             self._check_without_text(no_text, np.setdiff1d(classes, y))
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
+            given = self.class_names if isinstance(self.class_names, Mapping) else ()
+            text_encoder.warn_of_codes(classes, universe.names, given)
             X = of_moderate_length(X, X.dtype)
             X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
@@ -385,6 +400,17 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             else:  # where only directions matter, those of any length
                 block = of_moderate_length(X[rows], dtype, rows.start)
             yield len(X), rows, block, scorer.score(block)[:, self._columns]
+
+
+def _as_mapping(class_names):
+    """Names of string labels as a mapping."""
+    if class_names is None:
+        return {}
+    return dict(
+        class_names
+        if isinstance(class_names, Mapping)
+        else zip(class_names, class_names, strict=True)
+    )
 
 
 def _one_column_of_two(logits):
