@@ -257,7 +257,9 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             None if self._names is None else [names[i] for i in order],
         )
         # a clone of the copy is to be fitted on the same universe
-        if is_textual(self.classes_):
+        if self._text_encoder is None:
+            pass  # then a class needs images
+        elif is_textual(self.classes_):
             self.new_classes = [
                 *([] if self.new_classes is None else self.new_classes),
                 *added.classes.tolist(),
@@ -297,20 +299,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         universe : LabelUniverse
         text_encoder : ClassTextEncoder or None
         """
-        check_label_types(y)
-        _refuse_images(X)
         categories = getattr(getattr(y, "dtype", None), "categories", None)
-        X, y = validate_data(self, X, without_nulls(y), dtype=[np.float64, np.float32])
-        if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
-            check_classification_targets(y)
-        sample_weight = check_sample_weight(
-            sample_weight, X, dtype=X.dtype, ensure_non_negative=True
-        )
-        used = sample_weight > 0
-        if not used.all():
-            X, y, sample_weight = X[used], y[used], sample_weight[used]
-        if len(y) == 0:
-            raise ValueError("No sample has a positive weight; there is nothing to learn from.")
+        X, y, sample_weight = self._check_images(X, y, sample_weight)
         text_encoder, no_text = class_text_encoder(
             self.text_encoder, self.templates, X.shape[1], self.device
         )
@@ -336,6 +326,24 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         warn_at_chance(X, y, text_features)
         data = TrainingSet(X, y, sample_weight, text_features, len(classes))
         return data, universe, text_encoder
+
+    def _check_images(self, X, y, sample_weight, reset=True):
+        """Checked embeddings, labels and weights of images, without those of weight zero."""
+        check_label_types(y)
+        _refuse_images(X)
+        dtype = [np.float64, np.float32]
+        X, y = validate_data(self, X, without_nulls(y), dtype=dtype, reset=reset)
+        if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
+            check_classification_targets(y)
+        sample_weight = check_sample_weight(
+            sample_weight, X, dtype=X.dtype, ensure_non_negative=True
+        )
+        used = sample_weight > 0
+        if not used.all():
+            X, y, sample_weight = X[used], y[used], sample_weight[used]
+        if len(y) == 0:
+            raise ValueError("No sample has a positive weight; there is nothing to learn from.")
+        return X, y, sample_weight
 
     def _check_without_text(self, reason, new_classes):
         if self._needs_text:

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
+from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._base import BaseCandle
@@ -27,8 +28,11 @@ from ._model import CandleModel
 from ._novelty import fit_novelty, signals_of
 from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
-from ._prototypes import fit_prototypes, unit
+from ._prototypes import fit_prototypes, of_moderate_length, unit
 from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
+from ._statistics import ClassStatistics
+from ._training_set import TrainingSet
+from ._universe import LabelUniverse
 
 
 class CandleClassifier(BaseCandle):
@@ -311,7 +315,12 @@ class CandleClassifier(BaseCandle):
         self._novelty = fit_novelty(data, float(self.shrinkage), weights)
         self._text_encoder = text_encoder
         self._model = CandleModel(
-            space.without_statistics(), data.text_features, projection, weights, float(self.margin)
+            space.without_statistics(),
+            data.text_features,
+            projection,
+            weights,
+            float(self.margin),
+            ClassStatistics.of(data),
         )
         self._set_classes(universe, np.arange(data.n_classes))
         self._set_prior(frequencies)
@@ -357,6 +366,99 @@ class CandleClassifier(BaseCandle):
         view.class_prior = prior  # of a clone, too
         view._set_prior(class_frequencies(prior, self.classes_))
         return view
+
+    def add_images(
+        self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "CandleClassifier":
+        """Return a fitted copy that has learned from further images.
+
+        A class known by its name gets its first images, one that has some gets more, and a label
+        that is not among `classes_` becomes a class. Nothing is trained: prototypes, the map from
+        text to image and the covariance are formed anew, from sums that the model keeps. That
+        costs the new images, and solves of the size of the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of the new images alone, by the same model.
+        y : array-like of shape (n_samples,)
+            Labels, of the type of `classes_`. With text, a string that is not among them names
+            its class; a number needs a name, so give it one by :meth:`add_classes` first.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        classifier : CandleClassifier
+            Fitted classifier.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `X` has another width, or labels are of another type or nameless.
+
+        Notes
+        -----
+        With ``max_iter=0``, and numbers for `temperature`, `prototype_weight` and `base_offset`,
+        the copy equals a fit on all images, up to rounding. Else it keeps the weights, the
+        projection and the scale of :meth:`novelty_score` of the last fit, which has not seen the
+        new images: fit again when there are many of them.
+
+        There is no `partial_fit`: fits in portions would depend on the order of the images, by
+        weights and a projection that come from the first portion.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> clf.add_images([[0.4, 0.6, 0.8]], ["elk"]).class_count_
+        array([1., 1., 1.])
+        """
+        check_is_fitted(self)
+        return self._with_images(*self._check_images(X, y, sample_weight, reset=False))
+
+    def _with_images(self, X, y, sample_weight):
+        if is_textual(y) != is_textual(self.classes_):
+            kinds = ("strings", "numbers") if is_textual(self.classes_) else ("numbers", "strings")
+            raise TypeError(f"y holds {kinds[1]}, but the classes_ are {kinds[0]}.")
+        model = self._model
+        X = X.astype(model.projection.dtype)
+        known = set(self.classes_.tolist())
+        unlisted = [label for label in np.unique(y).tolist() if label not in known]
+        texts = model.text_features
+        if texts is not None:
+            X = unit(of_moderate_length(X, X.dtype))
+            if unlisted:
+                texts = np.concatenate([texts, self._texts_of_unlisted(unlisted)])
+        column = dict(zip(self.classes_.tolist(), self._columns.tolist(), strict=True))
+        column |= {label: len(model.counts) + i for i, label in enumerate(unlisted)}
+        y = np.array([column[label] for label in y.tolist()])
+        n_classes = len(model.counts) + len(unlisted)
+        grown = copy(self)
+        grown._model = model.with_images(
+            TrainingSet(X, y, sample_weight.astype(X.dtype), texts, n_classes)
+        )
+        grown._set_classes(LabelUniverse(self.classes_, self._names), self._columns)
+        if unlisted:
+            names = unlisted if is_textual(self.classes_) else [None] * len(unlisted)
+            grown._append_classes(LabelUniverse(np.array(unlisted), names))
+        return grown
+
+    def _texts_of_unlisted(self, labels):
+        """Text features of labels that name themselves, or that a mapping knows."""
+        textual, encoder = is_textual(self.classes_), self._text_encoder
+        if not textual and not isinstance(encoder.encoder, Mapping):
+            raise ValueError(
+                f"The label {labels[0]!r} is not one of the classes_ and has no name. Name it by "
+                "add_classes first, which returns a classifier that takes its images."
+            )
+        names = labels if textual else None
+        if textual:
+            encoder.check_names([*self.classes_, *labels], [*self._names, *labels])
+        return encoder(labels, names, self.n_features_in_).astype(self.text_features_.dtype)
 
     def novelty_score(self, X: ArrayLike) -> np.ndarray:
         r"""Score how little images look like any of the `classes_`.
