@@ -20,11 +20,12 @@ if TYPE_CHECKING:  # for static checkers; at run time names are loaded when firs
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
     from .model_selection import NewClassSplit, base_new_split
-    from .pipeline import make_candle_pipeline
+    from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
     "CLIPFeaturizer",
     "CandleClassifier",
+    "CandlePipeline",
     "EmbeddingCache",
     "NewClassSplit",
     "PublishedCandleClassifier",
@@ -48,6 +49,7 @@ __getattr__, __dir__ = lazy_names(
     | {
         "CLIPFeaturizer": "clip",
         "CandleClassifier": "classifier",
+        "CandlePipeline": "pipeline",
         "EmbeddingCache": "clip",
         "NewClassSplit": "model_selection",
         "PublishedCandleClassifier": "classifier",
