@@ -160,6 +160,24 @@ class CandlePipeline(Pipeline):
         """
         return self.steps[-1][1].top_k(self._embed(X), k)
 
+    @_last_step_has("predict_set")
+    def predict_set(self, X: Images, confidence_level: float = 0.9) -> np.ndarray:
+        """Sets of classes that hold the right one with a given probability.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes.
+        confidence_level : float, default=0.9
+            Share of images, in (0, 1), whose set is to hold their class.
+
+        Returns
+        -------
+        sets : ndarray of shape (n_samples, n_classes) of bool
+            Columns follow `classes_`, see :meth:`CandleClassifier.predict_set`.
+        """
+        return self.steps[-1][1].predict_set(self._embed(X), confidence_level)
+
     @_last_step_has("novelty_score")
     def novelty_score(self, X: Images) -> np.ndarray:
         """Score how little images look like any class.

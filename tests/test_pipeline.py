@@ -272,6 +272,7 @@ def test_answers_of_a_pipeline_are_those_of_its_classifier(grown):
     for part, expected in zip(pipe.top_k(images, 2), candle.top_k(rows, 2), strict=True):
         np.testing.assert_array_equal(part, expected)
     np.testing.assert_array_equal(pipe.novelty_score(images), candle.novelty_score(rows))
+    np.testing.assert_array_equal(pipe.predict_set(images, 0.6), candle.predict_set(rows, 0.6))
 
 
 def test_a_pipeline_with_methods_is_a_pipeline(fitted, emoji):

@@ -16,7 +16,9 @@ from .._devices import resolve_device
 from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
+from .._warnings import warn_user
 from ._base import BaseCandle
+from ._held_out import fit_held_out_scores, signals_of
 from ._logit_weights import (
     CLIP_TEMPERATURE,
     DEFAULT_PROTOTYPE_WEIGHT,
@@ -25,7 +27,6 @@ from ._logit_weights import (
     fit_logit_weights,
 )
 from ._model import CandleModel
-from ._novelty import fit_novelty, signals_of
 from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
 from ._prototypes import fit_prototypes, of_moderate_length, unit
@@ -312,7 +313,7 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
-        self._novelty = fit_novelty(data, float(self.shrinkage), weights)
+        self._held_out = fit_held_out_scores(data, float(self.shrinkage), weights)
         self._text_encoder = text_encoder
         self._model = CandleModel(
             space.without_statistics(),
@@ -497,6 +498,79 @@ class CandleClassifier(BaseCandle):
         """
         return self._novelty_and_side(X)[0]
 
+    def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
+        r"""Sets of classes that hold the right one with a given probability.
+
+        The set of an image has the classes whose logit is at most so far below the largest one as
+        for that share of held-out training images: one distance for base classes, and one for new
+        ones, from classes that are treated as new. `margin` and `class_prior` do not count, since
+        the share is kept among base and among new classes, all classes of either kind counting
+        the same.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images, see :meth:`predict`.
+        confidence_level : float, default=0.9
+            Share of images, in (0, 1), whose set is to hold their class.
+
+        Returns
+        -------
+        sets : ndarray of shape (n_samples, n_classes) of bool
+            Columns follow `classes_`. A set has at least one class.
+
+        Raises
+        ------
+        ValueError
+            If `confidence_level` is not in (0, 1).
+
+        Notes
+        -----
+        Split conformal prediction [1]_ for each kind of class, with the training images in the
+        place of a calibration set: the weights of the logits have been estimated on them, which
+        is a matter of four numbers. *n* images, as Kish's effective number, cannot tell levels
+        above *n* / (*n* + 1): then all classes are in each set, and a warning says so.
+
+        References
+        ----------
+        .. [1] V. Vovk, A. Gammerman, G. Shafer: "Algorithmic learning in a random world", 2005.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> names = ["ant", "bee", "cat", "dog", "elk"]
+        >>> text = dict(zip(names, rng.normal(size=(5, 16))))
+        >>> y = np.repeat(names[:4], [20, 10, 10, 5])   # no image of an elk
+        >>> X = np.stack([text[name] for name in y]) + rng.normal(size=(45, 16))
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> sets = clf.predict_set([text["bee"], text["elk"]], confidence_level=0.8)
+        >>> [clf.classes_[s].tolist() for s in sets]
+        [['bee'], ['elk']]
+        """
+        check_is_fitted(self)
+        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+            raise ValueError(
+                f"confidence_level is {confidence_level!r}; it is a number above 0 and below 1."
+            )
+        thresholds, too_few = self._held_out.gap_thresholds(float(confidence_level))
+        if too_few:
+            n_images = self._held_out.n_images
+            warn_user(
+                f"The training images are worth {n_images:.3g} of balanced classes, too few to "
+                f"tell a confidence_level of {confidence_level:g}; all classes are in each set. "
+                f"Give more images, or a level up to {n_images / (n_images + 1):.2g}."
+            )
+            thresholds = np.full(2, np.inf)
+        widest = thresholds[self.is_new_.astype(int)]
+        model = replace(self._model, margin=1.0)
+        sets = [
+            logits.max(axis=1, keepdims=True) - logits <= widest
+            for *_, logits in self._blocks(X, model)
+        ]
+        return np.concatenate(sets)
+
     def _novelty_and_side(self, X):
         """Novelty scores, and whether the class of the largest logit has no image."""
         check_is_fitted(self)
@@ -508,7 +582,7 @@ class CandleClassifier(BaseCandle):
                 other = (tokens**2).sum(axis=1) / 2
             else:
                 other = unit(block) @ self.text_features_.T
-            scores.append(self._novelty.score(signals_of(logits, other)))
+            scores.append(self._held_out.novelty_of(signals_of(logits, other)))
             sides.append(self.is_new_[logits.argmax(axis=1)])
         return np.concatenate(scores), np.concatenate(sides)
 

@@ -144,13 +144,14 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         classifier = _classifier(self.estimator_)
         self.classes_ = classifier.classes_
         self.reject_label_ = _reject_label(self.reject_label, self.classes_)
-        self.thresholds_, too_few = classifier._novelty.thresholds(float(self.rejection_rate))
+        held_out = classifier._held_out
+        self.thresholds_, too_few = held_out.novelty_thresholds(float(self.rejection_rate))
         if too_few:
             warn_user(
-                f"The training images are worth {classifier._novelty.n_images:.3g} of balanced "
+                f"The training images are worth {held_out.n_images:.3g} of balanced "
                 f"classes, too few to tell a rejection_rate of {self.rejection_rate:g}; the "
                 "thresholds are the largest held-out scores. Give more images, or a rate of at "
-                f"least {1 / (classifier._novelty.n_images + 1):.2g}."
+                f"least {1 / (held_out.n_images + 1):.2g}."
             )
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator_, name):

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
-from skcandle.classifier._novelty import NoveltyScale, weighted_quantile
+from skcandle.classifier._held_out import HeldOutScores, weighted_quantile
 from skcandle.classifier._pseudo_new import splits_of_universe
 from skcandle.classifier._training_set import TrainingSet
 
@@ -46,7 +46,7 @@ def test_unlisted_images_score_higher(fitted):
 
 
 def test_the_score_is_a_weighted_sum_of_the_largest_logit_and_the_largest_similarity(fitted):
-    scale = fitted._novelty
+    scale = fitted._held_out
     largest = fitted.decision_function(X).max(axis=1)
     similarity = (X @ fitted.text_features_.T).max(axis=1)
     expected = np.column_stack([largest, similarity]) @ scale.coefficients + scale.intercept
@@ -116,13 +116,16 @@ def test_weighted_quantile(level, expected):
 def test_thresholds_are_those_of_split_conformal_prediction():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(2, 99))
-    scale = NoveltyScale(
-        np.ones(2), 0.0, scores.ravel(), np.ones(198), np.repeat([False, True], 99), 99
+    side = np.repeat([False, True], 99)
+    held_out = HeldOutScores(
+        np.ones(2), 0.0, scores.ravel(), -scores.ravel(), np.ones(198), side, ~side, 99
     )
-    found, too_few = scale.thresholds(0.05)
+    found, too_few = held_out.novelty_thresholds(0.05)
     assert not too_few
     # the ceil((n + 1)(1 - rate))-th smallest of n scores
     assert_array_equal(found, np.sort(scores, axis=1)[:, 95 - 1])
+    found, _ = held_out.gap_thresholds(0.9)
+    assert_array_equal(found, np.sort(-scores[::-1], axis=1)[:, 90 - 1])
 
 
 # --- the classifier that rejects -------------------------------------------------------------
@@ -213,7 +216,7 @@ def test_one_image_a_class_falls_back_and_warns_once(candle):
         warning.message
     )
     assert "a rate of at least 0.17" in str(warning.message)
-    assert clf.thresholds_.max() == clf.estimator_._novelty.scores.max()
+    assert clf.thresholds_.max() == clf.estimator_._held_out.novelty.max()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-r"""How little an image looks like any class of the universe, and how little is too little.
+r"""Scores of images that took no part in what they are compared to, and thresholds of them.
 
-Two signals of an image `x` are weighed against each other:
+*Novelty*: how little an image looks like any class of the universe. Two signals of an image are
+weighed against each other:
 
 * its largest joint logit over the classes, for equally frequent classes;
 * its largest similarity to a text; without text, half its squared length in whitened
@@ -9,6 +10,8 @@ Two signals of an image `x` are weighed against each other:
 The weights are those of a logistic regression on the pseudo-new splits of the training images: the
 signals of a held-out image while its class is in the universe, against those of the same image
 after its class has been taken out. No image of an unlisted class is needed.
+
+*Gap*: how far the logit of the class of an image is below the largest one.
 """
 
 from dataclasses import dataclass
@@ -20,30 +23,34 @@ from ._pseudo_new import effective_size, splits_of_universe
 
 
 @dataclass(frozen=True)
-class NoveltyScale:
-    """Weights of the signals, and scores of held-out images of classes in the universe.
+class HeldOutScores:
+    """Weights of the signals of novelty, and scores of held-out images of listed classes.
 
     Attributes
     ----------
     coefficients : ndarray of shape (2,)
     intercept : float
-    scores : ndarray of shape (n_scores,)
-        Of images that took no part in what they were compared to.
+    novelty : ndarray of shape (n_scores,)
+    gaps : ndarray of shape (n_scores,)
     sample_weight : ndarray of shape (n_scores,)
     answered_new : ndarray of shape (n_scores,) of bool
         Whether the class of the largest logit had no image.
+    is_new : ndarray of shape (n_scores,) of bool
+        Whether the class of the image had no image, being hidden.
     n_images : float
         How many images the scores are worth.
     """
 
     coefficients: np.ndarray
     intercept: float
-    scores: np.ndarray
+    novelty: np.ndarray
+    gaps: np.ndarray
     sample_weight: np.ndarray
     answered_new: np.ndarray
+    is_new: np.ndarray
     n_images: float
 
-    def score(self, signals):
+    def novelty_of(self, signals):
         """Log-odds that an image is of no class in the universe, if either were as likely.
 
         Parameters
@@ -56,11 +63,8 @@ class NoveltyScale:
         """
         return signals @ self.coefficients + self.intercept
 
-    def thresholds(self, rate):
-        r"""Scores above which a given share of images of listed classes lies.
-
-        The image that is to be judged counts as one more, at infinity, as in split conformal
-        prediction: a share below :math:`1 / (n + 1)` of `n` images is more than they can tell.
+    def novelty_thresholds(self, rate):
+        """Novelty above which a given share of images of listed classes lies.
 
         Parameters
         ----------
@@ -74,10 +78,34 @@ class NoveltyScale:
         too_few : bool
             Whether the images cannot tell; the thresholds are then the largest scores.
         """
-        level = (1 - rate) * (1 + 1 / self.n_images)
-        sides = [~self.answered_new, self.answered_new]
-        sides = [side if side.any() else np.ones(len(side), dtype=bool) for side in sides]
-        found = [weighted_quantile(self.scores[s], self.sample_weight[s], level) for s in sides]
+        return self._quantiles(self.novelty, self.answered_new, 1 - rate)
+
+    def gap_thresholds(self, level):
+        """Gaps up to which a given share of images lies.
+
+        Parameters
+        ----------
+        level : float
+            In (0, 1).
+
+        Returns
+        -------
+        thresholds : ndarray of shape (2,)
+            For images of base classes, and of new ones.
+        too_few : bool
+            Whether the images cannot tell; the thresholds are then the largest gaps.
+        """
+        return self._quantiles(self.gaps, self.is_new, level)
+
+    def _quantiles(self, scores, is_new, level):
+        """Quantiles of either side.
+
+        The image that is to be judged counts as one more, at infinity, as in split conformal
+        prediction: a share below 1 / (n + 1) of n images is more than they can tell.
+        """
+        level = level * (1 + 1 / self.n_images)
+        sides = [side if side.any() else np.ones_like(side) for side in (~is_new, is_new)]
+        found = [weighted_quantile(scores[s], self.sample_weight[s], level) for s in sides]
         return np.array(found), level > 1
 
 
@@ -85,7 +113,8 @@ def weighted_quantile(values, weight, level):
     """Smallest value up to which the share of the weight is at least `level`; at most the last."""
     order = np.argsort(values)
     share = np.cumsum(weight[order]) / weight.sum()
-    return float(values[order][min(np.searchsorted(share, level), len(values) - 1)])
+    position = np.searchsorted(share, level - 1e-9)  # sums are rounded
+    return float(values[order][min(position, len(values) - 1)])
 
 
 def signals_of(logits, other):
@@ -101,8 +130,8 @@ def signals_of(logits, other):
     return np.column_stack([logits.max(axis=1), other]).astype(float)
 
 
-def fit_novelty(data, shrinkage, weights):
-    """Weigh the signals, and collect scores of held-out images.
+def fit_held_out_scores(data, shrinkage, weights):
+    """Weigh the signals of novelty, and collect scores of held-out images.
 
     Parameters
     ----------
@@ -112,13 +141,13 @@ def fit_novelty(data, shrinkage, weights):
 
     Returns
     -------
-    scale : NoveltyScale
+    scores : HeldOutScores
     """
     from sklearn.linear_model import LogisticRegression  # takes a second to import
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    listed, unlisted, sample_weight, answered_new = [], [], [], []
+    listed, unlisted, gaps, sample_weight, answered_new, is_new = [], [], [], [], [], []
     for split, rows in splits_of_universe(data, shrinkage):
         logits = split.joint_logits(weights)
         other = split.text_similarity
@@ -127,6 +156,8 @@ def fit_novelty(data, shrinkage, weights):
         is_own = np.zeros(logits.shape, dtype=bool)
         is_own[np.arange(len(logits)), split.target] = True
         listed.append(signals_of(logits, other))
+        gaps.append(logits.max(axis=1) - logits[is_own])
+        is_new.append(split.hidden[split.target])
         answered_new.append(split.offset_share[logits.argmax(axis=1)] == 0)
         without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
         unlisted.append(signals_of(np.where(is_own, -np.inf, logits), without))
@@ -143,12 +174,14 @@ def fit_novelty(data, shrinkage, weights):
     )
     coefficients = regression.coef_[0] / model[0].scale_
     intercept = float(regression.intercept_[0] - model[0].mean_ @ coefficients)
-    return NoveltyScale(
+    return HeldOutScores(
         coefficients=coefficients,
         intercept=intercept,
-        scores=listed @ coefficients + intercept,
+        novelty=listed @ coefficients + intercept,
+        gaps=np.concatenate(gaps).astype(float),
         sample_weight=sample_weight,
         answered_new=np.concatenate(answered_new),
+        is_new=np.concatenate(is_new),
         n_images=effective_size(data),
     )
 
