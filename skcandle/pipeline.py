@@ -246,7 +246,7 @@ def make_candle_pipeline(
 
     templates : str or list of str, default="a photo of a {}."
         Prompt templates, each with one ``{}``, which the name of a class fills, read as words:
-        "ice_cream" and "ice-cream" as "ice cream". See :data:`skcandle.datasets.TEMPLATES`.
+        "ice_cream", "ice-cream" and "IceCream". See :data:`skcandle.datasets.TEMPLATES`.
 
     temperature : "auto" or float, default="auto"
         Softmax temperature, in (0, inf). ``"auto"`` leaves it to the classifier:

@@ -58,8 +58,10 @@ class CandleClassifier(BaseCandle):
     class_names : list of str or mapping, default=None
         Names that fill the prompt templates, and the label universe: each label listed here
         without images is a new class. With integer labels, entry i names label i (the
-        convention of ``torchvision.datasets.ImageFolder``); a mapping goes from label to name.
-        None takes string labels as their own names.
+        convention of ``torchvision.datasets.ImageFolder``). A mapping goes from label to name,
+        and a string label that it lacks names itself. In place of a name there may be a list of
+        synonyms, whose text features count the same. None takes string labels as their own names
+        and, where `y` is a pandas Categorical, all its categories as the label universe.
 
     text_encoder : "auto", None, CLIPFeaturizer, callable or mapping, default="auto"
         Makes the text features. They must come from the model that made `X`.
@@ -178,6 +180,7 @@ class CandleClassifier(BaseCandle):
 
     See Also
     --------
+    RejectingClassifier : Answers with a label for "none of these".
     PublishedCandleClassifier : The method as published, for comparison.
     CLIPFeaturizer : Makes embeddings of images.
     make_candle_pipeline : Both in a pipeline, from one name.
