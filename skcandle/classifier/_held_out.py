@@ -21,6 +21,9 @@ import numpy as np
 from ._prototypes import fit_prototypes
 from ._pseudo_new import effective_size, splits_of_universe
 
+# Shares at which quantiles are kept: what a classifier holds does not grow with the images.
+N_SHARES = 1000
+
 
 @dataclass(frozen=True)
 class HeldOutScores:
@@ -30,13 +33,11 @@ class HeldOutScores:
     ----------
     coefficients : ndarray of shape (2,)
     intercept : float
-    novelty : ndarray of shape (n_scores,)
-    gaps : ndarray of shape (n_scores,)
-    sample_weight : ndarray of shape (n_scores,)
-    answered_new : ndarray of shape (n_scores,) of bool
-        Whether the class of the largest logit had no image.
-    is_new : ndarray of shape (n_scores,) of bool
-        Whether the class of the image had no image, being hidden.
+    novelty : ndarray of shape (2, n_shares)
+        Novelty up to which given shares of the images lie, from 1 / n_shares to all: where the
+        largest logit is that of a class with images, and of one without.
+    gaps : ndarray of shape (2, n_shares)
+        The same of gaps: for images of classes with images, and of hidden ones.
     n_images : float
         How many images the scores are worth.
     """
@@ -45,9 +46,6 @@ class HeldOutScores:
     intercept: float
     novelty: np.ndarray
     gaps: np.ndarray
-    sample_weight: np.ndarray
-    answered_new: np.ndarray
-    is_new: np.ndarray
     n_images: float
 
     def novelty_of(self, signals):
@@ -78,7 +76,7 @@ class HeldOutScores:
         too_few : bool
             Whether the images cannot tell; the thresholds are then the largest scores.
         """
-        return self._quantiles(self.novelty, self.answered_new, 1 - rate)
+        return self._thresholds(self.novelty, 1 - rate)
 
     def gap_thresholds(self, level):
         """Gaps up to which a given share of images lies.
@@ -95,26 +93,38 @@ class HeldOutScores:
         too_few : bool
             Whether the images cannot tell; the thresholds are then the largest gaps.
         """
-        return self._quantiles(self.gaps, self.is_new, level)
+        return self._thresholds(self.gaps, level)
 
-    def _quantiles(self, scores, is_new, level):
-        """Quantiles of either side.
+    def _thresholds(self, quantiles, level):
+        """Quantiles of either side, at the next larger share that is kept.
 
         The image that is to be judged counts as one more, at infinity, as in split conformal
         prediction: a share below 1 / (n + 1) of n images is more than they can tell.
         """
         level = level * (1 + 1 / self.n_images)
-        sides = [side if side.any() else np.ones_like(side) for side in (~is_new, is_new)]
-        found = [weighted_quantile(scores[s], self.sample_weight[s], level) for s in sides]
-        return np.array(found), level > 1
+        n_shares = quantiles.shape[1]
+        position = int(np.ceil(level * n_shares - 1e-9)) - 1
+        return quantiles[:, min(max(position, 0), n_shares - 1)], level > 1
 
 
-def weighted_quantile(values, weight, level):
-    """Smallest value up to which the share of the weight is at least `level`; at most the last."""
+def quantiles_by_side(scores, sample_weight, is_new):
+    """Weighted quantiles of the scores of either side, of shape (2, n_shares).
+
+    A side without scores has those of the other.
+    """
+    shares = np.arange(1, N_SHARES + 1) / N_SHARES
+    sides = [side if side.any() else np.ones_like(side) for side in (~is_new, is_new)]
+    return np.array(
+        [weighted_quantiles(scores[side], sample_weight[side], shares) for side in sides]
+    )
+
+
+def weighted_quantiles(values, weight, shares):
+    """Smallest values up to which the share of the weight is at least as given."""
     order = np.argsort(values)
-    share = np.cumsum(weight[order]) / weight.sum()
-    position = np.searchsorted(share, level - 1e-9)  # sums are rounded
-    return float(values[order][min(position, len(values) - 1)])
+    reached = np.cumsum(weight[order]) / weight.sum()
+    positions = np.searchsorted(reached, np.asarray(shares) - 1e-9)  # sums are rounded
+    return values[order][np.minimum(positions, len(values) - 1)].astype(float)
 
 
 def signals_of(logits, other):
@@ -177,11 +187,10 @@ def fit_held_out_scores(data, shrinkage, weights):
     return HeldOutScores(
         coefficients=coefficients,
         intercept=intercept,
-        novelty=listed @ coefficients + intercept,
-        gaps=np.concatenate(gaps).astype(float),
-        sample_weight=sample_weight,
-        answered_new=np.concatenate(answered_new),
-        is_new=np.concatenate(is_new),
+        novelty=quantiles_by_side(
+            listed @ coefficients + intercept, sample_weight, np.concatenate(answered_new)
+        ),
+        gaps=quantiles_by_side(np.concatenate(gaps), sample_weight, np.concatenate(is_new)),
         n_images=effective_size(data),
     )
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
-from skcandle.classifier._held_out import HeldOutScores, weighted_quantile
+from skcandle.classifier._held_out import HeldOutScores, quantiles_by_side, weighted_quantiles
 from skcandle.classifier._pseudo_new import splits_of_universe
 from skcandle.classifier._training_set import TrainingSet
 
@@ -107,25 +107,33 @@ def test_far_off_images_score_higher(text):
 # --- thresholds ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level, expected", [(0.1, 1), (0.3, 2), (0.5, 2), (0.51, 4), (1.5, 4)])
-def test_weighted_quantile(level, expected):
+@pytest.mark.parametrize("share, expected", [(0.1, 1), (0.2, 1), (0.3, 2), (0.5, 2), (0.51, 4)])
+def test_weighted_quantiles(share, expected):
     values, weight = np.array([4.0, 1.0, 2.0]), np.array([5.0, 2.0, 3.0])
-    assert weighted_quantile(values, weight, level) == expected
+    assert weighted_quantiles(values, weight, [share, 1.0]).tolist() == [expected, 4]
 
 
-def test_thresholds_are_those_of_split_conformal_prediction():
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(2, 99))
-    side = np.repeat([False, True], 99)
-    held_out = HeldOutScores(
-        np.ones(2), 0.0, scores.ravel(), -scores.ravel(), np.ones(198), side, ~side, 99
-    )
-    found, too_few = held_out.novelty_thresholds(0.05)
-    assert not too_few
-    # the ceil((n + 1)(1 - rate))-th smallest of n scores
-    assert_array_equal(found, np.sort(scores, axis=1)[:, 95 - 1])
-    found, _ = held_out.gap_thresholds(0.9)
-    assert_array_equal(found, np.sort(-scores[::-1], axis=1)[:, 90 - 1])
+def test_a_side_without_scores_has_those_of_the_other():
+    scores = np.arange(5.0)
+    base, new = quantiles_by_side(scores, np.ones(5), np.zeros(5, dtype=bool))
+    assert_array_equal(base, new)
+
+
+@pytest.mark.parametrize(
+    "level, too_few", [(0.5, False), (0.8, False), (0.95, False), (0.999, True)]
+)
+def test_thresholds_are_those_of_split_conformal_prediction(level, too_few):
+    n = 100
+    base, new = np.random.default_rng(0).normal(size=(2, n))
+    side = np.repeat([False, True], n)
+    quantiles = quantiles_by_side(np.concatenate([base, new]), np.ones(2 * n), side)
+    held_out = HeldOutScores(np.ones(2), 0.0, quantiles, -quantiles, n)
+    # the ceil((n + 1) level)-th smallest of n scores
+    rank = min(int(np.ceil((n + 1) * level)), n)
+    expected = [np.sort(scores)[rank - 1] for scores in (base, new)]
+    found, warned = held_out.novelty_thresholds(1 - level)
+    assert_array_equal(found, expected)
+    assert warned == too_few
 
 
 # --- the classifier that rejects -------------------------------------------------------------
