@@ -178,6 +178,24 @@ class CandlePipeline(Pipeline):
         """
         return self.steps[-1][1].predict_set(self._embed(X), confidence_level)
 
+    @_last_step_has("choose_to_label")
+    def choose_to_label(self, X: Images, n_images: int) -> np.ndarray:
+        """Choose the images whose labels would help most.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes, without labels.
+        n_images : int
+            How many images to choose, from 1 to n_samples.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_images,)
+            Positions in `X`, see :meth:`CandleClassifier.choose_to_label`.
+        """
+        return self.steps[-1][1].choose_to_label(self._embed(X), n_images)
+
     @_last_step_has("novelty_score")
     def novelty_score(self, X: Images) -> np.ndarray:
         """Score how little images look like any class.

@@ -273,6 +273,7 @@ def test_answers_of_a_pipeline_are_those_of_its_classifier(grown):
         np.testing.assert_array_equal(part, expected)
     np.testing.assert_array_equal(pipe.novelty_score(images), candle.novelty_score(rows))
     np.testing.assert_array_equal(pipe.predict_set(images, 0.6), candle.predict_set(rows, 0.6))
+    np.testing.assert_array_equal(pipe.choose_to_label(images, 3), candle.choose_to_label(rows, 3))
 
 
 def test_a_pipeline_with_methods_is_a_pipeline(fitted, emoji):

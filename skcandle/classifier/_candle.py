@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import softmax
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -573,6 +574,67 @@ class CandleClassifier(BaseCandle):
             for *_, logits in self._blocks(X, model)
         ]
         return np.concatenate(sets)
+
+    def choose_to_label(self, X: ArrayLike, n_images: int) -> np.ndarray:
+        r"""Choose the images whose labels would help most.
+
+        Images come first that are probably of classes with few images. One image after the other
+        is chosen, and counts from then on as an image of each class by the probability of that
+        class, so that the choice covers the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images without labels, see :meth:`predict`.
+        n_images : int
+            How many images to choose, from 1 to n_samples.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_images,)
+            Rows of `X`, in the order in which they were chosen. Give their labels to
+            :meth:`add_images`.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `n_images` rows, or `n_images` is below 1.
+        TypeError
+            If `n_images` is not an integer.
+
+        Notes
+        -----
+        The next image maximises :math:`\sum_k p_k(x) / (n_k + 1)`, with the probabilities
+        `p` for equally frequent classes, and the counts `n` in which the images chosen so far are
+        included. The variance of a class mean is one over its count, so that this is about the
+        variance that a label takes away.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> clf.choose_to_label([[1, 0, 0], [0.5, 0.5, 0.8], [0, 1, 0]], 1)
+        array([1])
+        """
+        check_is_fitted(self)
+        if not isinstance(n_images, Integral) or isinstance(n_images, bool):
+            raise TypeError(f"n_images is {n_images!r}; it is an integer.")
+        blocks = self._blocks(X, replace(self._model, margin=1.0))
+        proba = np.concatenate([softmax(logits, axis=1) for *_, logits in blocks])
+        if not 1 <= n_images <= len(proba):
+            raise ValueError(
+                f"n_images is {n_images}, but X has {len(proba)} rows; n_images is from 1 to that."
+            )
+        counts, chosen, left = self.class_count_.astype(float), [], np.ones(len(proba), dtype=bool)
+        for _ in range(n_images):
+            best = int(np.argmax(np.where(left, proba @ (1 / (counts + 1)), -np.inf)))
+            chosen.append(best)
+            left[best] = False
+            counts += proba[best]
+        return np.array(chosen)
 
     def _novelty_and_side(self, X):
         """Novelty scores, and whether the class of the largest logit has no image."""
