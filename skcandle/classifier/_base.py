@@ -381,8 +381,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
         converted to the precision of the model block by block.
         """
-        results = None
         check_is_fitted(self)
+        results = None
         for n_samples, rows, _, logits in self._blocks(X, self._model):
             if self._log_prior is not None:
                 logits += self._log_prior.astype(logits.dtype)
@@ -396,7 +396,6 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
 
     def _blocks(self, X, model):
         """Number of rows in all; and of each block its slice, its rows, and their logits."""
-        check_is_fitted(self)
         _refuse_images(X)
         X = validate_data(self, X, reset=False)
         scorer = model.scorer(resolve_device(self.device))

@@ -405,9 +405,9 @@ class CandleClassifier(BaseCandle):
         Notes
         -----
         With ``max_iter=0``, and numbers for `temperature`, `prototype_weight` and `base_offset`,
-        the copy equals a fit on all images, up to rounding. Else it keeps the weights, the
-        projection and the scale of :meth:`novelty_score` of the last fit, which has not seen the
-        new images: fit again when there are many of them.
+        the copy equals a fit on all images, up to rounding. Else it keeps the weights and the
+        projection of the last fit. What :meth:`novelty_score` and :meth:`predict_set` know of
+        held-out images stays, too: fit again when there are many new ones.
 
         There is no `partial_fit`: fits in portions would depend on the order of the images, by
         weights and a projection that come from the first portion.
@@ -653,10 +653,11 @@ class CandleClassifier(BaseCandle):
 
     def _set_prior(self, frequencies):
         """The frequencies that the logits answer for."""
-        margin = {None: float(self.margin), "training": 0.0}
-        is_given = isinstance(frequencies, dict)
+        margin = float(self.margin)
+        if frequencies is not None:  # logits for equal frequencies, or for those of training
+            margin = 0.0 if frequencies == "training" else 1.0
         self._frequencies = frequencies
-        self._model = replace(self._model, margin=1.0 if is_given else margin[frequencies])
+        self._model = replace(self._model, margin=margin)
         self._set_log_prior()
 
     def _set_log_prior(self):

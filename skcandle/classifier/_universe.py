@@ -58,7 +58,7 @@ class LabelUniverse:
                 raise ValueError(f"add_classes got {label!r} twice or it is one of the classes_.")
             known.add(label)
         if isinstance(names, Mapping):
-            names = [_checked_name(label, name) for label, name in names.items()]
+            names = [_checked_name(label, name, "add_classes") for label, name in names.items()]
         else:
             names = labels
         if textual:
@@ -219,20 +219,20 @@ def _named_labels(class_names, textual):
     return {label: _checked_name(label, name) for label, name in named.items()}
 
 
-def _checked_name(label, name):
+def _checked_name(label, name, source="class_names"):
     """A name, or a tuple of several."""
     if isinstance(name, str):
         return str(name)
     if isinstance(name, (Mapping, bytes)) or not isinstance(name, Iterable):
-        raise TypeError(f"class_names has {name!r} for label {label!r}; names are strings.")
+        raise TypeError(f"{source} has {name!r} for label {label!r}; names are strings.")
     names = list(name)
     if not names:
         raise ValueError(
-            f"class_names has an empty list of names for label {label!r}; give one or more."
+            f"{source} has an empty list of names for label {label!r}; give one or more."
         )
     for synonym in names:
         if not isinstance(synonym, str):
-            raise TypeError(f"class_names has {synonym!r} for label {label!r}; names are strings.")
+            raise TypeError(f"{source} has {synonym!r} for label {label!r}; names are strings.")
     return tuple(map(str, names))
 
 
