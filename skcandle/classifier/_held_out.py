@@ -154,7 +154,6 @@ def fit_held_out_scores(data, shrinkage, weights):
     scores : HeldOutScores
     """
     from sklearn.linear_model import LogisticRegression  # takes a second to import
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     listed, unlisted, gaps, sample_weight, answered_new, is_new = [], [], [], [], [], []
@@ -175,15 +174,14 @@ def fit_held_out_scores(data, shrinkage, weights):
     listed, unlisted = np.concatenate(listed), np.concatenate(unlisted)
     sample_weight = np.concatenate(sample_weight)
     sample_weight *= data.sample_weight.sum() / sample_weight.sum()
-    regression = LogisticRegression()
-    model = make_pipeline(StandardScaler(), regression)
-    model.fit(
-        np.concatenate([listed, unlisted]),
+    scaler = StandardScaler()
+    regression = LogisticRegression().fit(
+        scaler.fit_transform(np.concatenate([listed, unlisted])),
         np.repeat([0, 1], len(listed)),
-        logisticregression__sample_weight=np.tile(sample_weight, 2),
+        sample_weight=np.tile(sample_weight, 2),
     )
-    coefficients = regression.coef_[0] / model[0].scale_
-    intercept = float(regression.intercept_[0] - model[0].mean_ @ coefficients)
+    coefficients = regression.coef_[0] / scaler.scale_
+    intercept = float(regression.intercept_[0] - scaler.mean_ @ coefficients)
     return HeldOutScores(
         coefficients=coefficients,
         intercept=intercept,

@@ -7,6 +7,7 @@ import pytest
 from helpers import clip_like
 from long_tail import BASE, DATA, FIXED, LABELS, NEW, fit, make
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -267,3 +268,9 @@ def test_labels_that_cannot_reject(labels, label, error, message):
     candle = CandleClassifier(new_classes=new, text_encoder=text, max_iter=0)
     with pytest.raises(error, match=message):
         RejectingClassifier(candle, reject_label=label).fit(X[TRAIN], labels[Y[TRAIN]])
+
+
+def test_a_fit_with_weights_works_where_metadata_are_routed(candle):
+    with config_context(enable_metadata_routing=True):
+        clf = clone(candle).fit(X[TRAIN], NAMES[Y[TRAIN]], np.ones(TRAIN.sum()))
+    assert np.isfinite(clf.novelty_score(X)).all()
