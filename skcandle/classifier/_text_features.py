@@ -152,15 +152,16 @@ class ClassTextEncoder:
         if isinstance(self.encoder, Mapping) or names is None:
             return
         codes = [
-            name
+            (label, name)
             for label, name in zip(*_flat(labels, names), strict=True)
             if label not in given and looks_like_a_code(name)
         ]
         if codes:
+            label, name = codes[0]
             others = f" and {len(codes) - 1} more names look" if len(codes) > 1 else " looks"
             warn_user(
-                f"{codes[0]!r}{others} like a code, which says little to a text encoder. Map "
-                f"labels to words: class_names={{{codes[0]!r}: ...}}.",
+                f"{name!r}{others} like a code, which says little to a text encoder. Map labels "
+                f"to words: class_names={{{label!r}: ...}}.",
                 TextFeaturesWarning,
             )
 

@@ -408,6 +408,8 @@ def test_codes_warn_once_and_point_to_class_names():
     assert "class_names={'17': ...}" in message
     with pytest.warns(TextFeaturesWarning, match="'B2' looks like a code"):
         clf.add_classes(["B2"])
+    with pytest.warns(TextFeaturesWarning, match=r"'A1' looks like .* class_names=\{1: ...\}"):
+        make_named(["cat", "A1"]).fit(*two_classes([0, 1]))
 
 
 @pytest.mark.parametrize(
