@@ -66,8 +66,8 @@ class CandlePipeline(Pipeline):
     >>> pipe = make_candle_pipeline("emoji-tiny").fit(apples + lemons, y)
     >>> pipe = pipe.add_classes(["strawberry"])
     >>> pipe = pipe.add_images(images_of("pizza")[:1], ["pizza"])
-    >>> pipe.top_k(images_of("strawberry")[:1], 2)[0]
-    array([['strawberry', 'apple']], dtype='<U10')
+    >>> pipe.top_k(images_of("strawberry")[:1], 1)[0]
+    array([['strawberry']], dtype='<U10')
     """
 
     @_last_step_has("add_classes")
