@@ -1,6 +1,7 @@
 """What a fitted pipeline says about images: embeddings, answers, and how new an image is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sklearn.base import clone
@@ -48,12 +49,12 @@ class Answers:
     is_training: bool
     is_cross_validated: bool
 
-    @property
+    @cached_property
     def y_pred(self):
         """Most probable class, of shape (n_readable,)."""
         return self.classes[self.y_proba.argmax(axis=1)]
 
-    @property
+    @cached_property
     def confidence(self):
         """Its probability, of shape (n_readable,)."""
         return self.y_proba.max(axis=1)
