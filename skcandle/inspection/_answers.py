@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 
 from ..classifier import CandleClassifier
 from ..exceptions import ImageReadError
-from ._fitted import is_readable, rows_of, zero_shot_log_proba
+from ._fitted import is_readable, rows_of, shown_as, shown_labels, zero_shot_log_proba
 
 N_FOLDS = 5
 
@@ -26,6 +26,7 @@ class Answers:
     X : ndarray of shape (n_readable, n_features)
         Unit rows.
     classes : ndarray of shape (n_classes,)
+        Labels as readers are shown them, as in `y` and `zero_shot`.
     y_proba : ndarray of shape (n_readable, n_classes)
     y : ndarray of shape (n_readable,) or None
         Given labels.
@@ -116,13 +117,13 @@ def answer(classifier, rows, y, is_training="auto"):
     if is_training and y is not None:
         y_proba = out_of_fold_proba(classifier, np.asarray(X), y)
     zero_shot = zero_shot_log_proba(classifier, X)
-    classes = np.asarray(classifier.classes_)
+    classes = shown_labels(classifier)
     return Answers(
         positions=np.flatnonzero(readable),
         X=normalize(np.asarray(X)),
         classes=classes,
         y_proba=classifier.predict_proba(X) if y_proba is None else y_proba,
-        y=y,
+        y=None if y is None else shown_as(classifier, y),
         zero_shot=None if zero_shot is None else classes[zero_shot.argmax(axis=1)],
         novelty=_novelty(classifier, X),
         is_training=bool(is_training),

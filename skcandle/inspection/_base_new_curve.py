@@ -57,6 +57,9 @@ class BaseNewCurveDisplay:
     (0.5, (1.0, 0.0))
     """
 
+    ax_: Any
+    figure_: Any
+
     def __init__(
         self,
         *,

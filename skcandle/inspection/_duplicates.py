@@ -25,7 +25,7 @@ def near_duplicates(X, similarity):
     Returns
     -------
     groups : list of ndarray of int
-        Rows of each group of two or more, sorted.
+        Rows of each group of two or more, sorted, in the order of their first rows.
     """
     distinct, first = np.unique(X, axis=0, return_inverse=True)  # identical files, any number
     first = first.ravel()
@@ -41,4 +41,4 @@ def near_duplicates(X, similarity):
     group = group[first]
     order = np.argsort(group, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-    return [np.sort(rows) for rows in groups if len(rows) > 1]
+    return sorted((np.sort(rows) for rows in groups if len(rows) > 1), key=lambda rows: rows[0])

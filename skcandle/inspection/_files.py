@@ -79,4 +79,3 @@ def harmless(cell):
     if isinstance(cell, str) and cell.startswith(FORMULA):
         return "'" + cell
     return cell
-

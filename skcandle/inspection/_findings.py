@@ -1,5 +1,6 @@
 """What is worth a look among answers: the content of a report, without its form."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -212,11 +213,8 @@ def _confusions(y, y_pred, confidence):
 
 def _pairs(y, y_pred):
     """Label and wrong answer, and how often they come together."""
-    counts: dict = {}
-    for pair in zip(y.tolist(), y_pred.tolist(), strict=True):
-        if pair[0] != pair[1]:
-            counts[pair] = counts.get(pair, 0) + 1
-    return counts.items()
+    pairs = Counter(zip(y.tolist(), y_pred.tolist(), strict=True))
+    return [(pair, n) for pair, n in pairs.items() if pair[0] != pair[1]]
 
 
 def _duplicate_groups(X, y, similarity):

@@ -6,6 +6,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from .._labels import is_textual
 from ..classifier._logit_weights import CLIP_TEMPERATURE
 
 
@@ -92,6 +93,45 @@ def is_readable(X):
 def rows_of(X, mask):
     """Rows of an array or a DataFrame, whose column names the classifier may know."""
     return X if mask.all() else (X if hasattr(X, "iloc") else np.asarray(X))[mask]
+
+
+def shown_labels(classifier):
+    """What readers are shown for each of `classes_`: strings as they are, numbers by their names.
+
+    Parameters
+    ----------
+    classifier : object
+        Fitted.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_classes,)
+    """
+    classes, names = np.asarray(classifier.classes_), getattr(classifier, "_names", None)
+    if names is None or is_textual(classes):
+        return classes
+    return np.array([name if isinstance(name, str) else ", ".join(name) for name in names])
+
+
+def shown_as(classifier, y):
+    """Labels as :func:`shown_labels` shows them.
+
+    Parameters
+    ----------
+    classifier : object
+        Fitted.
+    y : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,)
+        Numbers that the classifier does not know are strings of their digits, if others are names.
+    """
+    shown = shown_labels(classifier)
+    if not is_textual(shown) or is_textual(np.asarray(classifier.classes_)):
+        return y
+    names = dict(zip(classifier.classes_.tolist(), shown.tolist(), strict=True))
+    return np.array([names.get(label, str(label)) for label in y.tolist()])
 
 
 def zero_shot_log_proba(classifier, X):

@@ -56,6 +56,9 @@ class LongTailDisplay:
     (['cat', 'cow', 'okapi'], [30, 3, 0], [0.5, 1.0, 0.0])
     """
 
+    ax_: Any
+    figure_: Any
+
     def __init__(
         self,
         *,
@@ -146,8 +149,8 @@ class LongTailDisplay:
             What was drawn.
         """
         labels, counts = np.unique(label_array(y_train, "y_train"), return_counts=True)
-        counts = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-        return cls._from_counts(y_true, y_pred, counts, y_pred_zero_shot, name).plot(ax)
+        count_of = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        return cls._from_counts(y_true, y_pred, count_of, y_pred_zero_shot, name).plot(ax)
 
     @classmethod
     def _from_counts(cls, y_true, y_pred, counts, y_pred_zero_shot, name):

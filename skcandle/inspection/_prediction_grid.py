@@ -9,7 +9,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from .._labels import label_array
 from .._typing import Images, Labels, RandomState
 from ..clip._image_input import as_image_list
-from ._fitted import is_readable, rows_of, split_pipeline
+from ._fitted import is_readable, rows_of, shown_as, shown_labels, split_pipeline
 from ._style import BLUE, GREY, VERMILION, WIDTH, axes_for, require_matplotlib, shortened
 from ._thumbnails import rgb_array
 
@@ -64,6 +64,10 @@ class PredictionGridDisplay:
     >>> sorted(display.positions.tolist()), display.y_pred.tolist()
     ([1, 2], ['cow', 'cow'])
     """
+
+    ax_: Any
+    axes_: np.ndarray
+    figure_: Any
 
     def __init__(
         self,
@@ -128,8 +132,8 @@ class PredictionGridDisplay:
         return cls.from_predictions(
             images,
             y_proba,
-            classes=classifier.classes_,
-            y_true=y,
+            classes=shown_labels(classifier),
+            y_true=None if y is None else shown_as(classifier, label_array(y)),
             show=show,
             n_images=n_images,
             random_state=random_state,

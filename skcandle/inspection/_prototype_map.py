@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 
 from .._labels import label_array
 from .._typing import Labels
-from ._fitted import readable_part
+from ._fitted import readable_part, shown_labels
 from ._style import PALETTE, WIDTH, axes_for, shortened
 
 N_CLASSES = len(PALETTE)
@@ -20,9 +20,9 @@ class PrototypeDisplay:
 
     The map shows what the classifier compares: images (dots), the prototypes of base classes
     (squares), the virtual prototypes of new classes (stars), which were guessed from the name, and
-    the names themselves (triangles), each with a line to its prototype. In CLIP, texts and images lie in two places far apart;
-    names are drawn after all of them have been moved by the difference between the mean of the
-    prototypes and the mean of the names.
+    the names themselves (triangles), each with a line to its prototype. In CLIP, texts and images
+    lie in two places far apart; before names are drawn, all of them are moved by the difference
+    between the mean of the prototypes and the mean of the names.
 
     Use :meth:`from_estimator` to make one.
 
@@ -40,6 +40,8 @@ class PrototypeDisplay:
         Prototypes.
     text_points : ndarray of shape (n_classes, 2), default=None
         Names; None for a classifier without text.
+    names : ndarray of shape (n_classes,), default=None
+        What is written beside the prototypes, by default `classes`.
 
     Attributes
     ----------
@@ -63,6 +65,9 @@ class PrototypeDisplay:
     (['dog'], (20, 2))
     """
 
+    ax_: Any
+    figure_: Any
+
     def __init__(
         self,
         *,
@@ -72,6 +77,7 @@ class PrototypeDisplay:
         image_classes: np.ndarray,
         prototype_points: np.ndarray,
         text_points: np.ndarray | None = None,
+        names: np.ndarray | None = None,
     ) -> None:
         self.classes = classes
         self.is_new = is_new
@@ -79,6 +85,7 @@ class PrototypeDisplay:
         self.image_classes = image_classes
         self.prototype_points = prototype_points
         self.text_points = text_points
+        self.names = names
 
     @classmethod
     def from_estimator(
@@ -144,6 +151,7 @@ class PrototypeDisplay:
             image_classes=np.searchsorted(shown, y[inside]),
             prototype_points=prototype_points,
             text_points=text_points[0] if text_points else None,
+            names=shown_labels(classifier)[columns],
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> "PrototypeDisplay":
@@ -160,7 +168,8 @@ class PrototypeDisplay:
             The display itself.
         """
         ax = axes_for(self, ax, height=0.75 * WIDTH)
-        for index, (label, is_new) in enumerate(zip(self.classes, self.is_new, strict=True)):
+        names = self.classes if self.names is None else self.names
+        for index, (label, is_new) in enumerate(zip(names, self.is_new, strict=True)):
             colour = PALETTE[index % len(PALETTE)]
             images = self.image_points[self.image_classes == index]
             ax.scatter(*images.T, s=24, color=colour, alpha=0.45, linewidth=0)
@@ -180,7 +189,8 @@ class PrototypeDisplay:
             )
             if self.text_points is not None:
                 name = self.text_points[index]
-                ax.plot(*np.transpose([name, place]), color=colour, linewidth=1, alpha=0.6, zorder=2)
+                line = np.transpose([name, place])
+                ax.plot(*line, color=colour, linewidth=1, alpha=0.6, zorder=2)
                 ax.scatter(
                     *name,
                     s=70,
@@ -223,8 +233,8 @@ def _columns(classifier, y, classes):
         columns = np.sort(np.concatenate([new[:n_new], base[: N_CLASSES - n_new]]))
     else:
         classes = label_array(classes, "classes")
-        unknown = np.setdiff1d(classes, classifier.classes_)
-        if len(unknown):
+        unknown = np.setdiff1d(classes, classifier.classes_).tolist()
+        if unknown:
             raise ValueError(f"classes has {unknown[0]!r}, which is not one of the classes_.")
         columns = np.flatnonzero(np.isin(classifier.classes_, classes))
     if not 2 <= len(columns) <= N_CLASSES:

@@ -75,6 +75,9 @@ class ReliabilityDisplay:
     ([1.0, 0.5], [1, 2])
     """
 
+    ax_: Any
+    figure_: Any
+
     def __init__(
         self,
         *,
@@ -220,9 +223,8 @@ def _reliability(y_true, y_proba, classes, n_bins):
 def _draw(ax, curve, name, colour, marker, line):
     """A line through the bins; the area of a marker is the share of samples in its bin."""
     label = f"{name}, ECE {100 * curve.ece:.1f} %"
-    ax.plot(
-        curve.confidence, curve.accuracy, line, color=colour, marker=marker, markersize=0, label=label
-    )
+    style = {"linestyle": line, "marker": marker, "markersize": 0, "label": label}
+    ax.plot(curve.confidence, curve.accuracy, color=colour, **style)
     share = curve.n_samples / curve.n_samples.sum()
     ax.scatter(
         curve.confidence,

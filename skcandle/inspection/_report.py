@@ -11,9 +11,9 @@ from sklearn.utils import check_consistent_length
 from .._labels import label_array
 from .._typing import Images, Labels, Path
 from ..clip._image_input import as_image_list
-from ._answers import answer, embed
+from ._answers import Answers, answer, embed
 from ._files import csv_text, write_atomically
-from ._findings import find
+from ._findings import Findings, find
 from ._fitted import is_readable, split_pipeline
 from ._page import report_page
 from ._search import SearchResult, search
@@ -129,6 +129,14 @@ class ImageReport:
     (2,)
     """
 
+    images: list
+    y: np.ndarray | None
+    unreadable: dict[int, str]
+    _answers: Answers
+    _featurizer: Any
+    _findings: Findings
+    _n_shown: int
+
     def __init__(
         self,
         pipe: Any,
@@ -167,7 +175,8 @@ class ImageReport:
         count = getattr(self._classifier, "class_count_", None)
         self._findings = find(self._answers, count, duplicate_similarity)
         self.embeddings = np.asarray(rows)
-        self.y_pred = self._at_positions(self._answers.y_pred, None, object)
+        y_pred = np.asarray(self._classifier.classes_)[self._answers.y_proba.argmax(axis=1)]
+        self.y_pred = self._at_positions(y_pred, None, object)
         self.confidence = self._at_positions(self._answers.confidence, np.nan, float)
         self.novelty = self._at_positions(self._answers.novelty, np.nan, float)
         self.accuracy = self._findings.accuracy

@@ -17,7 +17,7 @@ class SearchResult:
 
     In a notebook it shows the images; ``pandas.DataFrame(result.rows())`` makes a table of it.
 
-    Attributes
+    Parameters
     ----------
     text : str
         What was searched for.
