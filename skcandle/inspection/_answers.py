@@ -111,7 +111,7 @@ def answer(classifier, rows, y, is_training="auto"):
     """
     readable = is_readable(rows)
     if is_training == "auto":
-        is_training = y is not None and _counts_agree(classifier, y)
+        is_training = y is not None and _counts_agree(classifier, y[readable])
     X, y = rows_of(rows, readable), None if y is None else y[readable]
     y_proba = None
     if is_training and y is not None:

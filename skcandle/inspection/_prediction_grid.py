@@ -1,10 +1,11 @@
 """Images with the answer and its confidence."""
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, check_scalar
 
 from .._labels import label_array
 from .._typing import Images, Labels, RandomState
@@ -185,7 +186,8 @@ class PredictionGridDisplay:
         Raises
         ------
         ValueError
-            If `show` is unknown or needs labels, lengths do not agree, or no image is left.
+            If `show` is unknown or needs labels, `n_images` is not positive, lengths do not
+            agree, or no image is left.
         """
         images, classes = as_image_list(images), np.asarray(classes)
         y_proba = np.asarray(y_proba, dtype=float)
@@ -196,6 +198,7 @@ class PredictionGridDisplay:
                 f"y_proba has shape {y_proba.shape} for {len(classes)} classes; one column a class "
                 "is needed."
             )
+        check_scalar(n_images, "n_images", Integral, min_val=1)
         if show not in SELECTIONS:
             raise ValueError(f"show must be one of {', '.join(SELECTIONS)}, got {show!r}.")
         if y_true is None and show in NEED_LABELS:
@@ -232,6 +235,7 @@ class PredictionGridDisplay:
         require_matplotlib(type(self).__name__)
         from matplotlib.gridspec import GridSpecFromSubplotSpec
 
+        check_scalar(n_columns, "n_columns", Integral, min_val=1)
         n_columns = min(n_columns, len(self.images))
         n_rows = -(-len(self.images) // n_columns)
         ax = axes_for(self, ax, height=n_rows * (WIDTH / 6 + 0.55))

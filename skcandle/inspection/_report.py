@@ -2,11 +2,11 @@
 
 from functools import cached_property
 from html import escape
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, check_scalar
 
 from .._labels import label_array
 from .._typing import Images, Labels, Path
@@ -151,10 +151,16 @@ class ImageReport:
     ) -> None:
         if is_training not in (True, False, "auto"):
             raise ValueError(f'is_training must be True, False or "auto", got {is_training!r}.')
-        if not isinstance(duplicate_similarity, Real) or not 0 < duplicate_similarity <= 1:
-            raise ValueError(
-                f"duplicate_similarity must be in (0, 1], got {duplicate_similarity!r}."
-            )
+        check_scalar(
+            duplicate_similarity,
+            "duplicate_similarity",
+            Real,
+            min_val=0,
+            max_val=1,
+            include_boundaries="right",
+        )
+        check_scalar(n_shown, "n_shown", Integral, min_val=1)
+        check_scalar(thumbnail_size, "thumbnail_size", Integral, min_val=1)
         self._featurizer, self._classifier = split_pipeline(pipe)
         self.title = title
         self.images = as_image_list(images)
@@ -223,7 +229,7 @@ class ImageReport:
             several = len(group.labels) > 1
             reason = "near-duplicate in another class" if several else "near-duplicate"
             flags += [self._flag(row, reason) for row in group.rows]
-        flags += [self._flag(row, "looks like no class") for row in findings.novel[:shown]]
+        flags += [self._flag(row, "least like any class") for row in findings.novel[:shown]]
         for row in [] if findings.errors is None else findings.errors:
             flags.append(self._flag(row, "wrong answer"))
         for position, reason in self.unreadable.items():
@@ -272,8 +278,10 @@ class ImageReport:
         Raises
         ------
         ValueError
-            If `text` is empty, or no step of the pipeline encodes text.
+            If `text` is empty, `n_images` is not positive, or no step of the pipeline encodes
+            text.
         """
+        check_scalar(n_images, "n_images", Integral, min_val=1)
         steps = [step for _, step in self._featurizer.steps if hasattr(step, "encode_text")]
         if not steps:
             raise ValueError(

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from long_tail import BASE, DATA, LABELS, NEW, fit, make
+from scipy.integrate import trapezoid
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score
@@ -178,7 +179,7 @@ def test_area_under_the_curve_and_the_curve_of_zero_shot(clf, zero_shot):
     assert display.ausuc == pytest.approx(ausuc_score(DATA.y_test, logits, **universe))
     base, new, _ = display.zero_shot_curve
     expected = ausuc_score(DATA.y_test, zero_shot, **universe)
-    assert -np.trapezoid(new, base) == pytest.approx(expected)
+    assert trapezoid(base, new) == pytest.approx(expected)
 
 
 def test_the_legend_names_the_classifier_and_its_area(clf):
@@ -349,6 +350,7 @@ def test_names_are_not_read_as_formulas():
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"n_images": 0}, "n_images == 0, must be >= 1"),
         ({"show": "all"}, "show must be one of right, wrong"),
         ({"y_true": None, "show": "wrong"}, "show='wrong' needs true labels"),
         ({"y_true": TRUE[:-1]}, "inconsistent numbers of samples"),

@@ -180,7 +180,7 @@ def test_without_labels_what_needs_them_is_none(pipe, test_set):
     report = ImageReport(pipe, test_set[0])
     assert report.accuracy is None
     assert report.label_errors is None
-    assert {flag.reason for flag in report.flagged()} <= {"near-duplicate", "looks like no class"}
+    assert {flag.reason for flag in report.flagged()} <= {"near-duplicate", "least like any class"}
 
 
 def test_without_cleanlab_there_are_no_label_errors(pipe, test_set, monkeypatch):
@@ -273,7 +273,9 @@ def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
         ({"y": ["cat"]}, "inconsistent numbers of samples"),
         ({"y": ["cat", None, "cat"]}, r"y\[1\] is missing"),
         ({"images": []}, "X has no image"),
-        ({"duplicate_similarity": 0}, r"duplicate_similarity must be in \(0, 1\], got 0"),
+        ({"duplicate_similarity": 0.0}, r"duplicate_similarity == 0.0, must be > 0"),
+        ({"n_shown": 0}, "n_shown == 0, must be >= 1"),
+        ({"thumbnail_size": 0}, "thumbnail_size == 0, must be >= 1"),
         ({"is_training": "no"}, 'is_training must be True, False or "auto"'),
     ],
 )
