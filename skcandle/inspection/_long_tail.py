@@ -211,7 +211,8 @@ class LongTailDisplay:
         )
         ticks = TICKS[self.class_count.max() >= TICKS]
         ax.set_xticks(_place(ticks), ticks)
-        ax.set_xlim(-0.5, max(_place(self.class_count.max()) + 0.4, 1.4))
+        fewest, most = _place(self.class_count.min()), _place(self.class_count.max())
+        ax.set_xlim(fewest - 0.5, most + 0.5)
         ax.set_ylim(-0.03, 1.05)
         ax.set_xlabel("training images of the class")
         ax.set_ylabel("recall")

@@ -110,6 +110,7 @@ class _Sections:
         self.shown = set()
 
     def content(self):
+        """From names in the template to cards."""
         findings, n_shown = self.findings, self.n_shown
         return {
             "confusions": [

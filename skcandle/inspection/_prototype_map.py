@@ -169,6 +169,8 @@ class PrototypeDisplay:
         """
         ax = axes_for(self, ax, height=0.75 * WIDTH)
         names = self.classes if self.names is None else self.names
+        points = np.concatenate([self.image_points, self.prototype_points])
+        left, right = points[:, 0].min(), points[:, 0].max()
         for index, (label, is_new) in enumerate(zip(names, self.is_new, strict=True)):
             colour = PALETTE[index % len(PALETTE)]
             images = self.image_points[self.image_classes == index]
@@ -176,10 +178,12 @@ class PrototypeDisplay:
             marker, size = ("*", 300) if is_new else ("s", 95)
             place = self.prototype_points[index]
             ax.scatter(*place, s=size, marker=marker, color=colour, edgecolor="black", zorder=4)
+            side = -1 if place[0] > left + 0.8 * (right - left) else 1  # keep within the frame
             ax.annotate(
                 shortened(label, 18),
                 place,
-                xytext=(8, 6),
+                xytext=(8 * side, 6),
+                ha="right" if side < 0 else "left",
                 textcoords="offset points",
                 fontsize=10,
                 color="black",
