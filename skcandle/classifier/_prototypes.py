@@ -217,7 +217,7 @@ def prototype_space(statistics, text_features, shrinkage):
     -------
     space : PrototypeSpace
     """
-    counts, scatter = statistics.counts, statistics.scatter
+    counts, scatter = statistics.counts, statistics.scatter_beyond_rounding()
     seen = counts > 0
     image_mean = statistics.means[seen].mean(axis=0)
     means = np.where(seen[:, None], statistics.means - image_mean, 0)

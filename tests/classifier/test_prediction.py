@@ -163,7 +163,18 @@ def test_weight_two_is_a_repeated_image():
     repeated = make().fit(DATA.X.repeat(repeats, axis=0), DATA.y.repeat(repeats))
     assert_array_equal(weighted.class_count_, repeated.class_count_)
     assert_allclose(
-        weighted.predict_proba(DATA.X_test), repeated.predict_proba(DATA.X_test), atol=1e-4
+        weighted.predict_proba(DATA.X_test), repeated.predict_proba(DATA.X_test), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weight_three_is_three_copies_with_one_image_a_class(seed):
+    data = long_tailed(seed, n_train=[1] * 8 + [0] * 4)
+    clf = make(text_encoder=data.texts)
+    weighted = clone(clf).fit(data.X, data.y, sample_weight=np.full(8, 3))
+    copies = clone(clf).fit(np.tile(data.X, (3, 1)), np.tile(data.y, 3))
+    assert_allclose(
+        weighted.predict_proba(data.X_test), copies.predict_proba(data.X_test), atol=1e-6
     )
 
 
