@@ -76,7 +76,9 @@ def encode_emoji():
     texts = clip.encode_text([f"a photo of a {name}." for name in names])
     y = np.repeat(np.arange(N_CLASSES), list(map(len, chosen)))
     half = np.float16
-    np.savez_compressed(EMBEDDINGS, X=X.astype(half), y=y.astype(np.uint8), texts=texts.astype(half))
+    np.savez_compressed(
+        EMBEDDINGS, X=X.astype(half), y=y.astype(np.uint8), texts=texts.astype(half)
+    )
 
 
 def main():
