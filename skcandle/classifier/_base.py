@@ -49,7 +49,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "class_names": ["array-like", Mapping, None],
         "text_encoder": [StrOptions({"auto"}), Mapping, HasMethods("encode_text"), callable, None],
         "templates": [str, "array-like"],
-        "margin": [Interval(Real, 0, None, closed="left")],
+        "margin": [Interval(Real, 0, 1e6, closed="both")],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

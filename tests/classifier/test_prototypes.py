@@ -152,6 +152,14 @@ def test_images_that_are_nearly_equal_have_a_covariance(data):
     assert not np.allclose(fit((near, y, texts)).whitener, np.eye(X.shape[1]))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_images_of_any_weight_have_a_covariance(data, dtype):
+    X, y, texts = data
+    X, texts = X[:8].astype(dtype), texts.astype(dtype)  # seven residuals in eight dimensions
+    space = fit((X, np.arange(8) // 4, texts), sample_weight=np.full(8, 1e12))
+    assert np.isfinite(space.whitener).all()
+
+
 # --- text to image ---------------------------------------------------------------------------
 
 

@@ -13,5 +13,5 @@ COMMON = {
 }
 # the same examples in every run; those of the other profile differ from run to run
 settings.register_profile("quick", max_examples=8, derandomize=True, database=None, **COMMON)
-settings.register_profile("long", max_examples=300, print_blob=True, **COMMON)
+settings.register_profile("long", max_examples=100, print_blob=True, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
