@@ -299,7 +299,7 @@ class CandleClassifier(BaseCandle):
         Notes
         -----
         In float64, an image of weight n and n copies of it, and any two orders of the rows, give
-        the same probabilities within 1e-6. In float32, estimates amplify rounding: in 300 small
+        the same probabilities within 1e-5. In float32, estimates amplify rounding: in 300 small
         fits the probabilities differed by up to 0.003. Beyond 4,000,000 similarities (images
         times classes times up to twelve splits), the weights of the logits are estimated on some
         of the rows: the order then still does not matter, but copies are rows of their own.

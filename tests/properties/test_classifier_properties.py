@@ -25,7 +25,7 @@ TRAINED = {
     "published": {"max_iter": 3, "batch_size": 8, "dropout": 0.0, "random_state": 0},
 }
 CLASSES = {"candle": CandleClassifier, "published": PublishedCandleClassifier}
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 
 pytestmark = pytest.mark.filterwarnings("ignore::skcandle.exceptions.TextFeaturesWarning")
 kinds = pytest.mark.parametrize("kind", CLASSES)
@@ -109,7 +109,8 @@ def test_weight_n_is_n_copies(kind, task, data):
 @kinds
 @given(task=tasks(), words=st.lists(st.text(min_size=1), min_size=10, max_size=10, unique=True))
 def test_names_of_the_classes_do_not_matter(kind, task, words):
-    names = {label: f"{i} {words[i]}" for i, label in enumerate(task.rng.permutation(task.labels))}
+    # the number last: NumPy drops NUL characters at the end of a string
+    names = {label: f"{words[i]} {i}" for i, label in enumerate(task.rng.permutation(task.labels))}
     trained = kind == "candle"  # the start of the attention is the same, sums are in another order
     clf = task.fit(kind, trained=trained)
     renamed = task.fit(
