@@ -18,7 +18,7 @@ from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from .._warnings import warn_user
-from ._base import BaseCandle
+from ._base import BaseCandle, keeps_an_earlier_fit
 from ._held_out import fit_held_out_scores, signals_of
 from ._logit_weights import (
     CLIP_TEMPERATURE,
@@ -276,6 +276,7 @@ class CandleClassifier(BaseCandle):
         self.random_state = random_state
         self.verbose = verbose
 
+    @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None

@@ -14,7 +14,7 @@ from .._devices import exact_matmul, resolve_device
 from .._sklearn_private import Interval, fit_context
 from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._attention_head import AttentionHead, groups_after_attention
-from ._base import BaseCandle
+from ._base import BaseCandle, keeps_an_earlier_fit
 from ._published_training import class_means, train
 
 
@@ -223,6 +223,7 @@ class PublishedCandleClassifier(BaseCandle):
         self.random_state = random_state
         self.verbose = verbose
 
+    @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None

@@ -210,6 +210,36 @@ def test_fitting_again_forgets_the_first_fit(kind):
     assert_array_equal(clf.decision_function(DATA.X), fit(kind).decision_function(DATA.X))
 
 
+FAULTS = {"candle": ("_candle", "fit_held_out_scores"), "published": ("_published", "train")}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+def test_a_fit_that_fails_leaves_the_earlier_one_whole(kind, error, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    clf = fit(kind)
+    expected, before = clf.predict_proba(DATA.X_test), dict(vars(clf))
+    module, name = FAULTS[kind]
+    monkeypatch.setattr(f"skcandle.classifier.{module}.{name}", fail)
+    texts = {label: text[:8] for label, text in DATA.texts.items()}
+    clf.set_params(text_encoder=texts)
+    with pytest.raises(error):
+        clf.fit(DATA.X[::2, :8], DATA.y[::2])
+    assert vars(clf) == before | {"text_encoder": texts}
+    assert_array_equal(clf.predict_proba(DATA.X_test), expected)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_first_fit_that_fails_leaves_nothing(kind):
+    clf = make(kind)
+    before = dict(vars(clf))
+    with pytest.raises(ValueError):
+        clf.fit(DATA.X, DATA.y, sample_weight=np.zeros(len(DATA.y)))
+    assert vars(clf) == before
+
+
 CHANGED = {
     "candle": {"temperature": 0.5, "margin": 3.0, "templates": "no {}", "max_iter": 7},
     "published": {"temperature": 0.5, "margin": 3.0, "templates": "no {}", "prototype_scale": 2.0},
