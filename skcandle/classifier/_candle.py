@@ -26,12 +26,18 @@ from ._logit_weights import (
     IMAGE_ONLY_TEMPERATURE,
     LogitWeights,
     fit_logit_weights,
+    fit_temperature,
 )
 from ._model import CandleModel
 from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
 from ._prototypes import fit_prototypes, of_moderate_length, unit
-from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
+from ._pseudo_new import (
+    effective_size,
+    leave_one_out_split,
+    pseudo_new_splits,
+    without_lone_images,
+)
 from ._statistics import ClassStatistics
 from ._training_set import TrainingSet
 from ._universe import LabelUniverse
@@ -681,11 +687,20 @@ class CandleClassifier(BaseCandle):
         if len(given) == len(start):
             return weights
         some_are_new = len(np.unique(data.y)) < data.n_classes
-        hidden = []
+        shrinkage, hidden = float(self.shrinkage), []
         if some_are_new or "base_offset" not in given:
-            hidden = pseudo_new_splits(data, float(self.shrinkage), self._generator())
-        splits = hidden if some_are_new else [leave_one_out_split(data, float(self.shrinkage))]
-        return fit_logit_weights(splits, hidden, weights, effective_size(data), fixed=given)
+            hidden = pseudo_new_splits(data, shrinkage, self._generator())
+        if some_are_new:
+            return fit_logit_weights(hidden, hidden, weights, effective_size(data), fixed=given)
+        split = leave_one_out_split(data, shrinkage)
+        telling, n_images = (
+            without_lone_images(split, data),
+            effective_size(data, lone_images=False),
+        )
+        estimated = fit_logit_weights([telling], hidden, weights, n_images, fixed=given)
+        if "temperature" in given:
+            return estimated
+        return fit_temperature([split], estimated, weights, effective_size(data))
 
     def _generator(self):
         if self.random_state is None:
