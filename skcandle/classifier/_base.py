@@ -26,6 +26,7 @@ from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_we
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._missing_images import MISSING, missing_rows, warn_left_out, with_missing_answers
 from ._prototypes import of_moderate_length, unit
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
@@ -64,12 +65,13 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         logits : ndarray of shape (n_samples, n_classes) or (n_samples,)
             Columns follow `classes_`. With two classes, the logit of the second over the first.
+            NaN for images that could not be read.
         """
         return self._in_blocks(X, _one_column_of_two)
 
@@ -83,12 +85,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Columns follow `classes_`.
+            Columns follow `classes_`. NaN for images that could not be read.
         """
         return self._in_blocks(X, partial(softmax, axis=1))
 
@@ -99,12 +101,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
-            Columns follow `classes_`.
+            Columns follow `classes_`. NaN for images that could not be read.
         """
         return self._in_blocks(X, partial(log_softmax, axis=1))
 
@@ -115,15 +117,22 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels out of `classes_`.
+            Labels out of `classes_`. For images that could not be read, the missing answer: the
+            empty string with string labels, -1 with numbers. Metrics count it as wrong.
+
+        Raises
+        ------
+        ValueError
+            If there are such images and their answer is one of `classes_`, or labels are
+            booleans. :meth:`predict_proba` works then, too.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
-        return self.classes_[best]
+        return with_missing_answers(self.classes_[best], best == MISSING, self.classes_)
 
     def restrict(self: Classifier, labels: Labels) -> Classifier:
         """Return a fitted view that answers with some of the classes only.
@@ -249,13 +258,22 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         check_label_types(y)
         _refuse_images(X)
-        X, y = validate_data(self, X, without_nulls(y), dtype=[np.float64, np.float32])
+        X, y = validate_data(
+            self,
+            X,
+            without_nulls(y),
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+        )
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
         sample_weight = check_sample_weight(
             sample_weight, X, dtype=X.dtype, ensure_non_negative=True
         )
-        used = sample_weight > 0
+        missing = missing_rows(X)
+        if missing.any():
+            warn_left_out(missing, y)
+        used = (sample_weight > 0) & ~missing
         if not used.all():
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
@@ -320,17 +338,20 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _refuse_images(X)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         scorer = self._model.scorer(resolve_device(self.device))
         dtype = self._model.image_prototypes.dtype
         n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
         result = None
         for rows in gen_batches(len(X), n_rows):
+            missing = missing_rows(X[rows], rows.start)
+            block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:
-                block = np.ascontiguousarray(X[rows], dtype=dtype)
+                block = np.ascontiguousarray(block, dtype=dtype)
             else:  # where only directions matter, those of any length
-                block = of_moderate_length(X[rows], dtype, rows.start)
+                block = of_moderate_length(block, dtype, rows.start)
             part = function(scorer.score(block)[:, self._columns])
+            part[missing] = MISSING if part.dtype.kind == "i" else np.nan
             if result is None:
                 result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
             result[rows] = part

@@ -256,6 +256,7 @@ class CandleClassifier(BaseCandle):
         ----------
         X : array-like of shape (n_samples, n_features)
             CLIP embeddings of images; with text, only their direction matters.
+            Rows of NaN, images that could not be read, are left out with a warning.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
