@@ -115,7 +115,9 @@ def load_image_folder(
     path = Path(path)
     check_folder(path)
     endings = None if suffixes is None else _endings(suffixes)
-    files, folders, problems, others = [], [], [], []
+    problems: list[tuple[str, str]] = []  # what ought to be an image and is not
+    others: list[tuple[str, str]] = []  # what need not be one
+    files, folders = [], []
     for entry in _entries(path, problems):
         if not entry.is_dir():
             files.append((entry.path, None))
@@ -123,7 +125,8 @@ def load_image_folder(
         folders.append(_label(entry.name))
         files += [(file, folders[-1]) for file in _walk(entry.path, recursive, problems, others)]
     found = _examine([file for file, _ in files], endings)
-    images, labels = [], []
+    images: list[str] = []
+    labels: list[str] = []
     for (file, label), (kind, reason) in zip(files, found, strict=True):
         if kind == "other":
             others.append((file, reason))

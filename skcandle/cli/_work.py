@@ -220,10 +220,10 @@ def _class_names(table, labels, new_classes):
 
 def _check_classes(labels, candle):
     """An error before images are encoded if there is nothing to tell apart."""
-    known = {*labels, *(candle.new_classes or []), *(candle.class_names or [])}
+    known = {*map(str, labels), *(candle.new_classes or []), *(candle.class_names or [])}
     if len(known) < 2:
         raise ValueError(
-            f"There is one class, {labels[0]!r}, and no other to tell it from. Add folders, or "
+            f"There is one class, {known.pop()!r}, and no other to tell it from. Add folders, or "
             "name classes without images with --new."
         )
 

@@ -97,11 +97,11 @@ def _elements(X):
         return _array_to_list(X.to_numpy())
     if library == "datasets" and not isinstance(X, Mapping) and hasattr(X, "__len__"):
         return _hugging_face_to_list(X)
-    if _is_dataset(X):
+    if library != "dask" and _is_dataset(X):
         return _dataset_to_list(X)
     raise TypeError(
-        f"X is of type {type(X).__name__}; a list, array, Series or one-column DataFrame of "
-        f"images is needed. {_remedy(X, library)}"
+        f"X is of type {type(X).__name__}; a list, array, Series, one-column DataFrame or dataset "
+        f"of images is needed. {_remedy(X, library)}".rstrip()
     )
 
 
@@ -109,6 +109,8 @@ def _remedy(X, library):
     """What to write instead of X; each is an expression that works where X is of the kind."""
     if library == "datasets" and isinstance(X, Mapping):
         return f"Select a split and a column, for example X[{next(iter(X), 'train')!r}]['image']."
+    if isinstance(X, Mapping) and hasattr(X, "images"):
+        return "Use X.images."
     if isinstance(X, Mapping):
         return "Use list(X.values()) for the images of a dict."
     if isinstance(X, (set, frozenset)):
@@ -117,11 +119,13 @@ def _remedy(X, library):
         return "Use X.compute(), or skcandle.scale_out for what exceeds memory."
     if type(X).__name__ == "DataLoader":
         return "Give its dataset, X.dataset."
+    if library == "datasets":
+        return "Use [row['image'] for row in X] for an iterable dataset."
     if _is_dataset(X, sized=False):
         return "Use [image for image, _ in X] for an iterable dataset of pairs."
     if hasattr(X, "__array__"):
         return "Use numpy.asarray(X)."
-    return "Use list(X) for an iterator."
+    return "Use list(X) for an iterator." if hasattr(X, "__iter__") else ""
 
 
 def _check_one_column(n_columns):
@@ -142,12 +146,14 @@ def _is_tensor(X):
 
 
 def _is_dataset(X, sized=True):
+    """Whether X is a dataset for torch, with a length or, if not `sized`, without one."""
     torch_data = sys.modules.get("torch.utils.data")
     is_torchs = torch_data is not None and isinstance(X, torch_data.Dataset)
+    if not sized:
+        return is_torchs and not hasattr(X, "__len__")
     # others need no base class to be a dataset for torch
-    is_like_one = hasattr(X, "__getitem__") and hasattr(X, "__len__")
-    is_one = (is_torchs or is_like_one) and not isinstance(X, (Mapping, set, frozenset))
-    return is_one and (hasattr(X, "__len__") if sized else not hasattr(X, "__len__"))
+    is_like_one = hasattr(X, "__getitem__") and not hasattr(X, "__array__")
+    return (is_torchs or is_like_one) and hasattr(X, "__len__") and not isinstance(X, Mapping)
 
 
 def _array_to_list(X):
@@ -202,7 +208,7 @@ def _hugging_face_to_list(X):
         if len(images) != 1:
             raise ValueError(
                 f"X is a dataset with the columns {columns!r}; select the one with the images, "
-                f"for example X[{(images or columns)[0]!r}]."
+                f"for example X[{(images or ['path'])[0]!r}]."
             )
         X = X[images[0]]
     return [DatasetItem(X, i) for i in range(len(X))]
@@ -229,12 +235,10 @@ def as_image(image):
 
 def _from_tensor(image):
     """A tensor with its channels first as an array with them last; others to be refused."""
-    if image.ndim == 3 and image.shape[0] in (1, 3, 4):
-        image = image.permute(1, 2, 0)
-    elif image.ndim != 2:
+    is_coloured = image.ndim == 3 and image.shape[0] in (1, 3, 4)
+    if image.dtype != sys.modules["torch"].uint8 or not (is_coloured or image.ndim == 2):
         return image
-    torch = sys.modules["torch"]
-    return image.numpy(force=True) if image.dtype == torch.uint8 else image
+    return (image.permute(1, 2, 0) if is_coloured else image).numpy(force=True)
 
 
 def is_missing(image):
