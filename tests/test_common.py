@@ -129,6 +129,7 @@ MODULES = [
     "skcandle",
     "skcandle.datasets",
     "skcandle.exceptions",
+    "skcandle.inspection",
     "skcandle.metrics",
     "skcandle.model_selection",
     "skcandle.scale_out",

@@ -39,6 +39,12 @@ def test_metrics_and_splits_need_no_torch():
 
 
 @pytest.mark.slow
+def test_reports_and_displays_need_no_matplotlib_before_something_is_drawn():
+    modules = loaded("from skcandle.inspection import ImageReport, LongTailDisplay")
+    assert modules.isdisjoint({"matplotlib", "cleanlab", "open_clip"})
+
+
+@pytest.mark.slow
 def test_fit_and_prediction_on_given_text_features_need_no_clip():
     code = (
         "import numpy as np, pickle; from skcandle import CandleClassifier\n"

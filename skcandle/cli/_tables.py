@@ -4,11 +4,10 @@ import csv
 import json
 import sys
 
+from ..inspection._files import harmless
 from ._outputs import replacing
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
-# Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 MAX_SHOWN = 50  # rows of a table on the screen
 
 
@@ -76,8 +75,7 @@ def _write_csv(rows, file):
 
 def _cell(value):
     if isinstance(value, str):
-        value = _text(value)
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        return harmless(_text(value))
     return _shown(value)
 
 

@@ -9,7 +9,6 @@ from ._answers import answer_rows, zero_shot_proba
 from ._failures import note, say
 from ._images import encode, labelled_images, readable, unlabelled_images
 from ._models import load_model, save_model
-from ._outputs import replacing
 from ._sorting import sort_into
 from ._tables import show, write
 
@@ -141,8 +140,7 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
 
         labels = candle.classes_[[classes.tolist().index(label) for label in y]]
         page = ImageReport(Pipeline([("clip", clip), ("candle", candle)]), files, labels)
-        with replacing(report, force) as temporary:
-            page.save(temporary)
+        page.save(report, overwrite=force)
         note(f"{report}: the report, for a browser.")
 
 

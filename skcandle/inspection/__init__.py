@@ -1,0 +1,37 @@
+"""Pictures of what a classifier answers, and a page on a set of images."""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:  # at run time when first used, as in the package itself
+    from ._base_new_curve import BaseNewCurveDisplay
+    from ._long_tail import LongTailDisplay
+    from ._prediction_grid import PredictionGridDisplay
+    from ._prototype_map import PrototypeDisplay
+    from ._reliability import ReliabilityDisplay
+    from ._report import ImageReport
+    from ._search import SearchResult
+
+__all__ = [
+    "BaseNewCurveDisplay",
+    "ImageReport",
+    "LongTailDisplay",
+    "PredictionGridDisplay",
+    "PrototypeDisplay",
+    "ReliabilityDisplay",
+    "SearchResult",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BaseNewCurveDisplay": "_base_new_curve",
+        "ImageReport": "_report",
+        "LongTailDisplay": "_long_tail",
+        "PredictionGridDisplay": "_prediction_grid",
+        "PrototypeDisplay": "_prototype_map",
+        "ReliabilityDisplay": "_reliability",
+        "SearchResult": "_search",
+    },
+)

@@ -1,0 +1,172 @@
+"""A fitted pipeline taken apart: embeddings, the classifier, and CLIP's own answer beside it."""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+
+from .._labels import is_textual
+from ..classifier._logit_weights import CLIP_TEMPERATURE
+
+
+def split_pipeline(estimator):
+    """Steps that make embeddings, and the classifier after them.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted pipeline, or a search over one.
+
+    Returns
+    -------
+    featurizer : Pipeline
+    classifier : object
+
+    Raises
+    ------
+    TypeError
+        If it is no pipeline of at least two steps, or its last step has no probabilities.
+    NotFittedError
+        If the classifier is not fitted.
+    """
+    pipe = _best(estimator)
+    if not isinstance(pipe, Pipeline) or len(pipe.steps) < 2:
+        raise TypeError(
+            f"pipe is of type {type(pipe).__name__}; a fitted pipeline of a featurizer and a "
+            "classifier is needed, as make_candle_pipeline makes."
+        )
+    return pipe[:-1], _check_classifier(pipe[-1])
+
+
+def embeddings_and_classifier(estimator, X):
+    """Embeddings that the last step of an estimator sees, and that step.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted pipeline, for which `X` are images, a fitted classifier, for which they are
+        embeddings, or a search over one of both.
+    X : list or array
+        Images or embeddings.
+
+    Returns
+    -------
+    X : ndarray or DataFrame of shape (n_samples, n_features)
+    classifier : object
+    """
+    estimator = _best(estimator)
+    if not isinstance(estimator, Pipeline):
+        return X, _check_classifier(estimator)
+    featurizer, classifier = split_pipeline(estimator)
+    return featurizer.transform(X), classifier
+
+
+def readable_part(estimator, X, y):
+    """Embeddings and labels of the images that could be read, and the classifier.
+
+    Parameters
+    ----------
+    estimator, X : object
+        See :func:`embeddings_and_classifier`.
+    y : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    X : ndarray or DataFrame of shape (n_readable, n_features)
+    y : ndarray of shape (n_readable,)
+    classifier : object
+    """
+    check_consistent_length(X, y)
+    X, classifier = embeddings_and_classifier(estimator, X)
+    readable = is_readable(X)
+    if not readable.any():
+        raise ValueError("X has no row of finite numbers: none of the images could be read.")
+    return rows_of(X, readable), np.asarray(y)[readable], classifier
+
+
+def is_readable(X):
+    """Which rows are finite; a featurizer may give rows of NaN for unreadable images."""
+    return np.isfinite(np.asarray(X, dtype=float)).all(axis=1)
+
+
+def rows_of(X, mask):
+    """Rows of an array or a DataFrame, whose column names the classifier may know."""
+    return X if mask.all() else (X if hasattr(X, "iloc") else np.asarray(X))[mask]
+
+
+def shown_labels(classifier):
+    """What readers are shown for each of `classes_`: strings as they are, numbers by their names.
+
+    Parameters
+    ----------
+    classifier : object
+        Fitted.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_classes,)
+    """
+    classes, names = np.asarray(classifier.classes_), getattr(classifier, "_names", None)
+    if names is None or is_textual(classes):
+        return classes
+    return np.array([name if isinstance(name, str) else ", ".join(name) for name in names])
+
+
+def shown_as(classifier, y):
+    """Labels as :func:`shown_labels` shows them.
+
+    Parameters
+    ----------
+    classifier : object
+        Fitted.
+    y : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,)
+        Numbers that the classifier does not know are strings of their digits, if others are names.
+    """
+    shown = shown_labels(classifier)
+    if not is_textual(shown) or is_textual(np.asarray(classifier.classes_)):
+        return y
+    names = dict(zip(classifier.classes_.tolist(), shown.tolist(), strict=True))
+    return np.array([names.get(label, str(label)) for label in y.tolist()])
+
+
+def zero_shot_log_proba(classifier, X):
+    """Log-probabilities of CLIP itself: similarities to the names, at its own temperature.
+
+    Parameters
+    ----------
+    classifier : object
+        Fitted; has `text_features_` if it knows the names of its classes.
+    X : array-like of shape (n_samples, n_features)
+
+    Returns
+    -------
+    log_proba : ndarray of shape (n_samples, n_classes) or None
+        Columns follow `classes_`. None without text.
+    """
+    text = getattr(classifier, "text_features_", None)
+    if text is None:
+        return None
+    logits = normalize(np.asarray(X, dtype=np.float64)) @ text.T / CLIP_TEMPERATURE
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
+def _best(estimator):
+    """What a search has found."""
+    while hasattr(estimator, "best_estimator_"):
+        estimator = estimator.best_estimator_
+    return estimator
+
+
+def _check_classifier(classifier):
+    if not hasattr(classifier, "predict_proba"):
+        raise TypeError(
+            f"The last step is of type {type(classifier).__name__}, which has no predict_proba; a "
+            "classifier with probabilities is needed."
+        )
+    check_is_fitted(classifier)
+    return classifier

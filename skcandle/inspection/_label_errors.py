@@ -1,0 +1,58 @@
+"""Labels that are probably wrong, found by cleanlab."""
+
+import numpy as np
+
+MISSING_CLEANLAB = (
+    "Likely label errors are left out, because cleanlab is not installed: "
+    'pip install "skcandle[report]".'
+)
+
+
+def has_cleanlab():
+    """Whether the optional dependency is there."""
+    try:
+        import cleanlab.filter  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def likely_label_errors(y, y_proba):
+    """Confident learning [1]_ on given labels and probabilities.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) of int
+        Column of the given label, -1 for a label that has none; those are left out.
+    y_proba : ndarray of shape (n_samples, n_classes)
+        Probabilities, best of a classifier that was not trained on the image.
+
+    Returns
+    -------
+    rows : ndarray of int
+        Rows of likely errors, the most likely first.
+
+    References
+    ----------
+    .. [1] C. Northcutt, L. Jiang, I. Chuang: "Confident learning: estimating uncertainty in
+       dataset labels", JAIR 70, 2021.
+    """
+    from cleanlab.filter import find_label_issues
+
+    known = np.flatnonzero(y >= 0)
+    # the labels that occur; cleanlab counts thresholds for each of them
+    labels, y = np.unique(y[known], return_inverse=True)
+    if len(labels) < 2:
+        return np.empty(0, dtype=int)
+    y_proba = y_proba[np.ix_(known, labels)]
+    y_proba = y_proba / np.maximum(y_proba.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    # as many as confident learning counts, those whose label is least probable: on bundled images
+    # with changed labels that found more of them than its other rules
+    rows = find_label_issues(
+        y,
+        y_proba,
+        filter_by="low_self_confidence",
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    return known[rows]

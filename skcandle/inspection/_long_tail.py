@@ -1,0 +1,242 @@
+"""Recall of each class against its number of training images."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import recall_score
+
+from .._labels import label_array
+from .._typing import Labels
+from ..metrics import _check_labels
+from ._fitted import readable_part, zero_shot_log_proba
+from ._style import BLUE, GREY, SKY, axes_for, plain
+
+TICKS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000])
+
+
+class LongTailDisplay:
+    """Recall of each class against its number of training images.
+
+    New classes, which have none, stand at 0. Points are classes, the line is their mean in
+    groups of classes with 0, 1, 2, 3 to 4, 5 to 8, ... training images, with intervals of 95 %.
+
+    Use :meth:`from_estimator` or :meth:`from_predictions` to make one.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Labels of the classes that are drawn.
+    class_count : ndarray of shape (n_classes,)
+        Training images of each.
+    recall : ndarray of shape (n_classes,)
+        Share of its test images that were answered with it, between 0 and 1.
+    zero_shot_recall : ndarray of shape (n_classes,), default=None
+        The same of zero-shot CLIP.
+    name : str, default=None
+        Name of the classifier in the legend.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Figure of the axes.
+
+    See Also
+    --------
+    skcandle.metrics.shot_band_accuracy : The means as numbers.
+
+    Examples
+    --------
+    >>> from skcandle.inspection import LongTailDisplay
+    >>> y_train = ["cat"] * 30 + ["cow"] * 3
+    >>> y_true, y_pred = ["cat", "cat", "cow", "okapi"], ["cat", "cow", "cow", "cat"]
+    >>> display = LongTailDisplay.from_predictions(y_true, y_pred, y_train=y_train)
+    >>> display.classes.tolist(), display.class_count.tolist(), display.recall.tolist()
+    (['cat', 'cow', 'okapi'], [30, 3, 0], [0.5, 1.0, 0.0])
+    """
+
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        *,
+        classes: np.ndarray,
+        class_count: np.ndarray,
+        recall: np.ndarray,
+        zero_shot_recall: np.ndarray | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.classes = classes
+        self.class_count = class_count
+        self.recall = recall
+        self.zero_shot_recall = zero_shot_recall
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Labels, *, name: str | None = None, ax: Any = None
+    ) -> "LongTailDisplay":
+        """Draw a fitted classifier of this library, with zero-shot CLIP if it knows names.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted pipeline for images, or classifier for embeddings.
+        X : list or array of length n_samples
+            Test images, or embeddings. Rows of NaN are left out.
+        y : array-like of shape (n_samples,)
+            True labels.
+        name : str, default=None
+            Name in the legend, by default that of the class of the classifier.
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : LongTailDisplay
+            What was drawn.
+        """
+        X, y, classifier = readable_part(estimator, X, label_array(y))
+        if not hasattr(classifier, "class_count_"):
+            raise TypeError(
+                f"{type(classifier).__name__} has no class_count_; use from_predictions, with "
+                "y_train."
+            )
+        classes = np.asarray(classifier.classes_)
+        counts = dict(zip(classes.tolist(), classifier.class_count_.tolist(), strict=True))
+        zero_shot = zero_shot_log_proba(classifier, X)
+        return cls._from_counts(
+            y,
+            classifier.predict(X),
+            counts,
+            None if zero_shot is None else classes[zero_shot.argmax(axis=1)],
+            type(classifier).__name__ if name is None else name,
+        ).plot(ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: Labels,
+        y_pred: Labels,
+        *,
+        y_train: Labels,
+        y_pred_zero_shot: Labels | None = None,
+        name: str | None = None,
+        ax: Any = None,
+    ) -> "LongTailDisplay":
+        """Draw predicted labels.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels.
+        y_pred : array-like of shape (n_samples,)
+            Labels predicted among all classes.
+        y_train : array-like of shape (n_train_samples,)
+            Labels of the training images, from which they are counted.
+        y_pred_zero_shot : array-like of shape (n_samples,), default=None
+            Labels that zero-shot CLIP predicts, for reference.
+        name : str, default=None
+            Name in the legend.
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : LongTailDisplay
+            What was drawn.
+        """
+        labels, counts = np.unique(label_array(y_train, "y_train"), return_counts=True)
+        count_of = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        return cls._from_counts(y_true, y_pred, count_of, y_pred_zero_shot, name).plot(ax)
+
+    @classmethod
+    def _from_counts(cls, y_true, y_pred, counts, y_pred_zero_shot, name):
+        y_true, y_pred = _check_labels(y_true, y_pred)
+        classes = np.unique(y_true)
+
+        def recall(y_pred):
+            return recall_score(y_true, y_pred, labels=classes, average=None, zero_division=0)
+
+        zero_shot = None
+        if y_pred_zero_shot is not None:
+            zero_shot = recall(_check_labels(y_true, y_pred_zero_shot)[1])
+        return cls(
+            classes=classes,
+            class_count=np.array([counts.get(label, 0) for label in classes.tolist()]),
+            recall=recall(y_pred),
+            zero_shot_recall=zero_shot,
+            name=name,
+        )
+
+    def plot(self, ax: Any = None) -> "LongTailDisplay":
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : LongTailDisplay
+            The display itself.
+        """
+        ax = axes_for(self, ax)
+        plain(ax)
+        place = _place(self.class_count)
+        if (self.class_count == 0).any():
+            ax.axvspan(-0.5, 0.5, color=SKY, alpha=0.18, linewidth=0)
+            ax.text(0, 1.06, "new classes", ha="center", va="bottom", fontsize=9)
+        jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(place))
+        ax.scatter(place + jitter, self.recall, s=16, color=BLUE, alpha=0.3, linewidth=0)
+        if self.zero_shot_recall is not None:
+            centres, means, _ = _group_means(self.class_count, self.zero_shot_recall)
+            ax.plot(centres, means, "s--", color=GREY, markersize=5, label="zero-shot CLIP")
+        centres, means, errors = _group_means(self.class_count, self.recall)
+        ax.errorbar(
+            centres,
+            means,
+            yerr=_interval(means, errors),
+            fmt="o-",
+            color=BLUE,
+            capsize=3,
+            elinewidth=1.2,
+            markersize=7,
+            linewidth=2,
+            label=self.name or "classifier",
+            zorder=3,
+        )
+        ticks = TICKS[self.class_count.max() >= TICKS]
+        ax.set_xticks(_place(ticks), ticks)
+        fewest, most = _place(self.class_count.min()), _place(self.class_count.max())
+        ax.set_xlim(fewest - 0.5, most + 0.5)
+        ax.set_ylim(-0.03, 1.05)
+        ax.set_xlabel("training images of the class")
+        ax.set_ylabel("recall")
+        ax.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+        return self
+
+
+def _place(counts):
+    """Logarithmic, with room for 0."""
+    return np.log2(np.asarray(counts) + 1)
+
+
+def _interval(means, errors):
+    """Lower and upper half of 95 % intervals, within 0 and 1."""
+    return np.array([np.minimum(1.96 * errors, means), np.minimum(1.96 * errors, 1 - means)])
+
+
+def _group_means(counts, recall):
+    """Place, mean and standard error of each group of classes, from few images to many."""
+    group = np.where(counts > 0, np.ceil(np.log2(np.maximum(counts, 0.5))) + 1, 0)
+    places, means, errors = [], [], []
+    for index in np.unique(group):
+        inside = recall[group == index]
+        places.append(_place(counts[group == index]).mean())
+        means.append(inside.mean())
+        errors.append(inside.std(ddof=1) / np.sqrt(len(inside)) if len(inside) > 1 else 0.0)
+    return np.array(places), np.array(means), np.array(errors)

@@ -1,0 +1,259 @@
+"""A map of images, prototypes and names in two dimensions."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
+
+from .._labels import label_array
+from .._typing import Labels
+from ._fitted import readable_part, shown_labels
+from ._style import PALETTE, WIDTH, axes_for, shortened
+
+N_CLASSES = len(PALETTE)
+
+
+class PrototypeDisplay:
+    """Images, prototypes and names of some classes on a map.
+
+    The map shows what the classifier compares: images (dots), the prototypes of base classes
+    (squares), the virtual prototypes of new classes (stars), which were guessed from the name, and
+    the names themselves (triangles), each with a line to its prototype. In CLIP, texts and images
+    lie in two places far apart; before names are drawn, all of them are moved by the difference
+    between the mean of the prototypes and the mean of the names.
+
+    Use :meth:`from_estimator` to make one.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Labels that are drawn.
+    is_new : ndarray of shape (n_classes,) of bool
+        Which had no training image.
+    image_points : ndarray of shape (n_images, 2)
+        Images.
+    image_classes : ndarray of shape (n_images,)
+        Position of the class of each image in `classes`.
+    prototype_points : ndarray of shape (n_classes, 2)
+        Prototypes.
+    text_points : ndarray of shape (n_classes, 2), default=None
+        Names; None for a classifier without text.
+    names : ndarray of shape (n_classes,), default=None
+        What is written beside the prototypes, by default `classes`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Figure of the axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcandle import CandleClassifier
+    >>> from skcandle.inspection import PrototypeDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> text = dict(zip(["ant", "bee", "cat", "dog"], rng.normal(size=(4, 16))))
+    >>> y = np.repeat(["ant", "bee", "cat", "dog"], 5)
+    >>> X = np.stack([text[name] for name in y]) + rng.normal(size=(20, 16))
+    >>> clf = CandleClassifier(new_classes=["dog"], text_encoder=text).fit(X[:15], y[:15])
+    >>> display = PrototypeDisplay.from_estimator(clf, X, y)
+    >>> display.classes[display.is_new].tolist(), display.image_points.shape
+    (['dog'], (20, 2))
+    """
+
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        *,
+        classes: np.ndarray,
+        is_new: np.ndarray,
+        image_points: np.ndarray,
+        image_classes: np.ndarray,
+        prototype_points: np.ndarray,
+        text_points: np.ndarray | None = None,
+        names: np.ndarray | None = None,
+    ) -> None:
+        self.classes = classes
+        self.is_new = is_new
+        self.image_points = image_points
+        self.image_classes = image_classes
+        self.prototype_points = prototype_points
+        self.text_points = text_points
+        self.names = names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Labels,
+        *,
+        classes: Labels | None = None,
+        reducer: Any = None,
+        ax: Any = None,
+    ) -> "PrototypeDisplay":
+        """Draw a fitted classifier of this library.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted pipeline for images, or classifier for embeddings.
+        X : list or array of length n_samples
+            Images, or embeddings. Rows of NaN are left out.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        classes : array-like of shape (n_classes,), default=None
+            Labels to draw, up to 8. By default those with most images in `y`, half of them new
+            classes if there are enough.
+        reducer : transformer, default=None
+            To two dimensions; a clone of it is fitted on all points that are drawn, such as
+            ``TSNE(perplexity=5)``. By default a PCA that is fitted on the prototypes.
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : PrototypeDisplay
+            What was drawn.
+
+        Raises
+        ------
+        TypeError
+            If the classifier has no prototypes.
+        ValueError
+            If `classes` are not 2 to 8 of those of the classifier.
+        """
+        X, y, classifier = readable_part(estimator, X, label_array(y))
+        if not hasattr(classifier, "prototypes_"):
+            raise TypeError(
+                f"{type(classifier).__name__} has no prototypes_; a CandleClassifier has them."
+            )
+        columns = _columns(classifier, y, classes)
+        shown = classifier.classes_[columns]
+        inside = np.isin(y, shown)
+        images, prototypes, text = np.asarray(X)[inside], classifier.prototypes_, None
+        if classifier.text_features_ is not None:  # only directions matter
+            images, prototypes = normalize(images), normalize(prototypes)
+            text = classifier.text_features_
+            text = (text - text.mean(axis=0) + prototypes.mean(axis=0))[columns]
+        points = [images, prototypes[columns], *([] if text is None else [text])]
+        image_points, prototype_points, *text_points = _project(points, reducer)
+        return cls(
+            classes=shown,
+            is_new=classifier.is_new_[columns],
+            image_points=image_points,
+            image_classes=np.searchsorted(shown, y[inside]),
+            prototype_points=prototype_points,
+            text_points=text_points[0] if text_points else None,
+            names=shown_labels(classifier)[columns],
+        ).plot(ax)
+
+    def plot(self, ax: Any = None) -> "PrototypeDisplay":
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : PrototypeDisplay
+            The display itself.
+        """
+        ax = axes_for(self, ax, height=0.75 * WIDTH)
+        names = self.classes if self.names is None else self.names
+        points = np.concatenate([self.image_points, self.prototype_points])
+        left, right = points[:, 0].min(), points[:, 0].max()
+        for index, (label, is_new) in enumerate(zip(names, self.is_new, strict=True)):
+            colour = PALETTE[index % len(PALETTE)]
+            images = self.image_points[self.image_classes == index]
+            ax.scatter(*images.T, s=24, color=colour, alpha=0.45, linewidth=0)
+            marker, size = ("*", 300) if is_new else ("s", 95)
+            place = self.prototype_points[index]
+            ax.scatter(*place, s=size, marker=marker, color=colour, edgecolor="black", zorder=4)
+            side = -1 if place[0] > left + 0.8 * (right - left) else 1  # keep within the frame
+            ax.annotate(
+                shortened(label, 18),
+                place,
+                xytext=(8 * side, 6),
+                ha="right" if side < 0 else "left",
+                textcoords="offset points",
+                fontsize=10,
+                color="black",
+                bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+                parse_math=False,
+                zorder=5,
+            )
+            if self.text_points is not None:
+                name = self.text_points[index]
+                line = np.transpose([name, place])
+                ax.plot(*line, color=colour, linewidth=1, alpha=0.6, zorder=2)
+                ax.scatter(
+                    *name,
+                    s=70,
+                    marker="^",
+                    color=colour,
+                    edgecolor="black",
+                    zorder=3,
+                )
+        self._legend(ax)
+        ax.margins(x=0.1, y=0.08)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_color("#BDBDBD")
+        return self
+
+    def _legend(self, ax):
+        kinds = [("o", 5, "image"), ("s", 9, "prototype")]
+        if self.is_new.any():
+            kinds.append(("*", 14, "virtual prototype"))
+        if self.text_points is not None:
+            kinds.append(("^", 8, "name"))
+        for marker, size, label in kinds:
+            ax.plot([], [], marker, color="#9A9A9A", markersize=size, label=label)
+        ax.legend(
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=len(kinds),
+            frameon=False,
+            handletextpad=0.2,
+        )
+
+
+def _columns(classifier, y, classes):
+    """Sorted columns of the classes that are drawn."""
+    if classes is None:
+        counts = np.array([np.count_nonzero(y == label) for label in classifier.classes_])
+        order = np.argsort(-counts, kind="stable")
+        order = order[counts[order] > 0]
+        new, base = order[classifier.is_new_[order]], order[~classifier.is_new_[order]]
+        n_new = min(len(new), max(N_CLASSES // 2, N_CLASSES - len(base)))
+        columns = np.sort(np.concatenate([new[:n_new], base[: N_CLASSES - n_new]]))
+    else:
+        classes = label_array(classes, "classes")
+        unknown = np.setdiff1d(classes, classifier.classes_).tolist()
+        if unknown:
+            raise ValueError(f"classes has {unknown[0]!r}, which is not one of the classes_.")
+        columns = np.flatnonzero(np.isin(classifier.classes_, classes))
+    if not 2 <= len(columns) <= N_CLASSES:
+        raise ValueError(
+            f"classes has {len(columns)} labels that can be drawn; 2 to {N_CLASSES} are told apart "
+            "by colour."
+        )
+    return columns
+
+
+def _project(points, reducer):
+    """Points in two dimensions, one array for each of those given."""
+    if reducer is None:
+        # the plane in which the prototypes differ most, rather than single images
+        reducer = PCA(2).fit(points[1])
+        return [reducer.transform(array) for array in points]
+    together = clone(reducer).fit_transform(np.concatenate(points))
+    return np.split(together, np.cumsum([len(array) for array in points])[:-1])

@@ -1,0 +1,328 @@
+"""What an image report finds, beside independent computations, and which input it takes."""
+
+import io
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import recall_score
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
+from skcandle.datasets import load_emoji
+from skcandle.exceptions import ImageReadError
+from skcandle.inspection import ImageReport
+
+CLASSES = ["apple", "cat", "clock", "lemon", "moon"]
+NEW = ["moon"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Training and test images of five classes, of which one has no training image."""
+    emoji = load_emoji()
+    chosen = np.flatnonzero(np.isin(emoji.target, CLASSES))
+    images, y = [emoji.images[i] for i in chosen], emoji.target[chosen]
+    train = (np.arange(len(y)) % 2 == 0) & ~np.isin(y, NEW)
+    return images, y, train
+
+
+@pytest.fixture(scope="module")
+def pipe(data):
+    images, y, train = data
+    kept = np.flatnonzero(train)
+    pipe = make_candle_pipeline("emoji-tiny", new_classes=NEW, random_state=0)
+    return pipe.fit([images[i] for i in kept], y[kept])
+
+
+@pytest.fixture(scope="module")
+def test_set(data):
+    images, y, train = data
+    kept = np.flatnonzero(~train)
+    return [images[i] for i in kept], y[kept]
+
+
+@pytest.fixture(scope="module")
+def files(test_set, tmp_path_factory):
+    """Paths of the test images, one of them broken and one a copy in another class, and labels."""
+    folder, paths = tmp_path_factory.mktemp("images"), []
+    for number, (image, label) in enumerate(zip(*test_set, strict=True)):
+        (folder / label).mkdir(exist_ok=True)
+        paths.append(folder / label / f"{number:03d}.png")
+        image.save(paths[-1])
+    broken = folder / "broken.png"
+    broken.write_bytes(b"no image")
+    y = test_set[1].tolist()
+    other = next(label for label in CLASSES if label != y[0])
+    return [*paths, paths[0], broken], [*y, other, "cat"]
+
+
+@pytest.fixture(scope="module")
+def report(pipe, files):
+    return ImageReport(pipe, *files)
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def test_answers_are_those_of_the_pipeline(report, pipe, files):
+    expected = pipe.predict_proba(files[0][:-1])
+    assert report.y_pred[:-1].tolist() == pipe.classes_[expected.argmax(axis=1)].tolist()
+    np.testing.assert_allclose(report.confidence[:-1], expected.max(axis=1))
+    np.testing.assert_allclose(report.embeddings[:-1], pipe[:-1].transform(files[0][:-1]))
+
+
+def test_images_that_cannot_be_read_have_no_answer_and_a_reason(report, files):
+    last = len(files[0]) - 1
+    assert list(report.unreadable) == [last]
+    assert "broken.png' is not of a known image format" in report.unreadable[last]
+    assert report.y_pred[last] is None
+    assert np.isnan(report.confidence[last])
+    assert np.isnan(report.novelty[last])
+    assert np.isnan(report.embeddings[last]).all()
+
+
+def test_rows_of_nan_are_images_that_could_not_be_read(pipe, test_set):
+    def damaged(rows):
+        rows = rows.copy()
+        rows[2] = np.nan
+        return rows
+
+    steps = make_pipeline(pipe[0], FunctionTransformer(damaged), pipe[-1])
+    report = ImageReport(steps, *test_set)
+    assert report.unreadable == {2: "it could not be read"}
+    assert report.y_pred[2] is None
+
+
+def test_embeddings_of_a_data_frame_keep_their_names(pipe, files):
+    pd = pytest.importorskip("pandas")
+    images, y, _ = files[0][:-2], files[1][:-2], None
+    clip = CLIPFeaturizer("emoji-tiny").set_output(transform="pandas")
+    candle = CandleClassifier(text_encoder=CLIPFeaturizer("emoji-tiny"))
+    named = Pipeline([("clip", clip), ("candle", candle)]).fit(images, y)
+    report = ImageReport(named, [*images, files[0][-1]], [*y, "cat"])
+    assert isinstance(named[:-1].transform(images[:1]), pd.DataFrame)
+    assert list(report.unreadable) == [len(images)]
+
+
+def test_accuracy_is_the_mean_recall_of_the_classes(report, files):
+    y = np.array(files[1][:-1])
+    recall = recall_score(y, report.y_pred[:-1].astype(str), average="macro")
+    assert report.accuracy == pytest.approx(recall)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_novelty_of_a_classifier_without_such_a_score(pipe, test_set, n_classes):
+    images, y = test_set
+    some = np.flatnonzero(np.isin(y, CLASSES[:n_classes]))
+    images, y = [images[i] for i in some], y[some]
+    other = make_pipeline(pipe[0], LogisticRegression()).fit(images, y)
+    report = ImageReport(other, images)
+    if n_classes == 2:  # one column of logits says nothing about a third class
+        expected = 1 - other.predict_proba(images).max(axis=1)
+    else:
+        expected = -other.decision_function(images).max(axis=1)
+    np.testing.assert_allclose(report.novelty, expected, rtol=1e-5)
+
+
+def test_a_classifier_may_have_a_novelty_score_of_its_own(pipe, test_set):
+    class WithScore(CandleClassifier):
+        def novelty_score(self, X):
+            return np.arange(len(X), dtype=float)
+
+    candle = WithScore(text_encoder=CLIPFeaturizer("emoji-tiny")).fit(
+        pipe[:-1].transform(test_set[0]), test_set[1]
+    )
+    report = ImageReport(make_pipeline(pipe[0], candle), *test_set)
+    assert report.novelty.tolist() == list(range(len(test_set[0])))
+
+
+def test_training_images_are_answered_by_classifiers_fitted_without_them(pipe, data):
+    images, y, train = data
+    kept = np.flatnonzero(train)
+    images, y = [images[i] for i in kept], y[kept]
+    report = ImageReport(pipe, images, y)
+    candle, X = pipe[-1], pipe[:-1].transform(images)
+    text = dict(zip(candle.classes_, candle.text_features_, strict=True))
+    for fold, test in KFold(5, shuffle=True, random_state=0).split(X):
+        new = sorted(set(CLASSES) - set(y[fold]))
+        copy = CandleClassifier(
+            new_classes=new,
+            text_encoder=text,
+            temperature=candle.temperature_,
+            prototype_weight=candle.prototype_weight_,
+            base_offset=candle.base_offset_,
+            max_iter=0,
+        ).fit(X[fold], y[fold])
+        expected = copy.predict_proba(X[test])
+        np.testing.assert_allclose(report.confidence[test], expected.max(axis=1), rtol=1e-4)
+    direct = ImageReport(pipe, images, y, is_training=False)
+    np.testing.assert_allclose(direct.confidence, pipe.predict_proba(images).max(axis=1))
+
+
+# --- findings --------------------------------------------------------------------------------
+
+
+def test_copies_with_several_labels_come_first_among_duplicates(report, files):
+    first, last = report.duplicates[0].tolist(), len(files[0]) - 2
+    assert first == [0, last]
+    flags = [flag for flag in report.flagged() if flag.position == last]
+    assert "near-duplicate in another class" in [flag.reason for flag in flags]
+
+
+def test_a_changed_label_is_found(pipe, test_set):
+    pytest.importorskip("cleanlab")
+    images, y = test_set
+    y = y.copy()
+    changed = np.flatnonzero(y == "clock")[0]
+    y[changed] = "lemon"
+    report = ImageReport(pipe, images, y)
+    assert report.label_errors[0] == changed
+
+
+def test_without_labels_what_needs_them_is_none(pipe, test_set):
+    report = ImageReport(pipe, test_set[0])
+    assert report.accuracy is None
+    assert report.label_errors is None
+    assert {flag.reason for flag in report.flagged()} <= {"near-duplicate", "least like any class"}
+
+
+def test_without_cleanlab_there_are_no_label_errors(pipe, test_set, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    report = ImageReport(pipe, *test_set)
+    assert report.label_errors is None
+    assert 'pip install "skcandle[report]"'.replace('"', "&#34;") in report._page
+
+
+def test_labels_that_the_classifier_does_not_know_are_errors(pipe, test_set):
+    images, y = test_set
+    y = y.astype(object)
+    y[0] = "gnu"
+    report = ImageReport(pipe, images, y)
+    assert "does not know 1 of the labels (gnu)" in report._page
+    wrong = {flag.position for flag in report.flagged() if flag.reason == "wrong answer"}
+    assert wrong == set(np.flatnonzero(report.y_pred != y))
+
+
+def test_numbers_are_shown_by_their_names(data):
+    images, y, _ = data
+    number = np.searchsorted(CLASSES, y)
+    pipe = make_candle_pipeline("emoji-tiny", class_names=CLASSES, random_state=0)
+    report = ImageReport(pipe.fit(images, number), images, number)
+    assert set(report.y_pred) <= set(range(5))
+    assert {flag.label for flag in report.flagged()} <= set(CLASSES)
+
+
+def test_a_classifier_of_another_library(pipe, test_set):
+    other = make_pipeline(pipe[0], LogisticRegression()).fit(*test_set)
+    report = ImageReport(other, *test_set)
+    assert report.accuracy > 0.5
+    assert "<th" in report._page
+
+
+def test_the_best_pipeline_of_a_search_is_taken(pipe, test_set):
+    search = GridSearchCV(pipe, {"candle__margin": [1.0]}, cv=2)
+    search.set_params(estimator__candle__new_classes=None).fit(*test_set)
+    assert ImageReport(search, test_set[0][:4]).y_pred.shape == (4,)
+
+
+# --- search ----------------------------------------------------------------------------------
+
+
+def test_search_finds_the_images_most_similar_to_a_text(report, pipe, files):
+    found = report.search("a yellow lemon", n_images=5)
+    X, text = pipe[:-1].transform(files[0][:-1]), pipe[0].encode_text(["a yellow lemon"])[0]
+    expected = np.argsort(-(X @ text), kind="stable")[:5]
+    assert found.positions.tolist() == expected.tolist()
+    np.testing.assert_allclose(found.similarity, (X @ text)[expected], rtol=1e-5)
+    assert [row["name"] for row in found.rows()][0] in repr(found)
+    assert found._repr_html_().count("data:image/webp") == len(found) == 5
+
+
+def test_search_needs_words_and_a_text_encoder(report, pipe, test_set):
+    with pytest.raises(ValueError, match="a search needs a few words"):
+        report.search(" ")
+    wordless = make_pipeline(FunctionTransformer(pipe[0].transform), pipe[-1])
+    with pytest.raises(ValueError, match="No step of the pipeline has encode_text"):
+        ImageReport(wordless, test_set[0]).search("cat")
+
+
+# --- input -----------------------------------------------------------------------------------
+
+
+def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
+    with pytest.raises(TypeError, match="CandleClassifier; a fitted pipeline of a featurizer"):
+        ImageReport(pipe[-1], test_set[0])
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        ImageReport(make_candle_pipeline("emoji-tiny"), test_set[0])
+    with pytest.raises(TypeError, match="last step is of type CLIPFeaturizer"):
+        ImageReport(make_pipeline(pipe[0], pipe[0]), test_set[0])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"y": ["cat"]}, "inconsistent numbers of samples"),
+        ({"y": ["cat", None, "cat"]}, r"y\[1\] is missing"),
+        ({"images": []}, "X has no image"),
+        ({"duplicate_similarity": 0.0}, r"duplicate_similarity == 0.0, must be > 0"),
+        ({"n_shown": 0}, "n_shown == 0, must be >= 1"),
+        ({"thumbnail_size": 0}, "thumbnail_size == 0, must be >= 1"),
+        ({"is_training": "no"}, 'is_training must be True, False or "auto"'),
+    ],
+)
+def test_input_that_is_an_error(pipe, test_set, options, message):
+    with pytest.raises(ValueError, match=message):
+        ImageReport(pipe, **{"images": test_set[0][:3]} | options)
+
+
+def test_no_readable_image_is_an_error(pipe, files, test_set):
+    with pytest.raises(ImageReadError, match="1 of 1 images cannot be read"):
+        ImageReport(pipe, files[0][-1:])
+    empty = make_pipeline(pipe[0], FunctionTransformer(lambda X: X * np.nan), pipe[-1])
+    with pytest.raises(ValueError, match="None of the 3 images could be read"):
+        ImageReport(empty, test_set[0][:3])
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file", "array"])
+def test_images_of_any_kind(pipe, test_set, kind):
+    def convert(image):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        return {"bytes": file.getvalue(), "file": file, "array": np.asarray(image)}[kind]
+
+    report = ImageReport(pipe, [convert(image) for image in test_set[0][:4]])
+    expected = ImageReport(pipe, test_set[0][:4])
+    assert report.y_pred.tolist() == expected.y_pred.tolist()
+    assert "image 3" in report._page
+    assert "no longer readable" not in report._page
+
+
+def test_a_photograph_is_turned_upright_in_its_thumbnail(tmp_path):
+    from skcandle.inspection._thumbnails import thumbnail
+
+    photo = Image.new("RGB", (3000, 1000), "red")
+    photo.paste("blue", (0, 0, 1500, 1000))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # the camera was turned: blue is at the top
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    small = thumbnail(tmp_path / "turned.jpg", 90)
+    assert small.size == (30, 90)
+    assert small.getpixel((15, 10))[2] > 200
+    assert small.getpixel((15, 80))[0] > 200
+
+
+def test_files_that_are_gone_when_the_page_is_made_do_not_stop_it(pipe, test_set, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path, image in zip(paths, test_set[0], strict=False):
+        image.save(path)
+    report = ImageReport(pipe, paths)
+    os.remove(paths[1])
+    assert f"no longer readable: {tmp_path.name}/1.png" in report._page
