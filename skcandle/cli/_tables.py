@@ -67,7 +67,7 @@ def show(rows):
     console = Console()
     console.print(table)
     if len(rows) > MAX_SHOWN:
-        console.print(f"{MAX_SHOWN} of {len(rows)} images; -o answers.csv writes all.")
+        console.print(Text(f"{MAX_SHOWN} of {len(rows)} images; -o answers.csv writes all."))
 
 
 def _write_csv(rows, file):
