@@ -20,9 +20,7 @@ def save_model(pipe, path, force):
 
 
 def _without_surroundings(pipe):
-    from sklearn.pipeline import Pipeline
-
-    return Pipeline(
+    return type(pipe)(
         [
             ("clip", copy(pipe["clip"]).set_params(**ANYWHERE)),
             ("candle", _plain(pipe["candle"])),
