@@ -80,6 +80,8 @@ def load_model(path, *, trust=False):
     with _explains_unreadable(path):
         pipe = skops.io.load(path, trusted=types)
     _check_pipeline(pipe, path)
+    with _explains_unreadable(path):
+        pipe.get_params()  # of another version, it may lack some
     return pipe
 
 

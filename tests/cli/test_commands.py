@@ -440,6 +440,17 @@ def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
     run("info", path, "--trust")
 
 
+def test_a_model_that_lacks_what_this_version_has_is_told(run, model, tmp_path):
+    import skops.io
+
+    pipe = load_model(model)
+    del pipe["candle"].margin
+    skops.io.dump(pipe, tmp_path / "model.skops")
+    message = run("info", tmp_path / "model.skops", code=1).stderr
+    assert "no model that this version of skcandle can read" in message
+    assert message.endswith("'margin'); fit it again.\n")
+
+
 def test_a_model_of_another_version_is_read_with_one_warning(run, model, monkeypatch):
     monkeypatch.setattr(_version, "__version__", "3.1.4")
     result = run("info", model)
