@@ -236,6 +236,7 @@ def make_candle_pipeline(
     device: "str | torch.device" = "auto",
     cache: Path | EmbeddingCache | None = None,
     n_jobs: int | None = None,
+    on_error: str = "raise",
     random_state: RandomState = None,
     verbose: int = 0,
 ) -> CandlePipeline:
@@ -288,6 +289,10 @@ def make_candle_pipeline(
     n_jobs : int or None, default=None
         Threads that read images, see :class:`CLIPFeaturizer`.
 
+    on_error : {"raise", "nan"}, default="raise"
+        What becomes of images that cannot be read, see :class:`CLIPFeaturizer`. With ``"nan"``
+        they are left out at fit and have a missing answer at prediction.
+
     random_state : int, RandomState instance or None, default=None
         See the classifiers.
 
@@ -331,6 +336,7 @@ def make_candle_pipeline(
         device=device,
         cache=cache,
         n_jobs=n_jobs,
+        on_error=on_error,
         verbose=verbose,
     )
     classifier = PublishedCandleClassifier if published else CandleClassifier

@@ -292,6 +292,7 @@ class CandleClassifier(BaseCandle):
         ----------
         X : array-like of shape (n_samples, n_features)
             CLIP embeddings of images; with text, only their direction matters.
+            Rows of NaN, images that could not be read, are left out with a warning.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -485,7 +486,8 @@ class CandleClassifier(BaseCandle):
         -------
         score : ndarray of shape (n_samples,)
             Higher for images that look less like any class, base or new: log-odds that the class
-            is not listed, if that were as likely as that it is.
+            is not listed, if that were as likely as that it is. NaN for images that could not be
+            read.
 
         See Also
         --------
@@ -527,7 +529,8 @@ class CandleClassifier(BaseCandle):
         Returns
         -------
         sets : ndarray of shape (n_samples, n_classes) of bool
-            Columns follow `classes_`. A set has at least one class.
+            Columns follow `classes_`. A set has at least one class, but none where an image could
+            not be read.
 
         Raises
         ------
@@ -630,11 +633,12 @@ class CandleClassifier(BaseCandle):
             raise TypeError(f"n_images is {n_images!r}; it is an integer.")
         blocks = self._blocks(X, replace(self._model, margin=1.0))
         proba = np.concatenate([softmax(logits, axis=1) for *_, logits in blocks])
-        if not 1 <= n_images <= len(proba):
+        left = ~np.isnan(proba[:, 0])  # not of images that could not be read
+        if not 1 <= n_images <= left.sum():
             raise ValueError(
-                f"n_images is {n_images}, but X has {len(proba)} rows; n_images is from 1 to that."
+                f"n_images is {n_images}, but X has {left.sum()} rows; n_images is from 1 to that."
             )
-        counts, chosen, left = self.class_count_.astype(float), [], np.ones(len(proba), dtype=bool)
+        counts, chosen = self.class_count_.astype(float), []
         for _ in range(n_images):
             best = int(np.argmax(np.where(left, proba @ (1 / (counts + 1)), -np.inf)))
             chosen.append(best)
