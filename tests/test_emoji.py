@@ -15,7 +15,7 @@ import skcandle
 from skcandle.datasets import load_emoji
 
 DATA = Path(skcandle.__file__).parent / "data"
-MODEL = f"local-dir:{DATA / 'emoji-tiny'}"
+MODEL = f"local-dir:{DATA / 'emoji-clip'}"
 STYLES = ["twemoji", "fluent-emoji", "fluent-emoji-flat"]
 N_CLASSES = 152
 
@@ -119,7 +119,7 @@ def test_features_of_image_and_text_have_one_width(clip):
 
 
 def test_weights_are_half_precision_on_disk():
-    weights = load_file(DATA / "emoji-tiny" / "open_clip_model.safetensors")
+    weights = load_file(DATA / "emoji-clip" / "open_clip_model.safetensors")
     assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float16}
 
 
@@ -133,6 +133,6 @@ def test_package_data_stay_small():
     assert len(archive.getvalue()) <= 6e6
 
 
-@pytest.mark.parametrize("folder", ["emoji", "emoji-tiny"])
+@pytest.mark.parametrize("folder", ["emoji", "emoji-clip"])
 def test_licences_lie_beside_the_data(folder):
     assert (DATA / folder / "LICENSE").is_file()

@@ -1,4 +1,4 @@
-"""Train the tiny CLIP ``emoji-tiny`` on four art styles of emoji.
+"""Train the tiny CLIP ``emoji-clip`` on four art styles of emoji.
 
 The model is open_clip's own ``CLIP`` class with a small ResNet and a small text tower,
 trained by the usual contrastive loss on drawings and captions made of emoji names,
@@ -351,7 +351,7 @@ def main():
     """Train the tiny CLIP."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--images", type=Path, default="build/images.npz")
-    parser.add_argument("--out", type=Path, default="build/emoji-tiny")
+    parser.add_argument("--out", type=Path, default="build/emoji-clip")
     parser.add_argument("--hold-out", choices=TRAIN_STYLES, help="style left out")
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch-size", type=int, default=64)
