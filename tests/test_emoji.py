@@ -115,7 +115,7 @@ def test_features_of_image_and_text_have_one_width(clip):
     model, preprocess, tokenizer = clip
     image = unit_features(model.encode_image, preprocess(Image.new("RGB", (9, 9)))[None])
     text = unit_features(model.encode_text, tokenizer(["a dog"]))
-    assert image.shape == text.shape == (1, 96)
+    assert image.shape == text.shape == (1, 128)
 
 
 def test_weights_are_half_precision_on_disk():
@@ -130,7 +130,7 @@ def test_package_data_stay_small():
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
         for path in files:
             wheel.write(path, path.relative_to(DATA))
-    assert len(archive.getvalue()) <= 6e6
+    assert len(archive.getvalue()) <= 6.5e6
 
 
 @pytest.mark.parametrize("folder", ["emoji", "emoji-clip"])

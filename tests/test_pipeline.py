@@ -158,7 +158,7 @@ def test_search_over_models_sets_both_encoders(emoji, tiny_clip):
 def test_search_over_the_model_of_one_step_says_that_both_must_agree(emoji, tiny_clip):
     pipe = make_candle_pipeline("emoji-clip")
     search = GridSearchCV(pipe, {"clip__model_name": [tiny_clip]}, cv=2, error_score="raise")
-    with pytest.raises(ValueError, match="96 columns, but X has 64. Both must come from the same"):
+    with pytest.raises(ValueError, match="128 columns, but X has 64. Both must come from the same"):
         search.fit(*emoji["base"])
 
 

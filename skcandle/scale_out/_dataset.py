@@ -110,7 +110,7 @@ def encode_dataset(
     ...     failures = encode_dataset(images, folder, CLIPFeaturizer("emoji-clip"), keys=names)
     ...     keys, X = read_embeddings(folder, keys=["third", "first"])
     >>> len(failures), keys.tolist(), X.shape
-    (0, ['third', 'first'], (2, 96))
+    (0, ['third', 'first'], (2, 128))
     """
     require_dask()
     import dask
