@@ -46,7 +46,7 @@ def load_emoji(*, styles: str | Sequence[str] = _EMOJI_STYLES) -> Bunch:
     """Load the emoji images: 152 classes drawn in three styles.
 
     The images come with the library and nothing is downloaded. They suit the bundled
-    model ``emoji-tiny``, which was trained on other styles.
+    model ``emoji-clip``, which was trained on other styles.
 
     =================   ======================
     Classes             152

@@ -109,7 +109,7 @@ def find_checkpoint(model_name, pretrained):
 
 
 def is_small(checkpoint):
-    """Whether the forward pass takes so little time that 16 bits save none, as of emoji-tiny."""
+    """Whether the forward pass takes so little time that 16 bits save none, as of emoji-clip."""
     size = _model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
     return np.max(size) <= SMALL_IMAGE  # of a height and a width, or of one side
 

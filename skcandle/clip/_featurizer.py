@@ -37,7 +37,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         * a name of `open_clip.list_models()`;
         * ``"hf-hub:<owner>/<name>"``, a model on the Hugging Face Hub;
         * ``"local-dir:<folder>"``, a folder with ``open_clip_config.json`` and weights;
-        * ``"emoji-tiny"``, the small model that comes with this package. It needs no network,
+        * ``"emoji-clip"``, the small model that comes with this package. It needs no network,
           knows nothing but emoji, and is meant for trying things out.
 
         OpenAI's weights, and some others, need a name that ends in ``-quickgelu``.
@@ -64,7 +64,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         ``"auto"`` is fast: the format that the device multiplies natively, and large JPEGs
         decoded at reduced scale. That is float16 on GPUs (on CUDA from Volta on; bfloat16 for
         SigLIP, from Ampere on), bfloat16 on CPUs with AMX or AVX-512 BF16, float32 elsewhere
-        and for models of such small images that nothing is gained, as ``"emoji-tiny"``.
+        and for models of such small images that nothing is gained, as ``"emoji-clip"``.
         ``"bf16"`` and ``"fp16"`` choose the format. Prompts are always encoded in float32.
         What differs is under Notes.
 
@@ -107,7 +107,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     that, too, stays within the tolerance of the format.
 
     Beside ``"fp32"``, rows in bfloat16 have a cosine of at least 0.9999 (0.99990 with
-    ``"emoji-tiny"``, 0.99995 with random weights of ViT-B/32), in float16 of at least 0.99999.
+    ``"emoji-clip"``, 0.99995 with random weights of ViT-B/32), in float16 of at least 0.99999.
     A classifier fitted on exact rows then answers otherwise for 0.7 % (bfloat16) or 0.1 %
     (float16) of the bundled images, and for 0.3 to 0.4 % of two sets of photographs whose
     features were turned to a cosine of 0.9999; accuracy stays within its noise, 0.3 points of
@@ -137,7 +137,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     >>> from skcandle import CLIPFeaturizer
     >>> from skcandle.datasets import load_emoji
     >>> images = load_emoji().images[:4]
-    >>> clip = CLIPFeaturizer("emoji-tiny", pretrained=None)
+    >>> clip = CLIPFeaturizer("emoji-clip", pretrained=None)
     >>> embeddings = clip.fit_transform(images)
     >>> prompts = clip.encode_text(["a red apple", "a cat"])
     >>> (embeddings @ prompts.T).shape

@@ -107,10 +107,10 @@ def encode_dataset(
     >>> from skcandle.scale_out import encode_dataset, read_embeddings
     >>> images, names = load_emoji().images[:3], ["first", "second", "third"]
     >>> with TemporaryDirectory() as folder:
-    ...     failures = encode_dataset(images, folder, CLIPFeaturizer("emoji-tiny"), keys=names)
+    ...     failures = encode_dataset(images, folder, CLIPFeaturizer("emoji-clip"), keys=names)
     ...     keys, X = read_embeddings(folder, keys=["third", "first"])
     >>> len(failures), keys.tolist(), X.shape
-    (0, ['third', 'first'], (2, 96))
+    (0, ['third', 'first'], (2, 128))
     """
     require_dask()
     import dask

@@ -108,7 +108,7 @@ def test_a_pipeline_goes_on_without_images_that_are_broken():
     chosen = [*np.flatnonzero(np.isin(emoji.target, ["apple", "lemon"])), 0]
     X, y = [emoji.images[i] for i in chosen], emoji.target[chosen].copy()
     X[-1], y[-1] = b"broken", "apple"
-    pipe = make_candle_pipeline("emoji-tiny", on_error="nan")
+    pipe = make_candle_pipeline("emoji-clip", on_error="nan")
     with pytest.warns(UnreadableImageWarning) as caught:
         pipe.fit(X, y)
     assert len(caught) == 2  # what the featurizer met, and what the fit did

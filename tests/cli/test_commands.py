@@ -19,7 +19,7 @@ from skcandle.cli._app import app
 from skcandle.cli._models import load_model
 from skcandle.cli._sorting import folder_names
 
-MODEL = ["--model", "emoji-tiny"]
+MODEL = ["--model", "emoji-clip"]
 SECONDS = 120
 
 
@@ -91,7 +91,7 @@ def test_a_model_of_fit_is_that_of_the_library(model, odd):
     from skcandle.datasets import load_image_folder
 
     data = load_image_folder(odd)
-    pipe = skcandle.make_candle_pipeline("emoji-tiny", new_classes=["okapi", "saola"])
+    pipe = skcandle.make_candle_pipeline("emoji-clip", new_classes=["okapi", "saola"])
     pipe.fit(data.images, data.target)
     np.testing.assert_allclose(
         load_model(model).predict_proba(data.images), pipe.predict_proba(data.images), atol=1e-5
@@ -184,7 +184,7 @@ def test_weights_that_cannot_be_had_name_the_bundled_model(run, odd, tmp_path):
     pretrained = ["--model", "ViT-B-32-quickgelu", "--offline"]
     message = run("fit", odd, "-o", tmp_path / "model.skops", *pretrained, code=1).stderr
     assert "could not be found in the local cache nor downloaded" in message
-    assert message.rstrip().endswith("In this command: --model emoji-tiny.")
+    assert message.rstrip().endswith("In this command: --model emoji-clip.")
 
 
 @pytest.mark.parametrize("photos, message", [("none", "There is no folder"), ("", "no image in")])
@@ -272,7 +272,7 @@ def test_zero_shot_needs_no_model_file(run, odd):
     photo = odd / "red_apple" / "IMG 1.PNG"
     out = run("predict", photo, "--classes", "apple, lemon", "--top", 2, *MODEL).stdout
     [row] = csv.DictReader(out.splitlines())
-    clip = CLIPFeaturizer("emoji-tiny")
+    clip = CLIPFeaturizer("emoji-clip")
     text = clip.encode_text(["a photo of a apple.", "a photo of a lemon."])
     logits = 100 * clip.transform([str(photo)]) @ text.T
     expected = np.exp(logits)[0] / np.exp(logits).sum()
@@ -393,7 +393,7 @@ def test_add_gives_a_model_more_classes(run, model, tmp_path):
 
 def test_info_lists_the_classes(run, model):
     out = run("info", model).stdout
-    assert "emoji-tiny" in out and "8, 2 of them by name alone" in out
+    assert "emoji-clip" in out and "8, 2 of them by name alone" in out
     assert any(line.split() == ["okapi", "by", "name", "alone"] for line in out.splitlines())
     assert any(line.split() == ["red_apple", "4", "images"] for line in out.splitlines())
 
@@ -424,7 +424,7 @@ def test_a_model_of_something_else(run, tmp_path):
     skops.io.dump(LogisticRegression(), path)
     message = run("info", path, code=1).stderr
     assert "no fitted pipeline of make_candle_pipeline but a LogisticRegression" in message
-    skops.io.dump(skcandle.make_candle_pipeline("emoji-tiny"), path)
+    skops.io.dump(skcandle.make_candle_pipeline("emoji-clip"), path)
     assert "no fitted pipeline" in run("info", path, code=1).stderr
 
 

@@ -27,7 +27,7 @@ def test_ctrl_c_leaves_a_cache_that_is_used_and_no_half_file(tmp_path, encoded):
     output = tmp_path / "model.skops"
     command = [sys.executable, "-m", "skcandle", "fit", photos, "-o", output, "--cache", cache]
     process = subprocess.Popen(
-        [*map(str, command), "--model", "emoji-tiny"], stderr=subprocess.PIPE, text=True
+        [*map(str, command), "--model", "emoji-clip"], stderr=subprocess.PIPE, text=True
     )
     end = time.monotonic() + SECONDS
     while not list(cache.glob("*")) and time.monotonic() < end:
@@ -38,5 +38,5 @@ def test_ctrl_c_leaves_a_cache_that_is_used_and_no_half_file(tmp_path, encoded):
     assert process.returncode == 130, message
     assert message.splitlines()[-1].startswith("Interrupted. Embeddings made so far are in the c")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
-    CLIPFeaturizer("emoji-tiny", cache=str(cache)).transform(paths)
+    CLIPFeaturizer("emoji-clip", cache=str(cache)).transform(paths)
     assert sum(encoded) < len(paths)

@@ -287,14 +287,14 @@ def test_what_is_no_collection_of_tensors(X, error, message):
 def test_avif_is_read():
     if not features.check("avif"):
         pytest.skip("Pillow without AVIF")
-    assert CLIPFeaturizer("emoji-tiny").transform([encoded(IMAGES[0], "AVIF")]).shape == (1, 96)
+    assert CLIPFeaturizer("emoji-clip").transform([encoded(IMAGES[0], "AVIF")]).shape == (1, 96)
 
 
 def test_heic_is_read_where_pillow_heif_is_installed():
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     plain = Image.new("RGB", (64, 64), (200, 30, 30))
-    clip = CLIPFeaturizer("emoji-tiny")
+    clip = CLIPFeaturizer("emoji-clip")
     rows = clip.transform([encoded(plain, "HEIF", quality=95), plain])
     assert rows[0] @ rows[1] > 0.99
 
@@ -311,4 +311,4 @@ def test_a_format_that_is_not_installed_is_named_with_its_extra(tmp_path, brand,
     for image in (path, data, io.BytesIO(data)):
         message = rf"image format: {name} needs pip install -U pillow 'skcandle\[heif\]'"
         with pytest.raises(ImageReadError, match=message):
-            CLIPFeaturizer("emoji-tiny").transform([image])
+            CLIPFeaturizer("emoji-clip").transform([image])
