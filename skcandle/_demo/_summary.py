@@ -1,0 +1,213 @@
+"""Numbers of an evaluation, and the words that follow from them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import t
+
+from ._evaluation import BAND_KEYS, CANDLE, GATED, METHODS, ZERO_SHOT
+
+
+class Measure(NamedTuple):
+    """How a measure is shown."""
+
+    key: str
+    text: str
+    scale: float = 100.0
+    digits: int = 1
+    higher_is_better: bool = True
+
+
+BAND_TEXTS = dict(
+    zip(BAND_KEYS, ("10 or more images", "3 to 9 images", "1 or 2 images", "a name only"), strict=True)
+)
+MEASURES = (
+    Measure("accuracy", "accuracy, all images (%)"),
+    *(Measure(key, f"  classes with {text}") for key, text in BAND_TEXTS.items()),
+    Measure("joint_harmonic_mean", "harmonic mean, base and new (%)"),
+    Measure("ece", "calibration error (%)", higher_is_better=False),
+    Measure("log_loss", "log-loss", scale=1.0, digits=2, higher_is_better=False),
+)
+RIVALS = (ZERO_SHOT, GATED)
+
+
+class Estimate(NamedTuple):
+    """A mean over draws and half the width of its 95 % interval."""
+
+    mean: float
+    half: float
+
+    @property
+    def is_clear(self):
+        """Whether the interval leaves out zero."""
+        return abs(self.mean) > self.half
+
+    def show(self, digits, sign=False):
+        return f"{self.mean:{'+' if sign else ''}.{digits}f} ± {self.half:.{digits}f}"
+
+
+def estimate(values):
+    """Mean and Student's interval, over draws.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_draws,)
+        At least two.
+
+    Returns
+    -------
+    estimate : Estimate
+    """
+    n = len(values)
+    half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return Estimate(float(np.mean(values)), float(half))
+
+
+def of_method(evaluation, measure, method):
+    """The measure of a method."""
+    values = evaluation.measures[measure.key][:, METHODS.index(method)]
+    return estimate(measure.scale * values)
+
+
+def of_difference(evaluation, measure, rival):
+    """Candle's measure less that of a rival, by draw."""
+    values = evaluation.measures[measure.key]
+    difference = values[:, METHODS.index(CANDLE)] - values[:, METHODS.index(rival)]
+    return estimate(measure.scale * difference)
+
+
+def verdict(difference, higher_is_better=True):
+    """``"better"``, ``"worse"``, or ``"level"`` where the interval contains zero."""
+    if not difference.is_clear:
+        return "level"
+    return "better" if (difference.mean > 0) == higher_is_better else "worse"
+
+
+def table(evaluation):
+    """All measures as text.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+
+    Returns
+    -------
+    text : str
+    """
+    heads = ("zero-shot", "gated LR", "Candle", "less zero-shot", "less gated LR")
+    lines = [" " * 32 + "".join(f"{head:>16}" for head in heads)]
+    for measure in MEASURES:
+        cells = [of_method(evaluation, measure, method).show(measure.digits) for method in METHODS]
+        for rival in RIVALS:
+            difference = of_difference(evaluation, measure, rival)
+            mark = {"better": "+", "worse": "-", "level": " "}[
+                verdict(difference, measure.higher_is_better)
+            ]
+            cells.append(f"{difference.show(measure.digits, sign=True)} {mark}")
+        lines.append(f"{measure.text:<32}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join([*lines, "", *footnotes(evaluation)])
+
+
+def footnotes(evaluation):
+    """What stands below the table, in lines."""
+    return [
+        f"Mean of {evaluation.n_draws} draws and 95 % interval; + and - after a difference: Candle "
+        "is better or worse, and the",
+        "interval leaves out zero. All methods answer among all classes. Accuracies of groups of "
+        "classes are means over classes.",
+        "Gated LR: logistic regression among classes with images, and zero-shot CLIP to tell "
+        "whether it is one of these.",
+    ]
+
+
+def task_sentence(evaluation):
+    """What there was to learn from."""
+    counts, draw = evaluation.class_counts(), evaluation.first
+    n_base = np.count_nonzero(counts)
+    return (
+        f"{n_base} kinds of emoji had training images, from {counts[0]} down to "
+        f"{counts[n_base - 1]}; {len(draw.new)} had a name and no image; each of "
+        f"{len(draw.test)} test images was to be told from all {len(counts)}."
+    )
+
+
+def sentences(evaluation):
+    """What the numbers mean, in five sentences.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+
+    Returns
+    -------
+    sentences : list of str
+    """
+    return [
+        task_sentence(evaluation),
+        _accuracy_sentence(evaluation),
+        _bands_sentence(evaluation),
+        _calibration_sentence(evaluation),
+        _names_sentence(evaluation.typed),
+    ]
+
+
+def _accuracy_sentence(evaluation):
+    measure = MEASURES[0]
+    own = of_method(evaluation, measure, CANDLE)
+    return (
+        f"Candle gets {own.mean:.1f} % of all test images right, "
+        + " and ".join(_compared(evaluation, measure, rival) for rival in RIVALS)
+        + "."
+    )
+
+
+def _compared(evaluation, measure, rival):
+    """``"2.2 ± 0.7 points more than zero-shot CLIP"``."""
+    difference = of_difference(evaluation, measure, rival)
+    if not difference.is_clear:
+        return f"no clear difference from {rival} ({difference.show(measure.digits, sign=True)})"
+    size = Estimate(abs(difference.mean), difference.half).show(measure.digits)
+    return f"{size} points {'more' if difference.mean > 0 else 'fewer'} than {rival}"
+
+
+def _bands_sentence(evaluation):
+    parts = []
+    for rival in RIVALS:
+        found = {"better": [], "worse": [], "level": []}
+        for measure in MEASURES:
+            if measure.key in BAND_KEYS:
+                difference = of_difference(evaluation, measure, rival)
+                text = BAND_TEXTS[measure.key]
+                if difference.is_clear:
+                    text += f" ({difference.mean:+.1f})"
+                found[verdict(difference)].append(text)
+        words = {"better": "ahead with", "worse": "behind with", "level": "level with"}
+        listed = [f"{words[key]} {_listed(texts)}" for key, texts in found.items() if texts]
+        parts.append(f"beside {rival} it is {_listed(listed)}")
+    return f"By what a class had to learn from, {'; '.join(parts)}."
+
+
+def _calibration_sentence(evaluation):
+    measure = next(measure for measure in MEASURES if measure.key == "ece")
+    own = of_method(evaluation, measure, CANDLE).mean
+    others = [f"{of_method(evaluation, measure, rival).mean:.1f} with {rival}" for rival in RIVALS]
+    return (
+        "The probability of an answer and the share of such answers that are right differ by "
+        f"{own:.1f} points with Candle, {_listed(others)}: the lower, the more a threshold on "
+        "probabilities can be relied on."
+    )
+
+
+def _names_sentence(typed):
+    return (
+        f"A classifier that had never heard of {_listed(typed.names)} got 0 of their "
+        f"{typed.n_images} images right; with the names typed in, and no training, {typed.n_right} "
+        f"are right, and of {typed.n_known} test images of the classes it had learned "
+        f"{typed.n_known_after} instead of {typed.n_known_before}."
+    )
+
+
+def _listed(texts):
+    """``"a, b and c"``."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
