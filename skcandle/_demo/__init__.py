@@ -2,9 +2,21 @@
 
 from pathlib import Path
 
+from .._lazy import lazy_names
 from ..cli._outputs import check_output, replacing
 
 PICTURE, PAGE = "skcandle_demo.png", "index.html"
+
+# for the example of the gallery, which is the same comparison
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "FIGURE_SIZE": "_picture",
+        "draw": "_picture",
+        "evaluate": "_evaluation",
+        "table": "_summary",
+    },
+)
 
 
 def main(folder, *, force=False, n_draws=10):
@@ -36,7 +48,7 @@ def main(folder, *, force=False, n_draws=10):
         If there are fewer than 2 draws, which give no interval.
     """
     paths = _check(Path(folder), force)
-    # slow to import, and not needed to say what is wrong
+    # imported late, so that an error is said at once
     from ._evaluation import evaluate
     from ._page import page
     from ._picture import new_figure

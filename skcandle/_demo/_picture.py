@@ -13,8 +13,13 @@ COLOURS = {ZERO_SHOT: GREY, GATED: "#B87A00", CANDLE: BLUE}  # the orange of tex
 FILLS = {**COLOURS, GATED: ORANGE}
 MARKERS = {ZERO_SHOT: "s", GATED: "D", CANDLE: "o"}
 LINES = {ZERO_SHOT: "--", GATED: "-.", CANDLE: "-"}
+LEGEND = {
+    ZERO_SHOT: "zero-shot CLIP\n(names alone)",
+    GATED: "gated logistic\nregression",
+    CANDLE: "Candle\n(this library)",
+}
 N_BINS = 10  # of the reliability curve
-SIZE = (8.4, 8.2)  # inches; 840 pixels wide at 100 dots an inch
+FIGURE_SIZE = (8.4, 8.2)  # inches; 840 pixels wide at 100 dots an inch
 
 
 def new_figure(evaluation):
@@ -30,7 +35,7 @@ def new_figure(evaluation):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
     draw(evaluation, figure)
     return figure
 
@@ -42,7 +47,7 @@ def draw(evaluation, figure):
     ----------
     evaluation : Evaluation
     figure : matplotlib Figure
-        Empty, of the size ``SIZE``.
+        Empty, of the size ``FIGURE_SIZE``.
     """
     names, numbers = figure.subfigures(2, 1, height_ratios=(1, 3.1))
     _draw_names(names, evaluation)
@@ -76,14 +81,11 @@ def _draw_names(figure, evaluation):
     )
     n_images = len(typed.shown)
     words, *cells = figure.subplots(1, 1 + n_images, width_ratios=(0.5, *n_images * [1]))
-    words.axis("off")
-    words.text(0, 1.09, "before", fontsize=9, va="bottom", color=GREY, transform=words.transAxes)
-    words.text(0, -0.09, "after", fontsize=9, va="top", transform=words.transAxes)
+    words.set_box_aspect(2)  # as high as the images
+    words.set_title("before:", fontsize=9, color=GREY)
+    words.set_xlabel("after:", fontsize=9, fontweight="bold")
     for index, (axes, position) in enumerate(zip(cells, typed.shown, strict=True)):
         axes.imshow(images[position])
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
         before, after = (shortened(answers[index], 11) for answers in (typed.before, typed.after))
         is_right = typed.after[index] == evaluation.data.y[position]
         axes.set_title(f"✗ {before}", fontsize=9, color=GREY)
@@ -93,6 +95,10 @@ def _draw_names(figure, evaluation):
             fontweight="bold",
             color=BLUE if is_right else VERMILION,
         )
+    for axes in (words, *cells):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
 
 
 def _show_bands(axes, edges):
@@ -156,13 +162,13 @@ def _draw_totals(axes, evaluation):
     """A small table of all test images; its rows are the legend of the other pictures."""
     _title(axes, "All test images")
     measures = {measure.key: measure for measure in MEASURES}
-    columns = {"accuracy": (0.74, "accuracy\n(%)"), "log_loss": (1.0, "log-loss\n(lower: better)")}
+    columns = {"accuracy": (0.66, "accuracy\n(%)"), "log_loss": (1.02, "log-loss\n(low is good)")}
     for x, text in columns.values():
         axes.text(x, -0.75, text, ha="right", va="center", fontsize=8.5)
     for row, method in enumerate(METHODS):
-        style = {"va": "center", "color": COLOURS[method], "fontsize": 10}
+        style = {"va": "center", "color": COLOURS[method], "fontsize": 9.5}
         axes.plot(0.02, row, MARKERS[method], color=FILLS[method], markersize=8)
-        axes.text(0.08, row, method.replace("logistic ", "logistic\n"), **style)
+        axes.text(0.08, row, LEGEND[method], **style)
         for key, (x, _) in columns.items():
             digits = measures[key].digits
             value = of_method(evaluation, measures[key], method)
@@ -183,20 +189,18 @@ def _draw_reliability(axes, evaluation):
         )
         draw_curve(axes, curve, method, FILLS[method], MARKERS[method], LINES[method])
         error = of_method(evaluation, measure, method)
-        axes.text(
-            0.98,
-            0.13 - 0.075 * place + 0.04,
-            f"{error.mean:.1f} %",
-            color=COLOURS[method],
-            ha="right",
-            va="center",
-            fontsize=9,
-            fontweight="bold",
-        )
-    axes.text(0.98, 0.245, "calibration error", ha="right", va="center", fontsize=9)
+        style = {"color": COLOURS[method], "fontsize": 9, "fontweight": "bold"}
+        _on_white(axes, 0.17 - 0.075 * place, f"{error.mean:.1f} %", **style)
+    _on_white(axes, 0.245, "calibration error", fontsize=9)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ticks = np.linspace(0, 1, 6)
     axes.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     axes.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     axes.set(xlabel="confidence of the answer (%)", ylabel="right answers (%)")
     plain(axes)
+
+
+def _on_white(axes, y, text, **style):
+    """A text at the right edge, over the grid."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.text(0.98, y, text, ha="right", va="center", bbox=box, **style)

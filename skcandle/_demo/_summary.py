@@ -1,5 +1,6 @@
 """Numbers of an evaluation, and the words that follow from them."""
 
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,11 @@ class Measure(NamedTuple):
 
 
 BAND_TEXTS = dict(
-    zip(BAND_KEYS, ("10 or more images", "3 to 9 images", "1 or 2 images", "a name only"), strict=True)
+    zip(
+        BAND_KEYS,
+        ("10 or more images", "3 to 9 images", "1 or 2 images", "a name only"),
+        strict=True,
+    )
 )
 MEASURES = (
     Measure("accuracy", "accuracy, all images (%)"),
@@ -94,29 +99,36 @@ def table(evaluation):
     -------
     text : str
     """
-    heads = ("zero-shot", "gated LR", "Candle", "less zero-shot", "less gated LR")
-    lines = [" " * 32 + "".join(f"{head:>16}" for head in heads)]
+    heads = ("zero-shot CLIP", "gated LR", "Candle")
+    lines = [_line("", heads)]
     for measure in MEASURES:
-        cells = [of_method(evaluation, measure, method).show(measure.digits) for method in METHODS]
+        values = [of_method(evaluation, measure, method) for method in METHODS]
+        lines.append(_line(measure.text, [value.show(measure.digits) for value in values]))
+    lines += ["", _line("Candle minus ...", ("zero-shot CLIP", "gated LR"))]
+    for measure in MEASURES:
+        cells = []
         for rival in RIVALS:
             difference = of_difference(evaluation, measure, rival)
-            mark = {"better": "+", "worse": "-", "level": " "}[
-                verdict(difference, measure.higher_is_better)
-            ]
-            cells.append(f"{difference.show(measure.digits, sign=True)} {mark}")
-        lines.append(f"{measure.text:<32}" + "".join(f"{cell:>16}" for cell in cells))
-    return "\n".join([*lines, "", *footnotes(evaluation)])
+            word = verdict(difference, measure.higher_is_better)
+            cells.append(f"{difference.show(measure.digits, sign=True)} {word:<6}")
+        lines.append(_line(measure.text, cells))
+    return "\n".join([*lines, "", *fill(" ".join(notes(evaluation)), 79).splitlines()])
 
 
-def footnotes(evaluation):
-    """What stands below the table, in lines."""
+def _line(head, cells):
+    width = 16 if len(cells) > 2 else 22
+    return (f"{head:<31}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
+
+
+def notes(evaluation):
+    """What the table means, in sentences."""
     return [
-        f"Mean of {evaluation.n_draws} draws and 95 % interval; + and - after a difference: Candle "
-        "is better or worse, and the",
-        "interval leaves out zero. All methods answer among all classes. Accuracies of groups of "
-        "classes are means over classes.",
-        "Gated LR: logistic regression among classes with images, and zero-shot CLIP to tell "
-        "whether it is one of these.",
+        f"Means of {evaluation.n_draws} draws of the task with 95 % intervals; differences are "
+        "taken draw by draw, and level means that their interval contains zero.",
+        "All methods answer among all classes.",
+        "Accuracies of groups of classes are means over their classes.",
+        "Gated LR is logistic regression among classes with images, where zero-shot CLIP says how "
+        "probable it is that the image is of one of these.",
     ]
 
 
@@ -181,10 +193,10 @@ def _bands_sentence(evaluation):
                 if difference.is_clear:
                     text += f" ({difference.mean:+.1f})"
                 found[verdict(difference)].append(text)
-        words = {"better": "ahead with", "worse": "behind with", "level": "level with"}
-        listed = [f"{words[key]} {_listed(texts)}" for key, texts in found.items() if texts]
-        parts.append(f"beside {rival} it is {_listed(listed)}")
-    return f"By what a class had to learn from, {'; '.join(parts)}."
+        words = {"better": "ahead", "worse": "behind", "level": "level"}
+        listed = [f"{words[key]} with {_listed(texts)}" for key, texts in found.items() if texts]
+        parts.append(f"beside {rival} it is {', '.join(listed)}")
+    return f"By what there was to learn from, {'; '.join(parts)}."
 
 
 def _calibration_sentence(evaluation):
@@ -201,9 +213,9 @@ def _calibration_sentence(evaluation):
 def _names_sentence(typed):
     return (
         f"A classifier that had never heard of {_listed(typed.names)} got 0 of their "
-        f"{typed.n_images} images right; with the names typed in, and no training, {typed.n_right} "
-        f"are right, and of {typed.n_known} test images of the classes it had learned "
-        f"{typed.n_known_after} instead of {typed.n_known_before}."
+        f"{typed.n_images} images right; with the names typed in, and nothing trained again, "
+        f"{typed.n_right} are right, and of {typed.n_known} test images of the classes it had "
+        f"learned, {typed.n_known_after} instead of {typed.n_known_before}."
     )
 
 
