@@ -12,8 +12,8 @@ is not new to CLIP, as is the rule with larger models.
 """
 
 # %%
-# Ten lines
-# ---------
+# One pipeline
+# ------------
 # A third of the images is for testing. A third of the classes becomes new: their training images
 # are put away, and the classifier is told their names. All parameters are defaults.
 

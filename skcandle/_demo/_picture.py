@@ -72,12 +72,20 @@ def _draw_names(figure, evaluation):
     """Images of names that are typed in, with the answers before and after."""
     typed, images = evaluation.typed, evaluation.data.images
     figure.suptitle(
-        f"{len(typed.names)} new names typed in after training, without an image: 0 of "
-        f"{typed.n_images} right before, {typed.n_right} after",
+        f"{len(typed.names)} names typed in after training, no image to learn from: 0 of "
+        f"{typed.n_images} right before, then {typed.n_right}",
         x=0.01,
         ha="left",
         fontsize=11,
         fontweight="bold",
+    )
+    n_base = len(evaluation.data.classes) - len(evaluation.first.new)
+    figure.supxlabel(
+        f"Images drawn at random; the classifier was trained on {n_base} other kinds of emoji.",
+        x=0.01,
+        ha="left",
+        fontsize=9,
+        color=GREY,
     )
     n_images = len(typed.shown)
     words, *cells = figure.subplots(1, 1 + n_images, width_ratios=(0.5, *n_images * [1]))

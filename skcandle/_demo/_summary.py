@@ -116,8 +116,8 @@ def table(evaluation):
 
 
 def _line(head, cells):
-    width = 16 if len(cells) > 2 else 22
-    return (f"{head:<31}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
+    width = 15 if len(cells) > 2 else 22
+    return (f"{head:<33}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
 
 
 def notes(evaluation):
@@ -127,8 +127,8 @@ def notes(evaluation):
         "taken draw by draw, and level means that their interval contains zero.",
         "All methods answer among all classes.",
         "Accuracies of groups of classes are means over their classes.",
-        "Gated LR is logistic regression among classes with images, where zero-shot CLIP says how "
-        "probable it is that the image is of one of these.",
+        "Gated logistic regression (LR) tells classes with images apart; zero-shot CLIP says how "
+        "probable it is that an image is of one of these.",
     ]
 
 
