@@ -26,25 +26,22 @@ def page(evaluation, picture):
         meaning=sentences(evaluation),
         methods=METHODS,
         rivals=RIVALS,
-        rows=[_row(evaluation, measure) for measure in MEASURES],
+        rows=[_row(evaluation, key) for key in MEASURES],
         notes=notes(evaluation),
     )
 
 
-def _row(evaluation, measure):
+def _row(evaluation, key):
     """Text, values of the methods, and differences from the rivals with their verdicts."""
-    differences = [of_difference(evaluation, measure, rival) for rival in RIVALS]
+    measure = MEASURES[key]
+    values = [of_method(evaluation, key, method) for method in METHODS]
+    differences = [of_difference(evaluation, key, rival) for rival in RIVALS]
     return {
         "text": measure.text.strip(),
         "is_part": measure.text.startswith(" "),
-        "values": [
-            of_method(evaluation, measure, method).show(measure.digits) for method in METHODS
-        ],
+        "values": [value.show(measure.digits) for value in values],
         "differences": [
-            (
-                difference.show(measure.digits, sign=True),
-                verdict(difference, measure.higher_is_better),
-            )
-            for difference in differences
+            (value.show(measure.digits, sign=True), verdict(value, measure.higher_is_better))
+            for value in differences
         ],
     }

@@ -134,11 +134,10 @@ def _draw_tail(axes, counts, edges):
 def _draw_bands(axes, evaluation, edges):
     _title(axes, f"Accuracy, every answer out of all {edges[-1]} kinds")
     _show_bands(axes, edges)
-    measures = {measure.key: measure for measure in MEASURES}
     for (left, right), key in zip(pairwise(edges), BAND_KEYS, strict=True):
         for place, method in enumerate(METHODS):
             x = left - 0.5 + (right - left) * (place + 0.75) / 3.5
-            value = of_method(evaluation, measures[key], method)
+            value = of_method(evaluation, key, method)
             style = {"color": COLOURS[method], "fontsize": 9, "fontweight": "bold"}
             axes.errorbar(
                 x,
@@ -169,7 +168,6 @@ def _draw_bands(axes, evaluation, edges):
 def _draw_totals(axes, evaluation):
     """A small table of all test images; its rows are the legend of the other pictures."""
     _title(axes, "All test images")
-    measures = {measure.key: measure for measure in MEASURES}
     columns = {"accuracy": (0.66, "accuracy\n(%)"), "log_loss": (1.02, "log-loss\n(low is good)")}
     for x, text in columns.values():
         axes.text(x, -0.75, text, ha="right", va="center", fontsize=8.5)
@@ -178,8 +176,8 @@ def _draw_totals(axes, evaluation):
         axes.plot(0.02, row, MARKERS[method], color=FILLS[method], markersize=8)
         axes.text(0.08, row, LEGEND[method], **style)
         for key, (x, _) in columns.items():
-            digits = measures[key].digits
-            value = of_method(evaluation, measures[key], method)
+            digits = MEASURES[key].digits
+            value = of_method(evaluation, key, method)
             axes.text(x, row, f"{value.mean:.{digits}f}", ha="right", fontweight="bold", **style)
     note = f"Means of {evaluation.n_draws} draws; bars: 95 % intervals."
     axes.text(0, len(METHODS) - 0.15, note, fontsize=8.5, va="center")
@@ -189,14 +187,13 @@ def _draw_totals(axes, evaluation):
 
 def _draw_reliability(axes, evaluation):
     _title(axes, "Is it as often right as it says?")
-    measure = next(measure for measure in MEASURES if measure.key == "ece")
     axes.plot([0, 1], [0, 1], color="#9A9A9A", linewidth=1, linestyle=":")
     for place, method in enumerate(METHODS):
         curve = reliability(
             evaluation.y_true, evaluation.proba[method], evaluation.data.classes, N_BINS
         )
         draw_curve(axes, curve, method, FILLS[method], MARKERS[method], LINES[method])
-        error = of_method(evaluation, measure, method)
+        error = of_method(evaluation, "ece", method)
         style = {"color": COLOURS[method], "fontsize": 9, "fontweight": "bold"}
         _on_white(axes, 0.17 - 0.075 * place, f"{error.mean:.1f} %", **style)
     _on_white(axes, 0.245, "calibration error", fontsize=9)

@@ -12,27 +12,21 @@ from ._evaluation import BAND_KEYS, CANDLE, GATED, METHODS, ZERO_SHOT
 class Measure(NamedTuple):
     """How a measure is shown."""
 
-    key: str
     text: str
     scale: float = 100.0
     digits: int = 1
     higher_is_better: bool = True
 
 
-BAND_TEXTS = dict(
-    zip(
-        BAND_KEYS,
-        ("10 or more images", "3 to 9 images", "1 or 2 images", "a name only"),
-        strict=True,
-    )
-)
-MEASURES = (
-    Measure("accuracy", "accuracy, all images (%)"),
-    *(Measure(key, f"  classes with {text}") for key, text in BAND_TEXTS.items()),
-    Measure("joint_harmonic_mean", "harmonic mean, base and new (%)"),
-    Measure("ece", "calibration error (%)", higher_is_better=False),
-    Measure("log_loss", "log-loss", scale=1.0, digits=2, higher_is_better=False),
-)
+_BANDS = ("10 or more images", "3 to 9 images", "1 or 2 images", "a name only")
+BAND_TEXTS = dict(zip(BAND_KEYS, _BANDS, strict=True))
+MEASURES = {
+    "accuracy": Measure("accuracy, all images (%)"),
+    **{key: Measure(f"  classes with {text}") for key, text in BAND_TEXTS.items()},
+    "joint_harmonic_mean": Measure("harmonic mean, base and new (%)"),
+    "ece": Measure("calibration error (%)", higher_is_better=False),
+    "log_loss": Measure("log-loss", scale=1.0, digits=2, higher_is_better=False),
+}
 RIVALS = (ZERO_SHOT, GATED)
 
 
@@ -68,17 +62,17 @@ def estimate(values):
     return Estimate(float(np.mean(values)), float(half))
 
 
-def of_method(evaluation, measure, method):
+def of_method(evaluation, key, method):
     """The measure of a method."""
-    values = evaluation.measures[measure.key][:, METHODS.index(method)]
-    return estimate(measure.scale * values)
+    values = evaluation.measures[key][:, METHODS.index(method)]
+    return estimate(MEASURES[key].scale * values)
 
 
-def of_difference(evaluation, measure, rival):
+def of_difference(evaluation, key, rival):
     """Candle's measure less that of a rival, by draw."""
-    values = evaluation.measures[measure.key]
+    values = evaluation.measures[key]
     difference = values[:, METHODS.index(CANDLE)] - values[:, METHODS.index(rival)]
-    return estimate(measure.scale * difference)
+    return estimate(MEASURES[key].scale * difference)
 
 
 def verdict(difference, higher_is_better=True):
@@ -101,14 +95,14 @@ def table(evaluation):
     """
     heads = ("zero-shot CLIP", "gated LR", "Candle")
     lines = [_line("", heads)]
-    for measure in MEASURES:
-        values = [of_method(evaluation, measure, method) for method in METHODS]
+    for key, measure in MEASURES.items():
+        values = [of_method(evaluation, key, method) for method in METHODS]
         lines.append(_line(measure.text, [value.show(measure.digits) for value in values]))
     lines += ["", _line("Candle minus ...", ("zero-shot CLIP", "gated LR"))]
-    for measure in MEASURES:
+    for key, measure in MEASURES.items():
         cells = []
         for rival in RIVALS:
-            difference = of_difference(evaluation, measure, rival)
+            difference = of_difference(evaluation, key, rival)
             word = verdict(difference, measure.higher_is_better)
             cells.append(f"{difference.show(measure.digits, sign=True)} {word:<6}")
         lines.append(_line(measure.text, cells))
@@ -164,21 +158,17 @@ def sentences(evaluation):
 
 
 def _accuracy_sentence(evaluation):
-    measure = MEASURES[0]
-    own = of_method(evaluation, measure, CANDLE)
-    return (
-        f"Candle gets {own.mean:.1f} % of all test images right, "
-        + " and ".join(_compared(evaluation, measure, rival) for rival in RIVALS)
-        + "."
-    )
+    own = of_method(evaluation, "accuracy", CANDLE).mean
+    compared = [_compared(evaluation, rival) for rival in RIVALS]
+    return f"Candle gets {own:.1f} % of all test images right, {_listed(compared)}."
 
 
-def _compared(evaluation, measure, rival):
+def _compared(evaluation, rival):
     """``"2.2 ± 0.7 points more than zero-shot CLIP"``."""
-    difference = of_difference(evaluation, measure, rival)
+    difference = of_difference(evaluation, "accuracy", rival)
     if not difference.is_clear:
-        return f"no clear difference from {rival} ({difference.show(measure.digits, sign=True)})"
-    size = Estimate(abs(difference.mean), difference.half).show(measure.digits)
+        return f"no clear difference from {rival} ({difference.show(1, sign=True)})"
+    size = Estimate(abs(difference.mean), difference.half).show(1)
     return f"{size} points {'more' if difference.mean > 0 else 'fewer'} than {rival}"
 
 
@@ -186,13 +176,10 @@ def _bands_sentence(evaluation):
     parts = []
     for rival in RIVALS:
         found = {"better": [], "worse": [], "level": []}
-        for measure in MEASURES:
-            if measure.key in BAND_KEYS:
-                difference = of_difference(evaluation, measure, rival)
-                text = BAND_TEXTS[measure.key]
-                if difference.is_clear:
-                    text += f" ({difference.mean:+.1f})"
-                found[verdict(difference)].append(text)
+        for key, text in BAND_TEXTS.items():
+            difference = of_difference(evaluation, key, rival)
+            size = f" ({difference.mean:+.1f})" if difference.is_clear else ""
+            found[verdict(difference)].append(text + size)
         words = {"better": "ahead", "worse": "behind", "level": "level"}
         listed = [f"{words[key]} with {_listed(texts)}" for key, texts in found.items() if texts]
         parts.append(f"beside {rival} it is {', '.join(listed)}")
@@ -200,9 +187,8 @@ def _bands_sentence(evaluation):
 
 
 def _calibration_sentence(evaluation):
-    measure = next(measure for measure in MEASURES if measure.key == "ece")
-    own = of_method(evaluation, measure, CANDLE).mean
-    others = [f"{of_method(evaluation, measure, rival).mean:.1f} with {rival}" for rival in RIVALS]
+    own = of_method(evaluation, "ece", CANDLE).mean
+    others = [f"{of_method(evaluation, 'ece', rival).mean:.1f} with {rival}" for rival in RIVALS]
     return (
         "The probability of an answer and the share of such answers that are right differ by "
         f"{own:.1f} points with Candle, {_listed(others)}: the lower, the more a threshold on "

@@ -210,6 +210,7 @@ class ReliabilityDisplay:
 
 
 def reliability(y_true, y_proba, classes, n_bins):
+    """The curve of the predicted classes."""
     ece = expected_calibration_error(y_true, y_proba, classes=classes, n_bins=n_bins)
     y_proba = np.asarray(y_proba, dtype=np.float64)
     hit = np.asarray(classes)[y_proba.argmax(axis=1)] == label_array(y_true)
