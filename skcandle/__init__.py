@@ -18,17 +18,19 @@ if TYPE_CHECKING:  # for static checkers; at run time names are loaded when firs
         pipeline,
         scale_out,
     )
-    from .classifier import CandleClassifier, PublishedCandleClassifier
+    from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
     from .model_selection import NewClassSplit, base_new_split
-    from .pipeline import make_candle_pipeline
+    from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
     "CLIPFeaturizer",
     "CandleClassifier",
+    "CandlePipeline",
     "EmbeddingCache",
     "NewClassSplit",
     "PublishedCandleClassifier",
+    "RejectingClassifier",
     "base_new_split",
     "classifier",
     "clear_memory",
@@ -49,9 +51,11 @@ __getattr__, __dir__ = lazy_names(
     | {
         "CLIPFeaturizer": "clip",
         "CandleClassifier": "classifier",
+        "CandlePipeline": "pipeline",
         "EmbeddingCache": "clip",
         "NewClassSplit": "model_selection",
         "PublishedCandleClassifier": "classifier",
+        "RejectingClassifier": "classifier",
         "base_new_split": "model_selection",
         "clear_memory": "clip",
         "make_candle_pipeline": "pipeline",

@@ -107,7 +107,7 @@ def load_image_folder(
     ...         emoji.images[i].save(place / "1.png")
     ...     photos = load_image_folder(folder)
     >>> photos.target_names
-    array(['airplane', 'mountain'], dtype='<U8')
+    array(['airplane', 'koala'], dtype='<U8')
     >>> len(photos.images), photos.skipped
     (2, [])
     """

@@ -16,4 +16,5 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 TextEncoder: TypeAlias = (
     str | Mapping[Any, ArrayLike] | Callable[[list[str]], ArrayLike] | Any | None
 )
-ClassNames: TypeAlias = Sequence[str] | Mapping[Any, str] | None
+ClassNames: TypeAlias = Sequence[str] | Mapping[Any, str | Sequence[str]] | None
+ClassPrior: TypeAlias = str | ArrayLike | Mapping[Any, float] | None

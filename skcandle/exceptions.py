@@ -67,7 +67,7 @@ class PrecisionWarning(UserWarning):
 
 
 class TextFeaturesWarning(UserWarning):
-    """Text was left out, or text and image features do not look like the same model."""
+    """Text was left out, or says little: names like codes, or text of another model."""
 
 
 class TruncatedPromptWarning(UserWarning):

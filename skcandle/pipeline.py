@@ -1,19 +1,225 @@
 """Images to classes in one pipeline, from one name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 
-from ._typing import ClassNames, Path, RandomState
+from ._typing import ClassNames, ClassPrior, Images, Labels, Path, RandomState
 from .classifier import CandleClassifier, PublishedCandleClassifier
 from .clip import CLIPFeaturizer, EmbeddingCache
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["make_candle_pipeline"]
+__all__ = ["CandlePipeline", "make_candle_pipeline"]
+
+
+def _last_step_has(method):
+    def check(pipeline):
+        getattr(pipeline.steps[-1][1], method)  # or its AttributeError
+        return True
+
+    return available_if(check)
+
+
+class CandlePipeline(Pipeline):
+    """A pipeline of scikit-learn with the methods of its classifier for the life of a label set.
+
+    It is a :class:`~sklearn.pipeline.Pipeline` in all else. :func:`make_candle_pipeline` returns
+    one; ``CandlePipeline(pipe.steps)`` makes one of a pipeline that was built by hand, fitted or
+    not. Methods which the last step does not have are not there.
+
+    Parameters
+    ----------
+    steps : list of tuple of str and estimator
+        Names and steps, of which the last is a :class:`CandleClassifier` or has methods of its.
+
+    transform_input : list of str, default=None
+        See :class:`~sklearn.pipeline.Pipeline`.
+
+    memory : str or object with the interface of joblib.Memory, default=None
+        See :class:`~sklearn.pipeline.Pipeline`. Embeddings have a cache of their own.
+
+    verbose : bool, default=False
+        Whether the time of each step is printed.
+
+    See Also
+    --------
+    make_candle_pipeline : Makes one from the name of a model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcandle import make_candle_pipeline
+    >>> from skcandle.datasets import load_emoji
+    >>> emoji = load_emoji()
+    >>> def images_of(name):
+    ...     return [emoji.images[i] for i in np.flatnonzero(emoji.target == name)]
+    >>> apples, lemons = images_of("apple"), images_of("lemon")
+    >>> y = ["apple"] * len(apples) + ["lemon"] * len(lemons)
+    >>> pipe = make_candle_pipeline("emoji-tiny").fit(apples + lemons, y)
+    >>> pipe = pipe.add_classes(["strawberry"])
+    >>> pipe = pipe.add_images(images_of("pizza")[:1], ["pizza"])
+    >>> pipe.top_k(images_of("strawberry")[:1], 1)[0]
+    array([['strawberry']], dtype='<U10')
+    """
+
+    @_last_step_has("add_classes")
+    def add_classes(self, names: Sequence[str] | Mapping[str, Any]) -> "CandlePipeline":
+        """Return a fitted copy that also knows further classes by name.
+
+        Parameters
+        ----------
+        names : list of str or mapping
+            See :meth:`CandleClassifier.add_classes`.
+
+        Returns
+        -------
+        pipeline : CandlePipeline
+            It shares the steps before the classifier.
+        """
+        return self._with_last(self.steps[-1][1].add_classes(names))
+
+    @_last_step_has("add_images")
+    def add_images(
+        self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "CandlePipeline":
+        """Return a fitted copy that has learned from further images.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes; the new images alone.
+        y : array-like of shape (n_samples,)
+            Labels, see :meth:`CandleClassifier.add_images`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            An image of weight 2 counts as two images.
+
+        Returns
+        -------
+        pipeline : CandlePipeline
+            It shares the steps before the classifier.
+        """
+        return self._with_last(self.steps[-1][1].add_images(self._embed(X), y, sample_weight))
+
+    @_last_step_has("restrict")
+    def restrict(self, labels: Labels) -> "CandlePipeline":
+        """Return a fitted view that answers with some of the classes only.
+
+        Parameters
+        ----------
+        labels : array-like
+            Labels among `classes_`.
+
+        Returns
+        -------
+        pipeline : CandlePipeline
+            It shares all fitted state.
+        """
+        return self._with_last(self.steps[-1][1].restrict(labels))
+
+    @_last_step_has("with_prior")
+    def with_prior(self, prior: ClassPrior) -> "CandlePipeline":
+        """Return a fitted view that answers for other frequencies of the classes.
+
+        Parameters
+        ----------
+        prior : None, "training", array-like of shape (n_classes,) or mapping
+            See :meth:`CandleClassifier.with_prior`.
+
+        Returns
+        -------
+        pipeline : CandlePipeline
+            It shares all fitted state.
+        """
+        return self._with_last(self.steps[-1][1].with_prior(prior))
+
+    @_last_step_has("top_k")
+    def top_k(self, X: Images, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most probable classes of each image, and their probabilities.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes.
+        k : int
+            How many classes, from 1 to the number of `classes_`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples, k)
+            The most probable first.
+        proba : ndarray of shape (n_samples, k)
+            Their probabilities among all classes.
+        """
+        return self.steps[-1][1].top_k(self._embed(X), k)
+
+    @_last_step_has("predict_set")
+    def predict_set(self, X: Images, confidence_level: float = 0.9) -> np.ndarray:
+        """Sets of classes that hold the right one with a given probability.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes.
+        confidence_level : float, default=0.9
+            Share of images, in (0, 1), whose set is to hold their class.
+
+        Returns
+        -------
+        sets : ndarray of shape (n_samples, n_classes) of bool
+            Columns follow `classes_`, see :meth:`CandleClassifier.predict_set`.
+        """
+        return self.steps[-1][1].predict_set(self._embed(X), confidence_level)
+
+    @_last_step_has("choose_to_label")
+    def choose_to_label(self, X: Images, n_images: int) -> np.ndarray:
+        """Choose the images whose labels would help most.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes, without labels.
+        n_images : int
+            How many images to choose, from 1 to n_samples.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_images,)
+            Positions in `X`, see :meth:`CandleClassifier.choose_to_label`.
+        """
+        return self.steps[-1][1].choose_to_label(self._embed(X), n_images)
+
+    @_last_step_has("novelty_score")
+    def novelty_score(self, X: Images) -> np.ndarray:
+        """Score how little images look like any class.
+
+        Parameters
+        ----------
+        X : images
+            What the pipeline takes.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            Higher for images that look less like any class, see
+            :meth:`CandleClassifier.novelty_score`.
+        """
+        return self.steps[-1][1].novelty_score(self._embed(X))
+
+    def _embed(self, X):
+        return self[:-1].transform(X) if len(self.steps) > 1 else X
+
+    def _with_last(self, classifier):
+        pipeline = copy(self)
+        pipeline.steps = [*self.steps[:-1], (self.steps[-1][0], classifier)]
+        return pipeline
 
 
 def make_candle_pipeline(
@@ -33,7 +239,7 @@ def make_candle_pipeline(
     on_error: str = "raise",
     random_state: RandomState = None,
     verbose: int = 0,
-) -> Pipeline:
+) -> CandlePipeline:
     """Pipeline from images to base and new classes, with one CLIP for images and names.
 
     The steps are ``"clip"``, a :class:`CLIPFeaturizer`, and ``"candle"``, a
@@ -59,7 +265,7 @@ def make_candle_pipeline(
 
     templates : str or list of str, default="a photo of a {}."
         Prompt templates, each with one ``{}``, which the name of a class fills, read as words:
-        "ice_cream" and "ice-cream" as "ice cream". See :data:`skcandle.datasets.TEMPLATES`.
+        "ice_cream", "ice-cream" and "IceCream". See :data:`skcandle.datasets.TEMPLATES`.
 
     temperature : "auto" or float, default="auto"
         Softmax temperature, in (0, inf). ``"auto"`` leaves it to the classifier:
@@ -95,8 +301,9 @@ def make_candle_pipeline(
 
     Returns
     -------
-    pipeline : :class:`~sklearn.pipeline.Pipeline`
-        Takes what :meth:`CLIPFeaturizer.transform` takes: paths, PIL images, bytes or arrays.
+    pipeline : CandlePipeline
+        A :class:`~sklearn.pipeline.Pipeline` that takes what :meth:`CLIPFeaturizer.transform`
+        takes: paths, PIL images, bytes or arrays.
 
     Notes
     -----
@@ -145,4 +352,4 @@ def make_candle_pipeline(
     )
     if temperature != "auto":
         candle.set_params(temperature=temperature)
-    return Pipeline([("clip", clip), ("candle", candle)])
+    return CandlePipeline([("clip", clip), ("candle", candle)])

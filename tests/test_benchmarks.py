@@ -15,7 +15,10 @@ sys.path.insert(0, str(FOLDER))
 
 import ablation  # noqa: E402
 import accuracy  # noqa: E402
+import choose_to_label  # noqa: E402
+import conformal  # noqa: E402
 import fit  # noqa: E402
+import novelty  # noqa: E402
 import peers  # noqa: E402
 import published_loop  # noqa: E402
 from protocol import Features, draw_task, load_features, synthetic_task, unit  # noqa: E402
@@ -195,3 +198,34 @@ def test_costs_of_either_method_are_measured(method):
 def test_quick_runs_have_no_accuracies_of_the_loop():
     row = fit.measure("published loop", (10, 40, 16), epochs=1)
     assert not row.keys() & set(fit.ACCURACIES)
+
+
+# --- the life of a label set -----------------------------------------------------------------
+
+
+def test_classes_left_out_are_in_no_universe(features):
+    case = novelty.draw(features, seed=0)
+    assert case.task.n_classes == 6
+    assert len(case.unlisted) == 2 * 25
+    known = np.concatenate([case.task.X, case.task.X_test])
+    assert not (case.unlisted[:, None] == known).all(axis=2).any()
+
+
+def test_false_positives_at_95_percent():
+    listed, unlisted = np.arange(100), np.array([10, 94, 95, 200])
+    assert novelty.accepted(listed, unlisted) == 0.5
+    assert novelty.auroc([0, 1], [1, 2]) == 0.875
+
+
+def test_coverage_and_size_count_classes_alike(task):
+    sets = np.zeros((len(task.y_test), task.n_classes), dtype=bool)
+    sets[:, 0] = True  # right for one of four base classes
+    assert conformal.measure(task, sets) == [0.25, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "goal, rounds", [(0.4, 0), (0.5, 0), (0.6, 0.5), (0.7, 1), (0.75, 1.5), (0.9, np.nan)]
+)
+def test_rounds_that_reach_an_accuracy(goal, rounds):
+    curve = np.array([0.5, 0.7, 0.8, 0.75])
+    np.testing.assert_allclose(choose_to_label.rounds_to_reach(curve, goal), rounds)

@@ -12,7 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skcandle import CandleClassifier, CLIPFeaturizer, PublishedCandleClassifier
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+)
 from skcandle.classifier._text_features import ClassTextEncoder
 
 CLASSIFIERS = [CandleClassifier(), CandleClassifier(text_encoder=None)]
@@ -44,6 +49,21 @@ def test_scikit_learns_checks_with_a_stand_in_for_text(estimator, check, monkeyp
     check(estimator)
 
 
+# What rejects answers with a label that is not among the classes.
+REJECTS = {
+    "check_classifiers_train": "answers are not the most probable classes where they are rejected",
+}
+
+
+@parametrize_with_checks(
+    [RejectingClassifier(CandleClassifier(text_encoder=None), rejection_rate=0.01)],
+    expected_failed_checks=lambda estimator: REJECTS,
+)
+@pytest.mark.filterwarnings("ignore:The training images are worth:UserWarning")
+def test_scikit_learns_checks_of_what_rejects(estimator, check):
+    check(estimator)
+
+
 @pytest.mark.parametrize("estimator", CLASSIFIERS, ids=repr)
 @pytest.mark.parametrize(
     "check", ["check_param_validation", "check_dataframe_column_names_consistency"]
@@ -53,12 +73,17 @@ def test_checks_of_classifiers_that_check_estimator_leaves_out(estimator, check)
     getattr(estimator_checks, check)("CandleClassifier", estimator)
 
 
-ESTIMATORS = [CandleClassifier(), PublishedCandleClassifier(), CLIPFeaturizer()]
+ESTIMATORS = [
+    CandleClassifier(),
+    PublishedCandleClassifier(),
+    CLIPFeaturizer(),
+    RejectingClassifier(None),
+]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 def test_every_parameter_is_constrained(estimator):
-    assert set(estimator._parameter_constraints) == set(estimator.get_params())
+    assert set(estimator._parameter_constraints) == set(estimator.get_params(deep=False))
 
 
 def test_column_names_are_kept_and_compared():

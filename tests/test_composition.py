@@ -1,6 +1,8 @@
 """The table of doc/composition.rst, row by row."""
 
+import pickle
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import clip_like
 from joblib import parallel_config
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -24,14 +27,16 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_val_score,
 )
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import LabelEncoder
 
 from skcandle import (
     CandleClassifier,
+    CandlePipeline,
     CLIPFeaturizer,
     NewClassSplit,
     PublishedCandleClassifier,
+    RejectingClassifier,
     make_candle_pipeline,
 )
 from skcandle.datasets import load_emoji
@@ -156,7 +161,7 @@ def table(header):
     return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
 
-FACTS, MARKS = table("Tool"), table("Mark")
+FACTS, MARKS, METHODS = table("Tool"), table("Mark"), table("Method")
 
 
 def test_the_document_lists_what_is_tested():
@@ -302,3 +307,57 @@ def test_ensembles_of_pipelines_from_paths(tmp_path):
         BaggingClassifier(pipe, 3).fit(paths, y)
     with pytest.raises(ValueError, match="Pipeline doesn't support sample_weight"):
         AdaBoostClassifier(pipe).fit(column, y)
+
+
+# --- the life of a label set -----------------------------------------------------------------
+
+CLASSES = {c.__name__: c for c in (CandleClassifier, PublishedCandleClassifier, CandlePipeline)}
+COPIES = {
+    "restrict": lambda clf: clf.restrict(NAMES[:3]),
+    "add_classes": lambda clf: clf.add_classes([NAMES[N_SEEN]]),
+    "with_prior": lambda clf: clf.with_prior("training"),
+    "add_images": lambda clf: clf.add_images(X_ALL[~IS_SEEN], STRINGS[~IS_SEEN]),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CLASSES)
+def test_methods_are_where_the_document_says(method, name):
+    clf = CLASSES[name]
+    if name == "CandlePipeline":
+        clf = CandlePipeline([("candle", CandleClassifier())])
+    assert hasattr(clf, method) == (METHODS[method][name] == "yes")
+
+
+@pytest.mark.parametrize("wrap", [lambda c: c, lambda c: CandlePipeline([("candle", c)])])
+@pytest.mark.parametrize("method", COPIES)
+def test_copies_are_estimators_like_any_other(method, wrap):
+    y = STRINGS[IS_SEEN]
+    copy = COPIES[method](wrap(make()).fit(X, y))
+    expected = copy.predict_proba(X_ALL)
+    again = pickle.loads(pickle.dumps(copy))
+    np.testing.assert_array_equal(again.predict_proba(X_ALL), expected)
+    frozen = FrozenEstimator(copy).fit(X, y)
+    np.testing.assert_array_equal(frozen.predict_proba(X_ALL), expected)
+    last = copy[-1] if isinstance(copy, Pipeline) else copy
+    np.testing.assert_array_equal(make_pipeline(last).predict_proba(X_ALL), expected)
+    search = GridSearchCV(clone(copy), {}, cv=2, error_score="raise").fit(X, y)
+    assert np.mean(search.predict(X) == y) > 0.6
+
+
+def test_frequencies_can_be_searched_over():
+    priors = [None, "training", dict.fromkeys(NAMES, 1 / 8)]
+    search = GridSearchCV(make(class_names=NAMES), {"class_prior": priors}, cv=2)
+    assert np.isfinite(search.fit(X, STRINGS[IS_SEEN]).cv_results_["mean_test_score"]).all()
+
+
+REJECTING = ["GridSearchCV", "RandomizedSearchCV", "cross_val_predict", 'scoring="accuracy"']
+
+
+@pytest.mark.parametrize("universe", COLUMNS)
+@pytest.mark.parametrize("tool", REJECTING)
+def test_tools_take_what_rejects(tool, universe, monkeypatch):
+    options, y = COLUMNS[universe]
+    run, least = TOOLS[tool]
+    monkeypatch.setattr(sys.modules[__name__], "GRID", [{"rejection_rate": [0.05, 0.1]}])
+    assert run(RejectingClassifier(make(**options)), y[IS_SEEN]) > least

@@ -14,14 +14,17 @@ import pytest
 from helpers import clip_like
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 import skcandle
 from skcandle import (
     CandleClassifier,
+    CandlePipeline,
     CLIPFeaturizer,
     EmbeddingCache,
     PublishedCandleClassifier,
+    RejectingClassifier,
     _version,
 )
 from skcandle.exceptions import VersionWarning
@@ -88,6 +91,24 @@ def test_a_saved_classifier_learns_names_and_narrows_its_answers(fitted, dumps, 
     grown = again.add_classes({"fox": np.ones(16)}).restrict(["elk", "fox"])
     assert loads(dumps(grown)).classes_.tolist() == ["elk", "fox"]
     assert again.classes_.tolist() == NAMES.tolist()
+
+
+@all_formats
+def test_what_belongs_to_the_life_of_a_label_set_can_be_saved(fitted, dumps, loads):
+    grown = fitted.with_prior(dict.fromkeys(NAMES, 0.2)).add_images(X[:2], ["elk", "elk"])
+    again = loads(dumps(grown))
+    assert_array_equal(again.predict_proba(X), grown.predict_proba(X))
+    assert_array_equal(again.novelty_score(X), grown.novelty_score(X))
+    assert_array_equal(again.predict_set(X, 0.5), grown.predict_set(X, 0.5))
+    more = [loads(dumps(clf)).add_images(X[2:4], ["elk", "ant"]) for clf in (grown, again)]
+    assert_array_equal(more[0].predict_proba(X), more[1].predict_proba(X))
+
+
+@all_formats
+def test_a_saved_classifier_rejects_the_same(fitted, dumps, loads):
+    clf = RejectingClassifier(FrozenEstimator(fitted), rejection_rate=0.5).fit(X, NAMES[Y])
+    pipe = CandlePipeline([("candle", clf)])
+    assert_array_equal(loads(dumps(pipe)).predict(X), pipe.predict(X))
 
 
 @all_formats

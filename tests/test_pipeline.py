@@ -13,9 +13,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skcandle import (
     CandleClassifier,
+    CandlePipeline,
     CLIPFeaturizer,
     NewClassSplit,
     PublishedCandleClassifier,
+    RejectingClassifier,
     make_candle_pipeline,
 )
 from skcandle.datasets import load_emoji
@@ -215,5 +217,109 @@ def test_a_missing_label_is_found_before_images_are_encoded(encoded):
     assert sum(encoded) == 0
 
 
-def test_is_a_plain_pipeline():
-    assert type(make_candle_pipeline()) is Pipeline
+def test_is_a_pipeline_with_methods():
+    assert type(make_candle_pipeline()) is CandlePipeline
+
+
+# --- the life of a label set -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grown(fitted, emoji):
+    """The fitted pipeline and its classifier, and images of a class that it does not know."""
+    images, labels = emoji["new"]
+    return fitted, fitted["candle"], images, labels
+
+
+def embed(pipe, images):
+    return pipe["clip"].transform(images)
+
+
+@pytest.mark.parametrize(
+    "method, arguments",
+    [
+        ("restrict", (BASE[:3],)),
+        ("add_classes", (["lion"],)),
+        ("add_classes", ({"lion": ["lion", "big cat"]},)),
+        ("with_prior", ("training",)),
+    ],
+)
+def test_copies_of_a_pipeline_are_those_of_its_classifier(grown, method, arguments):
+    pipe, candle, images, _ = grown
+    copy = getattr(pipe, method)(*arguments)
+    expected = getattr(candle, method)(*arguments)
+    assert copy["clip"] is pipe["clip"]
+    assert copy.classes_.tolist() == expected.classes_.tolist()
+    np.testing.assert_array_equal(
+        copy.predict_proba(images), expected.predict_proba(embed(pipe, images))
+    )
+    assert pipe["candle"] is candle
+
+
+def test_images_are_added_to_a_pipeline(grown):
+    pipe, candle, images, labels = grown
+    weight = np.arange(len(labels)) + 1.0
+    copy = pipe.add_images(images, labels, weight)
+    expected = candle.add_images(embed(pipe, images), labels, weight)
+    np.testing.assert_array_equal(
+        copy.predict_proba(images), expected.predict_proba(embed(pipe, images))
+    )
+
+
+def test_answers_of_a_pipeline_are_those_of_its_classifier(grown):
+    pipe, candle, images, _ = grown
+    rows = embed(pipe, images)
+    for part, expected in zip(pipe.top_k(images, 2), candle.top_k(rows, 2), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    np.testing.assert_array_equal(pipe.novelty_score(images), candle.novelty_score(rows))
+    np.testing.assert_array_equal(pipe.predict_set(images, 0.6), candle.predict_set(rows, 0.6))
+    np.testing.assert_array_equal(pipe.choose_to_label(images, 3), candle.choose_to_label(rows, 3))
+
+
+def test_a_pipeline_with_methods_is_a_pipeline(fitted, emoji):
+    images, _ = emoji["base"]
+    assert isinstance(fitted, Pipeline)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(images), fitted.predict_proba(images))
+    copy = clone(fitted).set_params(candle__margin=0.5, clip__batch_size=8)
+    assert type(copy) is type(fitted) is CandlePipeline
+    assert (copy["candle"].margin, copy["clip"].batch_size) == (0.5, 8)
+    assert "CandlePipeline" in fitted._repr_html_()
+    assert "CLIPFeaturizer" in fitted._repr_html_()
+    assert isinstance(fitted[:-1], Pipeline)
+
+
+def test_a_search_returns_a_pipeline_with_methods(emoji):
+    pipe = make_candle_pipeline("emoji-tiny").set_params(candle__max_iter=0)
+    search = GridSearchCV(pipe, {"candle__margin": [0.0, 1.0]}, cv=2).fit(*emoji["base"])
+    assert "lion" in search.best_estimator_.add_classes(["lion"]).classes_
+
+
+def test_methods_are_those_of_the_last_step(fitted):
+    published = make_candle_pipeline("emoji-tiny", published=True)
+    assert hasattr(published, "add_classes")
+    assert not hasattr(published, "add_images")
+    rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
+    assert hasattr(rejecting, "novelty_score")
+    assert not hasattr(rejecting, "restrict")
+
+
+def test_a_pipeline_built_by_hand_gets_the_methods(fitted, emoji):
+    images, _ = emoji["new"]
+    by_hand = CandlePipeline(Pipeline(fitted.steps).steps)
+    for part, expected in zip(by_hand.top_k(images, 1), fitted.top_k(images, 1), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+def test_rejecting_from_images(emoji):
+    pipe = make_candle_pipeline("emoji-tiny", new_classes=NEW)
+    clf = RejectingClassifier(pipe, rejection_rate=0.3).fit(*emoji["base"])
+    images = random_images(5)
+    inside = Pipeline(
+        [
+            ("clip", pipe["clip"]),
+            ("candle", RejectingClassifier(pipe["candle"], rejection_rate=0.3)),
+        ]
+    )
+    inside.fit(*emoji["base"])
+    np.testing.assert_array_equal(inside.predict(images), clf.predict(images))

@@ -2,5 +2,6 @@
 
 from ._candle import CandleClassifier
 from ._published import PublishedCandleClassifier
+from ._rejecting import RejectingClassifier
 
-__all__ = ["CandleClassifier", "PublishedCandleClassifier"]
+__all__ = ["CandleClassifier", "PublishedCandleClassifier", "RejectingClassifier"]

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
-from numbers import Real
-from typing import TypeVar
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_we
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
-from ._missing_images import MISSING, missing_rows, warn_left_out, with_missing_answers
+from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._prototypes import of_moderate_length, unit
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
@@ -56,6 +56,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
+    _log_prior = None  # of classes_, where frequencies of use are given
     _to_unit_rows = True  # whether images are compared by their direction where there is text
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
@@ -132,7 +133,42 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             booleans. :meth:`predict_proba` works then, too.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
-        return with_missing_answers(self.classes_[best], best == MISSING, self.classes_)
+        return answers(self.classes_, best)
+
+    def top_k(self, X: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most probable classes of each row, base or new, and their probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images, see :meth:`predict`.
+        k : int
+            How many classes, from 1 to the number of `classes_`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples, k)
+            The most probable first; the first column is :meth:`predict`.
+        proba : ndarray of shape (n_samples, k)
+            Their probabilities among all classes, see :meth:`predict_proba`. Images that could not
+            be read have the missing answer of :meth:`predict` throughout, and NaN.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `k` classes, or `k` is below 1.
+        TypeError
+            If `k` is not an integer.
+        """
+        check_is_fitted(self)
+        if not isinstance(k, Integral) or isinstance(k, bool):
+            raise TypeError(f"k is {k!r}; it is an integer.")
+        if not 1 <= k <= len(self.classes_):
+            raise ValueError(
+                f"k is {k}, but there are {len(self.classes_)} classes; k is from 1 to that."
+            )
+        best, proba = self._in_blocks(X, partial(_most_probable, k=k))
+        return answers(self.classes_, best), proba
 
     def restrict(self: Classifier, labels: Labels) -> Classifier:
         """Return a fitted view that answers with some of the classes only.
@@ -165,9 +201,10 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         names = None if self._names is None else [self._names[i] for i in kept]
         view = copy(self)
         view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
+        view._set_log_prior()
         return view
 
-    def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, ArrayLike]) -> Classifier:
+    def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
         """Return a fitted copy that also knows further classes by name.
 
         Nothing is trained. `CandleClassifier` leaves the logits of the other classes as they
@@ -176,10 +213,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
 
         Parameters
         ----------
-        names : list of str or mapping of str to vector
+        names : list of str or mapping
             With string labels the names are the labels; with integer labels the new labels
-            count on from the largest of `classes_`. A mapping gives the text features, in the
-            case that `text_encoder` is itself a mapping.
+            count on from the largest of `classes_`. A mapping goes from there to the words for
+            the prompt, one or a list of synonyms; or to vectors, in the case that `text_encoder`
+            is itself a mapping to vectors.
 
         Returns
         -------
@@ -201,15 +239,17 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 "This classifier was fitted without text, so a name says nothing to it. Fit it "
                 "with a text_encoder."
             )
-        added = LabelUniverse(self.classes_, self._names).added(names)
+        vectors = isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping)
+        added = LabelUniverse(self.classes_, self._names).added(list(names) if vectors else names)
         if not added.names:
             return copy(self)
         encoder, labels = self._text_encoder, added.classes
-        if isinstance(names, Mapping):
-            encoder, labels = encoder.with_vectors(names), added.names
+        if vectors:
+            encoder, labels = encoder.with_vectors(names), list(names)
         if self._names is not None:
             encoder.check_names([*self.classes_, *labels], [*self._names, *added.names])
         text_features = encoder(labels, added.names, self.n_features_in_)
+        encoder.warn_of_codes(labels, added.names, names if isinstance(names, Mapping) else ())
         grown = copy(self)
         grown._model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
         grown._append_classes(added)
@@ -227,14 +267,27 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             None if self._names is None else [names[i] for i in order],
         )
         # a clone of the copy is to be fitted on the same universe
-        if is_textual(self.classes_):
+        if self._text_encoder is None:
+            pass  # then a class needs images
+        elif is_textual(self.classes_):
             self.new_classes = [
                 *([] if self.new_classes is None else self.new_classes),
-                *added.names,
+                *added.classes.tolist(),
             ]
+            other_names = {
+                label: name
+                for label, name in zip(added.classes.tolist(), added.names, strict=True)
+                if label != name
+            }
+            if other_names:
+                self.class_names = _as_mapping(self.class_names) | other_names
         elif self._names is not None:
             self.class_names = dict(zip(labels, names, strict=True))
         self._set_classes(universe, columns[order])
+        self._set_log_prior()
+
+    def _set_log_prior(self):
+        """What a given prior adds to the logits of the present classes; nothing by default."""
 
     def _set_classes(self, universe, columns):
         """Public attributes of the classes, from columns of the model."""
@@ -256,13 +309,45 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         universe : LabelUniverse
         text_encoder : ClassTextEncoder or None
         """
+        categories = getattr(getattr(y, "dtype", None), "categories", None)
+        X, y, sample_weight = self._check_images(X, y, sample_weight)
+        text_encoder, no_text = class_text_encoder(
+            self.text_encoder, self.templates, X.shape[1], self.device
+        )
+        if text_encoder is None:  # a category without images says nothing then
+            categories = None
+        universe = label_universe(y, self.new_classes, self.class_names, categories)
+        classes = universe.classes
+        text_features = None
+        if text_encoder is None:
+            self._check_without_text(no_text, np.setdiff1d(classes, y))
+        else:
+            text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
+            given = self.class_names if isinstance(self.class_names, Mapping) else ()
+            text_encoder.warn_of_codes(classes, universe.names, given)
+            X = of_moderate_length(X, X.dtype)
+            X = unit(X) if self._to_unit_rows else X
+        if len(classes) < 2:
+            raise ValueError(
+                f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "
+                "least two classes are needed. Name classes without images in new_classes."
+            )
+        y = np.searchsorted(classes, y)
+        warn_at_chance(X, y, text_features)
+        data = TrainingSet(X, y, sample_weight, text_features, len(classes))
+        return data, universe, text_encoder
+
+    def _check_images(self, X, y, sample_weight, reset=True):
+        """Checked embeddings, labels and weights, without images of weight zero or not read."""
         check_label_types(y)
         _refuse_images(X)
+        dtype = [np.float64, np.float32]
         X, y = validate_data(
             self,
             X,
             without_nulls(y),
-            dtype=[np.float64, np.float32],
+            dtype=dtype,
+            reset=reset,
             ensure_all_finite="allow-nan",
         )
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
@@ -278,27 +363,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
             raise ValueError("No sample has a positive weight; there is nothing to learn from.")
-        universe = label_universe(y, self.new_classes, self.class_names)
-        classes = universe.classes
-        text_encoder, no_text = class_text_encoder(
-            self.text_encoder, self.templates, X.shape[1], self.device
-        )
-        text_features = None
-        if text_encoder is None:
-            self._check_without_text(no_text, np.setdiff1d(classes, y))
-        else:
-            text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
-            X = of_moderate_length(X, X.dtype)
-            X = unit(X) if self._to_unit_rows else X
-        if len(classes) < 2:
-            raise ValueError(
-                f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "
-                "least two classes are needed. Name classes without images in new_classes."
-            )
-        y = np.searchsorted(classes, y)
-        warn_at_chance(X, y, text_features)
-        data = TrainingSet(X, y, sample_weight, text_features, len(classes))
-        return data, universe, text_encoder
+        return X, y, sample_weight
 
     def _check_without_text(self, reason, new_classes):
         if self._needs_text:
@@ -331,18 +396,37 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             bar.refresh()
 
     def _in_blocks(self, X, function):
-        """`function` of the joint logits, one block of rows at a time.
+        """`function` of the joint logits, one block of rows at a time; it may return a tuple.
 
         Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
         converted to the precision of the model block by block.
         """
         check_is_fitted(self)
+        results = None
+        for n_samples, rows, _, logits in self._blocks(X, self._model):
+            if self._log_prior is not None:
+                logits += self._log_prior.astype(logits.dtype)
+            value = function(logits)
+            parts = value if isinstance(value, tuple) else (value,)
+            for part in parts:
+                if part.dtype.kind == "i":  # positions of classes
+                    part[np.isnan(logits[:, 0])] = MISSING
+            if results is None:
+                results = [np.empty((n_samples, *p.shape[1:]), dtype=p.dtype) for p in parts]
+            for result, part in zip(results, parts, strict=True):
+                result[rows] = part
+        return tuple(results) if len(results) > 1 else results[0]
+
+    def _blocks(self, X, model):
+        """Number of rows in all; and of each block its slice, its rows, and their logits.
+
+        Logits of images that could not be read are NaN, their rows some other vector.
+        """
         _refuse_images(X)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        scorer = self._model.scorer(resolve_device(self.device))
-        dtype = self._model.image_prototypes.dtype
-        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
-        result = None
+        scorer = model.scorer(resolve_device(self.device))
+        dtype = model.image_prototypes.dtype
+        n_rows = max(BLOCK_LOGITS // max(model.counts.size, X.shape[1]), 1)
         for rows in gen_batches(len(X), n_rows):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
@@ -350,16 +434,30 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 block = np.ascontiguousarray(block, dtype=dtype)
             else:  # where only directions matter, those of any length
                 block = of_moderate_length(block, dtype, rows.start)
-            part = function(scorer.score(block)[:, self._columns])
-            part[missing] = MISSING if part.dtype.kind == "i" else np.nan
-            if result is None:
-                result = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
-            result[rows] = part
-        return result
+            logits = scorer.score(block)[:, self._columns]
+            logits[missing] = np.nan
+            yield len(X), rows, block, logits
+
+
+def _as_mapping(class_names):
+    """Names of string labels as a mapping."""
+    if class_names is None:
+        return {}
+    return dict(
+        class_names
+        if isinstance(class_names, Mapping)
+        else zip(class_names, class_names, strict=True)
+    )
 
 
 def _one_column_of_two(logits):
     return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def _most_probable(logits, k):
+    """Positions of the largest logits, the first of equal ones first, and their probabilities."""
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return best, np.take_along_axis(softmax(logits, axis=1), best, axis=1)
 
 
 def _refuse_images(X):

@@ -1,18 +1,25 @@
 """The default classifier: Candle with a closed-form start and joint logits that are calibrated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import softmax
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
+from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
-from .._typing import ClassNames, Labels, RandomState, TextEncoder
+from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
+from .._warnings import warn_user
 from ._base import BaseCandle
+from ._held_out import fit_held_out_scores, signals_of
 from ._logit_weights import (
     CLIP_TEMPERATURE,
     DEFAULT_PROTOTYPE_WEIGHT,
@@ -21,9 +28,13 @@ from ._logit_weights import (
     fit_logit_weights,
 )
 from ._model import CandleModel
+from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
-from ._prototypes import fit_prototypes
+from ._prototypes import fit_prototypes, of_moderate_length, unit
 from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
+from ._statistics import ClassStatistics
+from ._training_set import TrainingSet
+from ._universe import LabelUniverse
 
 
 class CandleClassifier(BaseCandle):
@@ -48,8 +59,10 @@ class CandleClassifier(BaseCandle):
     class_names : list of str or mapping, default=None
         Names that fill the prompt templates, and the label universe: each label listed here
         without images is a new class. With integer labels, entry i names label i (the
-        convention of ``torchvision.datasets.ImageFolder``); a mapping goes from label to name.
-        None takes string labels as their own names.
+        convention of ``torchvision.datasets.ImageFolder``). A mapping goes from label to name,
+        and a string label that it lacks names itself. In place of a name there may be a list of
+        synonyms, whose text features count the same. None takes string labels as their own names
+        and, where `y` is a pandas Categorical, all its categories as the label universe.
 
     text_encoder : "auto", None, CLIPFeaturizer, callable or mapping, default="auto"
         Makes the text features. They must come from the model that made `X`.
@@ -78,6 +91,19 @@ class CandleClassifier(BaseCandle):
         Strength of the logit adjustment, in [0, inf); the paper's tau. 1 answers as if all
         classes were equally frequent, 0 as if they were as frequent as in training, values
         between as if frequencies were between, and above 1 rare and new classes are favoured.
+        No effect where `class_prior` is given.
+
+    class_prior : None, "training", array-like of shape (n_classes,) or mapping, default=None
+        How frequent the classes are where the classifier is used.
+
+        * None leaves that to `margin`;
+        * ``"training"`` is as in training, where a class of n images counts n + 1: the same as
+          ``margin=0``;
+        * an array has the frequencies in the order of `classes_`;
+        * a mapping, or a pandas Series by its index, goes from label to frequency. It names
+          every class, and may name others, which classes that are added later can use.
+
+        Frequencies are not negative and sum to one. :meth:`with_prior` changes them after fit.
 
     shrinkage : float, default=2.0
         How many images the guess from the text is worth, in [0, inf). 0 takes class means as
@@ -155,6 +181,7 @@ class CandleClassifier(BaseCandle):
 
     See Also
     --------
+    RejectingClassifier : Answers with a label for "none of these".
     PublishedCandleClassifier : The method as published, for comparison.
     CLIPFeaturizer : Makes embeddings of images.
     make_candle_pipeline : Both in a pipeline, from one name.
@@ -206,6 +233,7 @@ class CandleClassifier(BaseCandle):
     _parameter_constraints = {
         **BaseCandle._parameter_constraints,
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "class_prior": [StrOptions({"training"}), "array-like", Mapping, None],
         "shrinkage": [Interval(Real, 0, None, closed="left")],
         "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "base_offset": [StrOptions({"auto"}), Interval(Real, None, None, closed="neither")],
@@ -222,6 +250,7 @@ class CandleClassifier(BaseCandle):
         templates: str | Sequence[str] = "a photo of a {}.",
         temperature: str | float = "auto",
         margin: float = 1.0,
+        class_prior: ClassPrior = None,
         shrinkage: float = 2.0,
         prototype_weight: str | float = "auto",
         base_offset: str | float = "auto",
@@ -237,6 +266,7 @@ class CandleClassifier(BaseCandle):
         self.templates = templates
         self.temperature = temperature
         self.margin = margin
+        self.class_prior = class_prior
         self.shrinkage = shrinkage
         self.prototype_weight = prototype_weight
         self.base_offset = base_offset
@@ -269,6 +299,9 @@ class CandleClassifier(BaseCandle):
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
+        frequencies = class_frequencies(self.class_prior, universe.classes)
+        if isinstance(frequencies, dict):
+            log_frequencies(frequencies, universe.classes)  # before anything takes time
         weights = self._estimate_logit_weights(data)
         space = fit_prototypes(data, float(self.shrinkage))
         with self._progress(self.max_iter) as report:
@@ -285,12 +318,356 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
+        self._held_out = fit_held_out_scores(data, float(self.shrinkage), weights)
         self._text_encoder = text_encoder
         self._model = CandleModel(
-            space.without_statistics(), data.text_features, projection, weights, float(self.margin)
+            space.without_statistics(),
+            data.text_features,
+            projection,
+            weights,
+            float(self.margin),
+            ClassStatistics.of(data),
         )
         self._set_classes(universe, np.arange(data.n_classes))
+        self._set_prior(frequencies)
         return self
+
+    def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
+        """Return a fitted view that answers for other frequencies of the classes.
+
+        Nothing is trained. By Bayes' rule, probabilities are those for equally frequent classes
+        times `prior`, normalised; decisions follow.
+
+        Parameters
+        ----------
+        prior : None, "training", array-like of shape (n_classes,) or mapping
+            As the parameter `class_prior`; None goes back to what `margin` says.
+
+        Returns
+        -------
+        view : CandleClassifier
+            Classifier that shares the fitted state. Views and copies of it keep the prior:
+            after `restrict`, among the classes that are left; :meth:`add_classes` needs a mapping
+            that names the added ones, or ``"training"``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If frequencies are negative or not numbers, do not sum to one, or lack a class.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> mostly_elks = clf.with_prior({"ant": 0.05, "bee": 0.05, "elk": 0.9})
+        >>> proba = clf.predict_proba(X) * [0.05, 0.05, 0.9]
+        >>> np.allclose(mostly_elks.predict_proba(X), proba / proba.sum(axis=1, keepdims=True))
+        True
+        """
+        check_is_fitted(self)
+        view = copy(self)
+        view.class_prior = prior  # of a clone, too
+        view._set_prior(class_frequencies(prior, self.classes_))
+        return view
+
+    def add_images(
+        self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "CandleClassifier":
+        """Return a fitted copy that has learned from further images.
+
+        A class known by its name gets its first images, one that has some gets more, and a label
+        that is not among `classes_` becomes a class. Nothing is trained: prototypes, the map from
+        text to image and the covariance are formed anew, from sums that the model keeps. That
+        costs the new images, and solves of the size of the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of the new images alone, by the same model.
+        y : array-like of shape (n_samples,)
+            Labels, of the type of `classes_`. With text, a string that is not among them names
+            its class; a number needs a name, so give it one by :meth:`add_classes` first.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        classifier : CandleClassifier
+            Fitted classifier.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `X` has another width, or labels are of another type or nameless.
+
+        Notes
+        -----
+        With ``max_iter=0``, and numbers for `temperature`, `prototype_weight` and `base_offset`,
+        the copy equals a fit on all images, up to rounding. Else it keeps the weights and the
+        projection of the last fit. What :meth:`novelty_score` and :meth:`predict_set` know of
+        held-out images stays, too: fit again when there are many new ones.
+
+        There is no `partial_fit`: fits in portions would depend on the order of the images, by
+        weights and a projection that come from the first portion.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> clf.add_images([[0.4, 0.6, 0.8]], ["elk"]).class_count_
+        array([1., 1., 1.])
+        """
+        check_is_fitted(self)
+        return self._with_images(*self._check_images(X, y, sample_weight, reset=False))
+
+    def _with_images(self, X, y, sample_weight):
+        if is_textual(y) != is_textual(self.classes_):
+            kinds = ("strings", "numbers") if is_textual(self.classes_) else ("numbers", "strings")
+            raise TypeError(f"y holds {kinds[1]}, but the classes_ are {kinds[0]}.")
+        model = self._model
+        X = X.astype(model.projection.dtype)
+        known = set(self.classes_.tolist())
+        unlisted = [label for label in np.unique(y).tolist() if label not in known]
+        texts = model.text_features
+        if texts is not None:
+            X = unit(of_moderate_length(X, X.dtype))
+            if unlisted:
+                texts = np.concatenate([texts, self._texts_of_unlisted(unlisted)])
+        column = dict(zip(self.classes_.tolist(), self._columns.tolist(), strict=True))
+        column |= {label: len(model.counts) + i for i, label in enumerate(unlisted)}
+        y = np.array([column[label] for label in y.tolist()])
+        n_classes = len(model.counts) + len(unlisted)
+        grown = copy(self)
+        grown._model = model.with_images(
+            TrainingSet(X, y, sample_weight.astype(X.dtype), texts, n_classes)
+        )
+        grown._set_classes(LabelUniverse(self.classes_, self._names), self._columns)
+        if unlisted:
+            names = unlisted if is_textual(self.classes_) else [None] * len(unlisted)
+            grown._append_classes(LabelUniverse(np.array(unlisted), names))
+        return grown
+
+    def _texts_of_unlisted(self, labels):
+        """Text features of labels that name themselves, or that a mapping knows."""
+        textual, encoder = is_textual(self.classes_), self._text_encoder
+        if not textual and not isinstance(encoder.encoder, Mapping):
+            raise ValueError(
+                f"The label {labels[0]!r} is not one of the classes_ and has no name. Name it by "
+                "add_classes first, which returns a classifier that takes its images."
+            )
+        names = labels if textual else None
+        if textual:
+            encoder.check_names([*self.classes_, *labels], [*self._names, *labels])
+        return encoder(labels, names, self.n_features_in_).astype(self.text_features_.dtype)
+
+    def novelty_score(self, X: ArrayLike) -> np.ndarray:
+        r"""Score how little images look like any of the `classes_`.
+
+        Neither `margin` nor `class_prior` counts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images, see :meth:`predict`.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            Higher for images that look less like any class, base or new: log-odds that the class
+            is not listed, if that were as likely as that it is. NaN for images that could not be
+            read.
+
+        See Also
+        --------
+        skcandle.RejectingClassifier : Answers with a label for "none of these".
+
+        Notes
+        -----
+        A logistic regression of two signals: the largest joint logit (for equally frequent
+        classes), and the largest similarity to a text, or without text half the squared length
+        in whitened coordinates. Its data are held-out training images, before and after their
+        own class has been taken out of the universe. The largest logit alone is the score of
+        [1]_, the largest text similarity that of [2]_ without softmax.
+
+        References
+        ----------
+        .. [1] D. Hendrycks et al.: "Scaling out-of-distribution detection for real-world
+           settings", ICML 2022. arXiv:1911.11132.
+        .. [2] Y. Ming et al.: "Delving into out-of-distribution detection with vision-language
+           representations", NeurIPS 2022. arXiv:2211.13445.
+        """
+        return self._novelty_and_side(X)[0]
+
+    def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
+        r"""Sets of classes that hold the right one with a given probability.
+
+        The set of an image has the classes whose logit is at most so far below the largest one as
+        for that share of held-out training images: one distance for base classes, and one for new
+        ones, from classes that are treated as new. `margin` and `class_prior` do not count, since
+        the share is kept among base and among new classes, all classes of either kind counting
+        the same.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images, see :meth:`predict`.
+        confidence_level : float, default=0.9
+            Share of images, in (0, 1), whose set is to hold their class.
+
+        Returns
+        -------
+        sets : ndarray of shape (n_samples, n_classes) of bool
+            Columns follow `classes_`. A set has at least one class, but none where an image could
+            not be read.
+
+        Raises
+        ------
+        ValueError
+            If `confidence_level` is not in (0, 1).
+
+        Notes
+        -----
+        Split conformal prediction [1]_ for each kind of class, with the training images in the
+        place of a calibration set: the weights of the logits have been estimated on them, which
+        is a matter of four numbers. *n* images, as Kish's effective number, cannot tell levels
+        above *n* / (*n* + 1): then all classes are in each set, and a warning says so.
+
+        References
+        ----------
+        .. [1] V. Vovk, A. Gammerman, G. Shafer: "Algorithmic learning in a random world", 2005.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> names = ["ant", "bee", "cat", "dog", "elk"]
+        >>> text = dict(zip(names, rng.normal(size=(5, 16))))
+        >>> y = np.repeat(names[:4], [20, 10, 10, 5])   # no image of an elk
+        >>> X = np.stack([text[name] for name in y]) + rng.normal(size=(45, 16))
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> sets = clf.predict_set([text["bee"], text["elk"]], confidence_level=0.8)
+        >>> [clf.classes_[s].tolist() for s in sets]
+        [['bee'], ['elk']]
+        """
+        check_is_fitted(self)
+        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+            raise ValueError(
+                f"confidence_level is {confidence_level!r}; it is a number above 0 and below 1."
+            )
+        thresholds, too_few = self._held_out.gap_thresholds(float(confidence_level))
+        if too_few:
+            n_images = self._held_out.n_images
+            warn_user(
+                f"The training images are worth {n_images:.3g} of balanced classes, too few to "
+                f"tell a confidence_level of {confidence_level:g}; all classes are in each set. "
+                f"Give more images, or a level up to {n_images / (n_images + 1):.2g}."
+            )
+            thresholds = np.full(2, np.inf)
+        widest = thresholds[self.is_new_.astype(int)]
+        model = replace(self._model, margin=1.0)
+        sets = [
+            logits.max(axis=1, keepdims=True) - logits <= widest
+            for *_, logits in self._blocks(X, model)
+        ]
+        return np.concatenate(sets)
+
+    def choose_to_label(self, X: ArrayLike, n_images: int) -> np.ndarray:
+        r"""Choose the images whose labels would help most.
+
+        Images come first that are probably of classes with few images. One image after the other
+        is chosen, and counts from then on as an image of each class by the probability of that
+        class, so that the choice covers the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings of images without labels, see :meth:`predict`.
+        n_images : int
+            How many images to choose, from 1 to n_samples.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_images,)
+            Rows of `X`, in the order in which they were chosen. Give their labels to
+            :meth:`add_images`.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `n_images` rows, or `n_images` is below 1.
+        TypeError
+            If `n_images` is not an integer.
+
+        Notes
+        -----
+        The next image maximises :math:`\sum_k p_k(x) / (n_k + 1)`, with the probabilities
+        `p` for equally frequent classes, and the counts `n` in which the images chosen so far are
+        included. The variance of a class mean is one over its count, so that this is about the
+        variance that a label takes away.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcandle import CandleClassifier
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
+        >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
+        >>> clf.choose_to_label([[1, 0, 0], [0.5, 0.5, 0.8], [0, 1, 0]], 1)
+        array([1])
+        """
+        check_is_fitted(self)
+        if not isinstance(n_images, Integral) or isinstance(n_images, bool):
+            raise TypeError(f"n_images is {n_images!r}; it is an integer.")
+        blocks = self._blocks(X, replace(self._model, margin=1.0))
+        proba = np.concatenate([softmax(logits, axis=1) for *_, logits in blocks])
+        left = ~np.isnan(proba[:, 0])  # not of images that could not be read
+        if not 1 <= n_images <= left.sum():
+            raise ValueError(
+                f"n_images is {n_images}, but X has {left.sum()} rows; n_images is from 1 to that."
+            )
+        counts, chosen = self.class_count_.astype(float), []
+        for _ in range(n_images):
+            best = int(np.argmax(np.where(left, proba @ (1 / (counts + 1)), -np.inf)))
+            chosen.append(best)
+            left[best] = False
+            counts += proba[best]
+        return np.array(chosen)
+
+    def _novelty_and_side(self, X):
+        """Novelty scores, and whether the class of the largest logit has no image."""
+        check_is_fitted(self)
+        scores, sides = [], []
+        for _, _, block, logits in self._blocks(X, replace(self._model, margin=1.0)):
+            if self.text_features_ is None:
+                space = self._model.space
+                tokens = (block - space.image_mean) @ space.whitener @ self._model.projection
+                other = (tokens**2).sum(axis=1) / 2
+            else:
+                other = unit(block) @ self.text_features_.T
+            scores.append(self._held_out.novelty_of(signals_of(logits, other)))
+            sides.append(self.is_new_[logits.argmax(axis=1)])
+        return np.concatenate(scores), np.concatenate(sides)
+
+    def _set_prior(self, frequencies):
+        """The frequencies that the logits answer for."""
+        margin = float(self.margin)
+        if frequencies is not None:  # logits for equal frequencies, or for those of training
+            margin = 0.0 if frequencies == "training" else 1.0
+        self._frequencies = frequencies
+        self._model = replace(self._model, margin=margin)
+        self._set_log_prior()
+
+    def _set_log_prior(self):
+        self._log_prior = None
+        if isinstance(self._frequencies, dict):
+            self._log_prior = log_frequencies(self._frequencies, self.classes_)
 
     def _estimate_logit_weights(self, data):
         """Weights of the joint logits: given, or estimated on pseudo-new splits."""

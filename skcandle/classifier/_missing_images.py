@@ -34,7 +34,7 @@ def missing_rows(X, start=0):
 
 
 def warn_left_out(missing, y):
-    """Say which images a fit leaves out, and which classes lose all of theirs.
+    """Say how many images are left out, and which classes lose all of theirs.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def warn_left_out(missing, y):
     lost = np.setdiff1d(y[missing], y[~missing]).tolist()
     warn_user(
         f"{missing.sum()} of {len(missing)} rows of X are NaN, of images that could not be read; "
-        "this fit leaves them out."
+        "they are left out."
         + (f" No image is left of {lost[0]!r}" if lost else "")
         + (f" and {len(lost) - 1} other classes" if len(lost) > 1 else "")
         + ("; name such classes in new_classes to keep them." if lost else ""),
@@ -61,35 +61,36 @@ def warn_left_out(missing, y):
     )
 
 
-def with_missing_answers(answers, missing, classes):
-    """Answers in which images that could not be read have the missing answer.
+def answers(classes, positions):
+    """Labels at positions in `classes`, and the missing answer where these are ``MISSING``.
 
     Parameters
     ----------
-    answers : ndarray of shape (n_samples,)
-    missing : ndarray of shape (n_samples,) of bool
     classes : ndarray of shape (n_classes,)
+    positions : ndarray of shape (n_samples,) or (n_samples, k) of int
 
     Returns
     -------
-    answers : ndarray of shape (n_samples,)
-        With the empty string among strings, and -1 among numbers.
+    labels : ndarray of the shape of `positions`
+        The missing answer is the empty string among strings, and -1 among numbers.
 
     Raises
     ------
     ValueError
         If the missing answer is one of the classes, or labels are booleans.
     """
+    labels, missing = classes[positions], positions == MISSING
     if not missing.any():
-        return answers
+        return labels
     answer = "" if is_textual(classes) else MISSING
     if classes.dtype == bool or answer in classes.tolist():
+        rows = np.flatnonzero(missing.reshape(len(missing), -1)[:, 0])
         raise ValueError(
-            f"{missing.sum()} of {len(missing)} images could not be read (the first is row "
-            f"{missing.argmax()}), and labels such as {classes.tolist()[0]!r} leave no value for a "
-            "missing answer. Use predict_proba, whose rows are NaN for them."
+            f"{len(rows)} of {len(missing)} images could not be read (the first is row {rows[0]}), "
+            f"and labels such as {classes.tolist()[0]!r} leave no value for a missing answer. Use "
+            "predict_proba, whose rows are NaN for them."
         )
     if classes.dtype.kind == "u":
-        answers = answers.astype(np.int64)
-    answers[missing] = answer
-    return answers
+        labels = labels.astype(np.int64)
+    labels[missing] = answer
+    return labels

@@ -15,7 +15,8 @@ from ._logit_weights import (
     saturation,
 )
 from ._losses import log_prior
-from ._prototypes import PrototypeSpace
+from ._prototypes import PrototypeSpace, prototype_space
+from ._statistics import ClassStatistics
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class CandleModel:
     margin : float
         Answers are for classes as frequent as their number of images, plus one, to the power
         of one less the margin.
+    statistics : ClassStatistics
+        Of the images that prototypes were formed from.
     """
 
     space: PrototypeSpace
@@ -39,6 +42,7 @@ class CandleModel:
     projection: np.ndarray
     weights: LogitWeights
     margin: float
+    statistics: ClassStatistics
 
     @property
     def counts(self):
@@ -56,6 +60,25 @@ class CandleModel:
             self,
             space=self.space.with_classes(text_features),
             text_features=np.concatenate([self.text_features, text_features]),
+            statistics=self.statistics.with_classes(len(text_features)),
+        )
+
+    def with_images(self, data):
+        """The same model with further images; weights and projection stay as they are.
+
+        Parameters
+        ----------
+        data : TrainingSet
+            Of the classes of the model, and others that follow them.
+        """
+        statistics = self.statistics.with_classes(data.n_classes - len(self.counts))
+        statistics = statistics.merged(ClassStatistics.of(data))
+        space = prototype_space(statistics, data.text_features, self.space.shrinkage)
+        return replace(
+            self,
+            space=space.without_statistics(),
+            text_features=data.text_features,
+            statistics=statistics,
         )
 
     def scorer(self, device):

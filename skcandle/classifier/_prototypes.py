@@ -8,7 +8,8 @@ the threads of SciPy's BLAS and those of NumPy's would wait for each other's pro
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
+
+from ._statistics import ClassStatistics
 
 # Of rows that are used as they are. Far enough from where squares over- or underflow in float32.
 MODERATE_LENGTHS = 1e-6, 1e6
@@ -200,17 +201,26 @@ def fit_prototypes(data, shrinkage):
     -------
     space : PrototypeSpace
     """
-    X, y, sample_weight = data.X, data.y, data.sample_weight
-    text_features, n_classes = data.text_features, data.n_classes
-    counts = np.bincount(y, weights=sample_weight, minlength=n_classes).astype(X.dtype)
+    return prototype_space(ClassStatistics.of(data), data.text_features, shrinkage)
+
+
+def prototype_space(statistics, text_features, shrinkage):
+    """The same from the statistics of the images.
+
+    Parameters
+    ----------
+    statistics : ClassStatistics
+    text_features : ndarray of shape (n_classes, n_features) or None
+    shrinkage : float
+
+    Returns
+    -------
+    space : PrototypeSpace
+    """
+    counts, scatter = statistics.counts, statistics.scatter
     seen = counts > 0
-    members = sparse.csr_array((sample_weight, (y, np.arange(len(y)))), (n_classes, len(y)))
-    totals = members @ X
-    means = np.divide(totals, counts[:, None], out=totals, where=seen[:, None])
-    image_mean = means[seen].mean(axis=0)
-    means[seen] -= image_mean
-    residuals = np.sqrt(sample_weight)[:, None] * (X - image_mean - means[y])
-    scatter = residuals.T @ residuals
+    image_mean = statistics.means[seen].mean(axis=0)
+    means = np.where(seen[:, None], statistics.means - image_mean, 0)
     freedom = max(float(counts.sum()) - float(seen.sum()), 0.0)
     if text_features is None:
         text_mean = text_map = None
@@ -237,7 +247,7 @@ def fit_prototypes(data, shrinkage):
         prototypes=shrink(weight * means, weight, priors, kappa),
         shrinkage=kappa,
         whitener=whitening_matrix(scatter, freedom),
-        scale=freedom + X.shape[1],
+        scale=freedom + means.shape[1],
         normalize=text_features is not None,
     )
 

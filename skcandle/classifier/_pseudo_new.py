@@ -125,6 +125,32 @@ def leave_one_out_split(data, shrinkage):
     return split
 
 
+def splits_of_universe(data, shrinkage):
+    """Splits over the whole universe, new classes included, that hide each class once.
+
+    Where nothing can be hidden, without text or with images of one class, one split leaves out
+    image by image.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    shrinkage : float
+
+    Returns
+    -------
+    splits : list of tuple of PseudoNewSplit and ndarray of int
+        With the positions of the images that the split is about.
+    """
+    seen = np.flatnonzero(np.bincount(data.y, minlength=data.n_classes))
+    masks = [np.zeros(data.n_classes, dtype=bool)]
+    if data.text_features is not None and len(seen) > 1:
+        position = np.argsort(_content_ranking(data.among(seen)))
+        masks = [np.isin(np.arange(data.n_classes), seen[position % 3 == i]) for i in range(3)]
+        masks = [mask for mask in masks if mask.any()]
+    rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
+    return [(split, rows) for split in _splits(data, masks, shrinkage)]
+
+
 def effective_size(data):
     """Images that class-balanced averages are worth: classes times the harmonic mean of counts.
 

@@ -16,6 +16,14 @@ from ._universe import ENCODED_LABELS, plain_label
 MIN_IMAGES_FOR_CHANCE = 20
 
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")  # between two letters
+# Latin capitals and small letters, with and without accents.
+_UPPER, _LOWER = "A-Z\u00c0-\u00d6\u00d8-\u00de", "a-z\u00df-\u00f6\u00f8-\u00ff"
+_CAPITAL = re.compile(
+    rf"(?<=[{_UPPER}{_LOWER}][{_LOWER}])(?=[{_UPPER}])"
+    rf"|(?<=[{_UPPER}])(?=[{_UPPER}][{_LOWER}]{{2}})"
+)
+_DIGIT = re.compile(r"\d")
+_WORD = re.compile(rf"[{_LOWER}]{{2}}")
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,13 @@ class ClassTextEncoder:
     is_default: bool = False
 
     def __call__(self, labels, names, n_features):
-        """Text features of classes: rows of length one, averaged over the templates.
+        """Text features of classes: rows of length one, averaged over templates and synonyms.
 
         Parameters
         ----------
         labels : sequence
-        names : list of str or None
+        names : list of str or tuple of str, or None
+            A tuple holds the synonyms of a class, which count the same.
         n_features : int
             Width of the image features, which the text features must have.
 
@@ -56,7 +65,7 @@ class ClassTextEncoder:
             If a class has no vector or no name, or the features have another shape, or are not
             finite.
         """
-        labels = [plain_label(label) for label in labels]
+        of_label = labels = [plain_label(label) for label in labels]
         if isinstance(self.encoder, Mapping):
             missing = [label for label in labels if label not in self.encoder]
             if missing:
@@ -73,20 +82,27 @@ class ClassTextEncoder:
                     "encoder. Pass class_names=[...], whose i-th entry names label i, or string "
                     f"labels, or text_encoder=None to learn from images alone. {ENCODED_LABELS}"
                 )
-            blank = [label for label, name in zip(labels, names, strict=True) if not words(name)]
+            of_label, names = _flat(labels, names)
+            blank = [label for label, name in zip(of_label, names, strict=True) if not words(name)]
             if blank:
                 raise ValueError(
                     f"The name of the label {blank[0]!r} is blank, which says nothing to a text "
                     "encoder. Give it a name in class_names, or leave it out."
                 )
-            self.check_names(labels, names)
+            self.check_names(of_label, names)
             encode = getattr(self.encoder, "encode_text", self.encoder)
             prompts = fill_templates(self.templates, names)
             features = [np.asarray(self._encode(encode, filled)) for filled in prompts]
         for matrix in features:
-            _check_text_features(matrix, labels, n_features)
+            _check_text_features(matrix, of_label, n_features)
         rows = [of_moderate_length(matrix, np.dtype(float)) for matrix in features]
-        return unit(sum(map(unit, rows)))
+        of_names = unit(sum(map(unit, rows)))
+        if len(of_label) == len(labels):
+            return of_names
+        position = {label: i for i, label in enumerate(labels)}
+        of_classes = np.zeros((len(labels), of_names.shape[1]))
+        np.add.at(of_classes, [position[label] for label in of_label], of_names)
+        return unit(of_classes)
 
     def check_names(self, labels, names):
         """Check that no two labels are read as the same words, where names fill a template.
@@ -94,26 +110,60 @@ class ClassTextEncoder:
         Parameters
         ----------
         labels : sequence
-        names : sequence of str
+        names : sequence of str or tuple of str
 
         Raises
         ------
         ValueError
-            If two labels are, which no text encoder can tell apart.
+            If two labels are, which no text encoder can tell apart, or two names of one label.
         """
         if isinstance(self.encoder, Mapping):
             return
         seen = {}
-        for label, name in zip(map(plain_label, labels), names, strict=True):
-            other, name_of_other = seen.setdefault(words(name), (label, name))
-            if other != label:
-                own = (other, label) == (name_of_other, name)
+        for label, name in zip(*_flat(labels, names), strict=True):
+            read = words(name).casefold()
+            if read not in seen:
+                seen[read] = label, name
+                continue
+            other, name_of_other = seen[read]
+            if other == label:
                 raise ValueError(
-                    f"The names {name_of_other!r} and {name!r}"
-                    + ("" if own else f" of the labels {other!r} and {label!r}")
-                    + f" both read {words(name)!r} in a prompt. Give one of them another name in "
-                    "class_names, or make them one class."
+                    f"The names {name_of_other!r} and {name!r} of the label {label!r} read the "
+                    "same; give each once."
                 )
+            own = (other, label) == (name_of_other, name)
+            raise ValueError(
+                f"The names {name_of_other!r} and {name!r}"
+                + ("" if own else f" of the labels {other!r} and {label!r}")
+                + f" both read {words(name)!r} in a prompt. Give one of them another name in "
+                "class_names, or make them one class."
+            )
+
+    def warn_of_codes(self, labels, names, given=()):
+        """Warn once if names look like codes, where names fill a template.
+
+        Parameters
+        ----------
+        labels : sequence
+        names : sequence of str or tuple of str
+        given : collection
+            Labels whose names were given one by one, on purpose.
+        """
+        if isinstance(self.encoder, Mapping) or names is None:
+            return
+        codes = [
+            (label, name)
+            for label, name in zip(*_flat(labels, names), strict=True)
+            if label not in given and looks_like_a_code(name)
+        ]
+        if codes:
+            label, name = codes[0]
+            others = f" and {len(codes) - 1} more names look" if len(codes) > 1 else " looks"
+            warn_user(
+                f"{name!r}{others} like a code, which says little to a text encoder. Map labels "
+                f"to words: class_names={{{label!r}: ...}}.",
+                TextFeaturesWarning,
+            )
 
     def with_vectors(self, vectors):
         """The same for a mapping of label to vector."""
@@ -194,12 +244,32 @@ def fill_templates(templates, names):
 
 
 def words(name):
-    """Read the name of a class as words: "ice_cream" and "ice-cream" as "ice cream".
+    """Read the name of a class as words: "ice_cream", "ice-cream" and "IceCream" as "ice cream".
 
     Underscores, and hyphens between two letters, are spaces. A hyphen beside a digit belongs to
-    a designation, such as "F-16" or "737-700", and stays.
+    a designation, such as "F-16" or "737-700", and stays. In a name without spaces, a capital
+    that follows a small letter begins a word, and so does the last of several capitals before
+    two small letters ("SUVCar"); a single small letter before it ("iPhone") is no word. Capitals
+    stay capitals.
     """
+    if len(name.split()) < 2:
+        name = _CAPITAL.sub(" ", name)
     return " ".join(_HYPHEN.sub(" ", name.replace("_", " ")).split())
+
+
+def looks_like_a_code(name):
+    """Whether a name has a digit and no two small letters in a row, like "SKU-1042" or "17"."""
+    return bool(_DIGIT.search(name)) and not _WORD.search(name)
+
+
+def _flat(labels, names):
+    """Labels, repeated for each of their names, and the names."""
+    names = [(name,) if isinstance(name, str) else name for name in names]
+    labels = [plain_label(label) for label in labels]
+    return (
+        [label for label, own in zip(labels, names, strict=True) for _ in own],
+        [name for own in names for name in own],
+    )
 
 
 def _vector(vectors, label, n_features):

@@ -1,6 +1,6 @@
 """The label universe: all classes that a classifier may answer, and the name of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,8 @@ class LabelUniverse:
     ----------
     classes : ndarray of shape (n_classes,)
         Sorted labels.
-    names : list of str or None
-        Name of each label; None where integer labels have none.
+    names : list or None
+        Name of each label, or a tuple of its synonyms; None where integer labels have none.
     """
 
     classes: np.ndarray
@@ -35,8 +35,9 @@ class LabelUniverse:
 
         Parameters
         ----------
-        names : iterable of str
-            With string labels these are the labels; integer labels count on from the largest.
+        names : iterable of str, or mapping
+            With string labels these are the labels; integer labels count on from the largest. A
+            mapping goes from there to names, or to a list of synonyms.
 
         Returns
         -------
@@ -49,15 +50,19 @@ class LabelUniverse:
             If a name is not a string, is repeated, or is known.
         """
         textual = is_textual(self.classes)
-        names, known = list(names), set(self.classes.tolist() if textual else self.names or [])
-        for name in names:
-            if not isinstance(name, str):
-                raise TypeError(f"add_classes got {name!r}; names are strings.")
-            if name in known:
-                raise ValueError(f"add_classes got {name!r} twice or it is one of the classes_.")
-            known.add(name)
+        labels, known = list(names), set(self.classes.tolist() if textual else self.names or [])
+        for label in labels:
+            if not isinstance(label, str):
+                raise TypeError(f"add_classes got {label!r}; names are strings.")
+            if label in known:
+                raise ValueError(f"add_classes got {label!r} twice or it is one of the classes_.")
+            known.add(label)
+        if isinstance(names, Mapping):
+            names = [_checked_name(label, name, "add_classes") for label, name in names.items()]
+        else:
+            names = labels
         if textual:
-            return LabelUniverse(np.array(names, dtype=object), names)
+            return LabelUniverse(np.array(labels, dtype=object), names)
         if self.classes.dtype == bool:
             raise TypeError("The labels are booleans, which leave no room for another class.")
         largest = int(self.classes.max())
@@ -71,7 +76,7 @@ class LabelUniverse:
         return LabelUniverse(np.arange(largest + 1, largest + 1 + len(names)), names)
 
 
-def label_universe(y, new_classes=None, class_names=None):
+def label_universe(y, new_classes=None, class_names=None, categories=None):
     """Find all labels that a classifier may answer, and the name of each.
 
     Parameters
@@ -80,9 +85,12 @@ def label_universe(y, new_classes=None, class_names=None):
         Training labels.
     new_classes : array-like of str or int, optional
         Labels without images.
-    class_names : list of str or mapping of label to str, optional
+    class_names : list or mapping, optional
         Names, and with them the universe. A list names string labels as themselves and integer
-        labels by their index.
+        labels by their index; a mapping goes from label to name or to a list of synonyms, and a
+        string label that it lacks names itself.
+    categories : iterable, optional
+        Labels that `y` might have had; without `class_names`, those it has not are new classes.
 
     Returns
     -------
@@ -96,6 +104,8 @@ def label_universe(y, new_classes=None, class_names=None):
     seen = np.unique(y)
     textual = is_textual(seen)
     new = _check_new_classes(new_classes, seen, textual)
+    if class_names is None and categories is not None:
+        new += sorted(set(categories).difference(seen.tolist(), new))
     named = None if class_names is None else _named_labels(class_names, textual)
     known = list(seen) + new
     if named is not None:
@@ -155,14 +165,19 @@ def _check_new_classes(new_classes, seen, textual):
 
 
 def _check_known(known, new, named, textual, is_mapping):
-    """Check that each label has a name, except for new strings, which name themselves."""
+    """Check that each label has a name, except for strings, which name themselves.
+
+    A list of strings is the universe: labels in `y` that it lacks are taken for a mistake.
+    """
+    if textual and is_mapping:
+        return
     unknown = [label for label in known if label not in named]
     added = set(new)
     unknown_seen = [label for label in unknown if label not in added]
     if not unknown_seen and (textual or not unknown):
         return
     if textual or is_mapping:
-        remedy = "Add it" + (", or leave class_names=None." if textual else ".")
+        remedy = "Add it" + (", or give a mapping of label to name." if textual else ".")
     else:
         remedy = (
             f"A list names the labels 0 to {len(named) - 1}; for others give a mapping of "
@@ -189,14 +204,36 @@ def _named_labels(class_names, textual):
                 )
     else:
         names = list(class_names)
-        repeated = _first_repeated(names)
+        repeated = _first_repeated([name for name in names if isinstance(name, str)])
         if repeated is not None:
             raise ValueError(f"class_names holds {repeated!r} twice; every label needs its own.")
-        named = dict(zip(names, names, strict=True)) if textual else dict(enumerate(names))
-    for label, name in named.items():
-        if not isinstance(name, str):
-            raise TypeError(f"class_names has {name!r} for label {label!r}; names are strings.")
-    return {label: str(name) for label, name in named.items()}
+        named = dict(enumerate(names))
+        if textual:
+            wrong = [name for name in names if not isinstance(name, str)]
+            if wrong:
+                raise TypeError(
+                    f"class_names lists {wrong[0]!r}, but the labels in y are strings; for "
+                    "synonyms give a mapping of label to a list of names."
+                )
+            named = dict(zip(names, names, strict=True))
+    return {label: _checked_name(label, name) for label, name in named.items()}
+
+
+def _checked_name(label, name, source="class_names"):
+    """A name, or a tuple of several."""
+    if isinstance(name, str):
+        return str(name)
+    if isinstance(name, (Mapping, bytes)) or not isinstance(name, Iterable):
+        raise TypeError(f"{source} has {name!r} for label {label!r}; names are strings.")
+    names = list(name)
+    if not names:
+        raise ValueError(
+            f"{source} has an empty list of names for label {label!r}; give one or more."
+        )
+    for synonym in names:
+        if not isinstance(synonym, str):
+            raise TypeError(f"{source} has {synonym!r} for label {label!r}; names are strings.")
+    return tuple(map(str, names))
 
 
 def _first_repeated(labels):

@@ -20,9 +20,7 @@ def save_model(pipe, path, force):
 
 
 def _without_surroundings(pipe):
-    from sklearn.pipeline import Pipeline
-
-    return Pipeline(
+    return type(pipe)(
         [
             ("clip", copy(pipe["clip"]).set_params(**ANYWHERE)),
             ("candle", _plain(pipe["candle"])),
@@ -82,6 +80,8 @@ def load_model(path, *, trust=False):
     with _explains_unreadable(path):
         pipe = skops.io.load(path, trusted=types)
     _check_pipeline(pipe, path)
+    with _explains_unreadable(path):
+        pipe.get_params()  # of another version, it may lack some
     return pipe
 
 

@@ -56,15 +56,18 @@ def show(rows):
     from rich.text import Text
 
     table = Table()
-    for name in rows[0]:
-        table.add_column(name, justify="right" if "probability" in name else "left")
-    for row in rows[:MAX_SHOWN]:
+    shown = rows[:MAX_SHOWN]
+    names = [name for name in rows[0] if any(row[name] is not None for row in shown)]
+    for name in names:
+        side = "right" if "probability" in name else "left"
+        table.add_column(name, justify=side, overflow="fold")
+    for row in shown:
         # Text, since what is in brackets would be markup otherwise
-        table.add_row(*(Text(_shown(value)) for value in row.values()))
+        table.add_row(*(Text(_shown(row[name])) for name in names))
     console = Console()
     console.print(table)
     if len(rows) > MAX_SHOWN:
-        console.print(f"{MAX_SHOWN} of {len(rows)} images; -o answers.csv writes all.")
+        console.print(Text(f"{MAX_SHOWN} of {len(rows)} images; -o answers.csv writes all."))
 
 
 def _write_csv(rows, file):

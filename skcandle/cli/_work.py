@@ -3,7 +3,6 @@
 import sys
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from ._answers import answer_rows, zero_shot_proba
 from ._failures import note, say
@@ -139,8 +138,7 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
         from ..inspection import ImageReport
 
         labels = candle.classes_[[classes.tolist().index(label) for label in y]]
-        page = ImageReport(Pipeline([("clip", clip), ("candle", candle)]), files, labels)
-        page.save(report, overwrite=force)
+        ImageReport(pipe, files, labels).save(report, overwrite=force)
         note(f"{report}: the report, for a browser.")
 
 
@@ -148,7 +146,7 @@ def add_classes(model, names, output, *, force, trust):
     """``skcandle add``."""
     pipe = load_model(model, trust=trust)
     grown = pipe["candle"].add_classes(names)
-    save_model(Pipeline([("clip", pipe["clip"]), ("candle", grown)]), output, force)
+    save_model(type(pipe)([("clip", pipe["clip"]), ("candle", grown)]), output, force)
     note(f"{output}: {len(grown.classes_)} classes.")
 
 
@@ -206,14 +204,18 @@ def _scores(candle, classes, X, y):
 
 
 def _class_names(table, labels, new_classes):
-    """Names of all labels; those that the table does not list name themselves."""
+    """Names of all labels, synonyms in lists; what the table does not list names itself."""
     if table is None:
         return None
     from .._image_files import read_columns
 
     listed, names = read_columns(table, ["label", "name"])
     known = [*map(str, labels), *(new_classes or [])]
-    return {label: label for label in known} | dict(zip(listed, names, strict=True))
+    found: dict[str, list[str]] = {}
+    for label, name in zip(listed, names, strict=True):
+        found.setdefault(label, []).append(name)
+    given = {label: names[0] if len(names) == 1 else names for label, names in found.items()}
+    return {label: label for label in known} | given
 
 
 def _check_classes(labels, candle):

@@ -8,6 +8,8 @@ import pytest
 from long_tail import BASE, BOTH, DATA, NEW, fit, make, probas_in_a_fresh_process
 from numpy.testing import assert_array_equal
 
+from skcandle.classifier._held_out import N_SHARES
+
 
 @pytest.fixture(scope="module")
 def fitted():
@@ -57,5 +59,5 @@ def test_size_of_a_file_does_not_grow_with_the_images(kind):
 
 def test_a_file_holds_a_few_matrices(fitted):
     d, n_classes = 32, 12
-    n_numbers = 6 * d * d + 10 * n_classes * d
+    n_numbers = 7 * d * d + 11 * n_classes * d + 4 * N_SHARES
     assert len(pickle.dumps(fitted)) < 8 * n_numbers + 10_000

@@ -7,7 +7,7 @@ import pytest
 from long_tail import BASE, BOTH, DATA, fit, make
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skcandle import CandleClassifier
+from skcandle import CandleClassifier, RejectingClassifier
 from skcandle.exceptions import UnreadableImageWarning
 
 NAN = np.full(32, np.nan)
@@ -30,8 +30,8 @@ def test_fit_leaves_them_out_with_one_warning(kind):
     with pytest.warns(UnreadableImageWarning) as caught:
         clf = make(kind).fit(with_missing(missing), DATA.y, sample_weight=weight)
     assert [str(w.message) for w in caught] == [
-        f"2 of {len(DATA.y)} rows of X are NaN, of images that could not be read; this fit leaves "
-        "them out."
+        f"2 of {len(DATA.y)} rows of X are NaN, of images that could not be read; they are "
+        "left out."
     ]
     kept = np.delete(np.arange(len(DATA.y)), missing)
     expected = make(kind).fit(DATA.X[kept], DATA.y[kept], sample_weight=weight[kept])
@@ -115,3 +115,30 @@ def test_a_pipeline_goes_on_without_images_that_are_broken():
     with pytest.warns(UnreadableImageWarning):
         answers = pipe.predict([X[-1], X[0]])
     assert answers.tolist() == ["", "apple"]
+
+
+# --- what else there is in CandleClassifier --------------------------------------------------
+
+
+def test_what_is_said_of_images_that_could_not_be_read():
+    clf, X = fit(), np.stack([NAN, DATA.X[0], NAN, DATA.X[20]])
+    labels, proba = clf.top_k(X, 2)
+    assert labels[0].tolist() == labels[2].tolist() == ["", ""]
+    assert np.isnan(proba[[0, 2]]).all() and np.isfinite(proba[[1, 3]]).all()
+    assert np.isnan(clf.novelty_score(X)).tolist() == [True, False, True, False]
+    assert clf.predict_set(X, 0.5).any(axis=1).tolist() == [False, True, False, True]
+    assert sorted(clf.choose_to_label(X, 2).tolist()) == [1, 3]
+    with pytest.raises(ValueError, match="n_images is 3, but X has 2 rows"):
+        clf.choose_to_label(X, 3)
+
+
+def test_images_that_are_added_leave_them_out():
+    X = np.stack([NAN, DATA.X[0]])
+    with pytest.warns(UnreadableImageWarning, match="1 of 2 rows of X are NaN"):
+        grown = fit().add_images(X, [BASE[1], BASE[0]])
+    assert grown.class_count_.sum() == len(DATA.y) + 1
+
+
+def test_a_rejecting_classifier_has_the_missing_answer():
+    clf = RejectingClassifier(make()).fit(DATA.X, DATA.y)
+    assert clf.predict(np.stack([NAN, DATA.X[0]])).tolist()[0] == ""

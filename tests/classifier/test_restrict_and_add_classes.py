@@ -175,12 +175,28 @@ def test_adding_nothing_is_a_copy(fitted):
         ([BASE[0]], ValueError, "'class 00' twice or it is one of the classes_"),
         (["kiwi", "kiwi"], ValueError, "'kiwi' twice"),
         (["kiwi"], ValueError, "no vector for the label 'kiwi'"),
+        (["kiwi", ["fig"]], TypeError, r"add_classes got \['fig'\]; names are strings"),
         ({"kiwi": np.ones(5)}, ValueError, r"'kiwi' has shape \(5,\), but X has 32 columns"),
     ],
 )
 def test_names_that_cannot_be_added(fitted, names, error, message):
     with pytest.raises(error, match=message):
         fitted.add_classes(names)
+
+
+@pytest.mark.parametrize(
+    "names, error, message",
+    [
+        ({"kiwi": []}, ValueError, "add_classes has an empty list of names for label 'kiwi'"),
+        ({"kiwi": np.ones(32)}, TypeError, "for label 'kiwi'; names are strings"),
+        ({"kiwi": ["fruit", BASE[0]]}, ValueError, "'class 00' of the labels 'class 00' and 'ki"),
+        ({"kiwi": "class_00"}, ValueError, "'class 00' and 'class_00' of the labels 'class 00'"),
+    ],
+)
+def test_synonyms_that_cannot_be_added(names, error, message):
+    clf = fit(new_classes=None, text_encoder=spelled)
+    with pytest.raises(error, match=message):
+        clf.add_classes(names)
 
 
 def test_without_text_no_class_can_be_added():

@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from skcandle import CandleClassifier, CLIPFeaturizer, PublishedCandleClassifier
-from skcandle.classifier._text_features import ClassTextEncoder, fill_templates, words
+from skcandle.classifier._text_features import (
+    ClassTextEncoder,
+    fill_templates,
+    looks_like_a_code,
+    words,
+)
 from skcandle.exceptions import TextFeaturesWarning
 
 WIDTH, DEFAULT_WIDTH = 6, 512
@@ -45,6 +51,18 @@ def test_names_may_hold_braces():
         ("737-700", "737-700"),
         ("black - and - white", "black - and - white"),
         ("_", ""),
+        (" okapi\n", "okapi"),
+        ("IceCream", "Ice Cream"),
+        ("iceCream", "ice Cream"),
+        ("ApplyEyeMakeup", "Apply Eye Makeup"),
+        ("SUVCar", "SUV Car"),
+        ("CafeÉtoile", "Cafe Étoile"),
+        ("ice_CreamStand", "ice Cream Stand"),
+        ("TVs", "TVs"),
+        ("BMW", "BMW"),
+        ("iPhone", "iPhone"),
+        ("McLaren MP4-12C Coupe", "McLaren MP4-12C Coupe"),
+        ("T-Shirt", "T Shirt"),
     ],
 )
 def test_names_are_read_as_words(name, read):
@@ -293,3 +311,130 @@ def test_the_paper_needs_text():
     X = np.random.default_rng(0).normal(size=(4, 6))
     with pytest.raises(ValueError, match="CandleClassifier needs text, but text_encoder=None"):
         PublishedCandleClassifier(text_encoder=None).fit(X, ["ape", "emu"] * 2)
+
+
+# --- several names, the same names, codes ----------------------------------------------------
+
+SYNONYMS = {"sofa": ["couch", "settee"], "cat": "house cat"}
+
+
+def make_named(class_names, **options):
+    return CandleClassifier(class_names=class_names, text_encoder=letters, max_iter=0, **options)
+
+
+def unit_rows(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def two_classes(labels):
+    X = np.random.default_rng(0).normal(size=(8, WIDTH))
+    return X, np.repeat(labels, 4)
+
+
+def test_synonyms_are_averaged():
+    clf = make_named(SYNONYMS, templates=["a {}.", "{} here"]).fit(*two_classes(["cat", "dog"]))
+    assert clf.classes_.tolist() == ["cat", "dog", "sofa"]
+
+    def of_name(name):
+        return unit_rows(sum(unit_rows(letters([t.format(name)])) for t in ("a {}.", "{} here")))
+
+    expected = {
+        "cat": of_name("house cat"),
+        "dog": of_name("dog"),
+        "sofa": unit_rows(of_name("couch") + of_name("settee")),
+    }
+    np.testing.assert_allclose(clf.text_features_, np.concatenate(list(expected.values())))
+
+
+def test_added_classes_may_have_synonyms():
+    data = two_classes(["cat", "dog"])
+    grown = make_named(None).fit(*data).add_classes({"sofa": ["couch", "settee"], "elk": "moose"})
+    whole = make_named({"sofa": ["couch", "settee"], "elk": "moose"}).fit(*data)
+    np.testing.assert_allclose(grown.text_features_, whole.text_features_)
+    again = clone(grown).fit(*data)
+    np.testing.assert_allclose(again.text_features_, whole.text_features_)
+
+
+def test_added_integer_classes_may_have_synonyms():
+    X, y = two_classes([0, 1])
+    grown = make_named(["cat", "dog"]).fit(X, y).add_classes({"sofa": ["couch", "settee"]})
+    whole = make_named(["cat", "dog", ["couch", "settee"]]).fit(X, y)
+    np.testing.assert_allclose(grown.text_features_, whole.text_features_)
+    assert clone(grown).fit(X, y).classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "class_names, message",
+    [
+        ({"cat": ["feline", "dog"]}, "'dog' and 'dog' of the labels 'cat' and 'dog' both read"),
+        ({"cat": ["Dog", "feline"]}, "'Dog' and 'dog' of the labels 'cat' and 'dog' both read"),
+        ({"cat": ["house cat", "house_cat"]}, "'house cat' and 'house_cat' of the label 'cat' re"),
+        (
+            {"sofa": ["couch"], "bench": ["Couch"]},
+            "'Couch' and 'couch' of the labels 'bench' and 'sofa'",
+        ),
+        ({"IceCream": "IceCream", "ice_cream": "ice_cream"}, "'IceCream' and 'ice_cream' both"),
+    ],
+)
+def test_names_that_cannot_be_told_apart(class_names, message):
+    with pytest.raises(ValueError, match=message):
+        make_named(class_names).fit(*two_classes(["cat", "dog"]))
+
+
+@pytest.mark.parametrize(
+    "name, is_code",
+    [
+        ("SKU-1042", True),
+        ("17", True),
+        ("n01440764", True),
+        ("A320", True),
+        ("ice cream", False),
+        ("Boeing 717", False),
+        ("class 12", False),
+        ("BMW", False),
+        ("3D printer", False),
+    ],
+)
+def test_what_looks_like_a_code(name, is_code):
+    assert looks_like_a_code(name) == is_code
+
+
+def test_codes_warn_once_and_point_to_class_names():
+    data = two_classes(["SKU-1042", "17"])
+    with pytest.warns(TextFeaturesWarning) as caught:
+        clf = make_named(None).fit(*data)
+    (message,) = [str(w.message) for w in caught]
+    assert message.startswith("'17' and 1 more names look like a code")
+    assert "class_names={'17': ...}" in message
+    with pytest.warns(TextFeaturesWarning, match="'B2' looks like a code"):
+        clf.add_classes(["B2"])
+    with pytest.warns(TextFeaturesWarning, match=r"'A1' looks like .* class_names=\{1: ...\}"):
+        make_named(["cat", "A1"]).fit(*two_classes([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_names": {"SKU-1042": "lamp", "17": "17"}},  # on purpose
+        {"text_encoder": {"SKU-1042": np.ones(WIDTH), "17": -np.ones(WIDTH)}},
+        {"text_encoder": None},
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_codes_do_not_warn_where_names_are_given_or_not_read(options):
+    clf = CandleClassifier(**{"text_encoder": letters, "max_iter": 0} | options)
+    clf.fit(*two_classes(["SKU-1042", "17"]))
+
+
+@pytest.mark.parametrize("container", ["Categorical", "Series"])
+def test_unused_categories_of_y_are_new_classes(container):
+    pd = pytest.importorskip("pandas")
+    X, y = two_classes(["cat", "dog"])
+    y = pd.Categorical(y, categories=["dog", "elk", "cat"])
+    y = y if container == "Categorical" else pd.Series(y)
+    clf = make_named(None).fit(X, y)
+    assert clf.classes_.tolist() == ["cat", "dog", "elk"]
+    assert clf.is_new_.tolist() == [False, False, True]
+    assert make_named({"cat": "cat"}).fit(X, y).classes_.tolist() == ["cat", "dog"]
+    without_text = CandleClassifier(text_encoder=None).fit(X, y)
+    assert without_text.classes_.tolist() == ["cat", "dog"]

@@ -34,6 +34,15 @@ STRINGS, NUMBERS = ["cow", "ant", "cow"], [2, 0, 2]
             ["ant", "cow", "elk"],
             ["red ant", "brown cow", "elk"],
         ),
+        (STRINGS, None, {"ant": "red ant"}, ["ant", "cow"], ["red ant", "cow"]),
+        (
+            STRINGS,
+            None,
+            {"ox": ["ox", "bull"]},
+            ["ant", "cow", "ox"],
+            ["ant", "cow", ("ox", "bull")],
+        ),
+        (NUMBERS, None, ["a", ["b", "bee"], "c"], [0, 1, 2], ["a", ("b", "bee"), "c"]),
         (NUMBERS, None, ["a", "b", "c"], [0, 1, 2], ["a", "b", "c"]),
         (NUMBERS, None, ["a", "b", "c", "d"], [0, 1, 2, 3], ["a", "b", "c", "d"]),
         (NUMBERS, [1], ["a", "b", "c"], [0, 1, 2], ["a", "b", "c"]),
@@ -105,10 +114,14 @@ def test_a_new_class_may_be_longer_than_the_labels():
         ([-1, 1], {"class_names": ["a", "b"]}, ValueError, "Label -1 is not .* 0 to 1; .* mapping"),
         (NUMBERS, {"class_names": {0: "a"}}, ValueError, "Label .* has 1 labels. Add it.$"),
         (NUMBERS, {"class_names": ["a", "b", "c"], "new_classes": [3]}, ValueError, "3 is not in"),
-        (STRINGS, {"class_names": {"ant": "ant"}}, ValueError, "'cow' is not in class_names"),
         (STRINGS, {"class_names": {0: "ant"}}, TypeError, "class_names maps 0, .* are strings"),
         (NUMBERS, {"class_names": {"ant": "ant"}}, TypeError, "maps 'ant', .* are numbers"),
-        (STRINGS, {"class_names": ["ant", "cow", 3]}, TypeError, "has 3 .* names are strings"),
+        (STRINGS, {"class_names": ["ant", "cow", 3]}, TypeError, "lists 3, but the labels in y"),
+        (STRINGS, {"class_names": ["cow", ["ant"]]}, TypeError, r"\['ant'\], .* give a mapping of"),
+        (STRINGS, {"class_names": {"ant": []}}, ValueError, "empty list of names for label 'ant'"),
+        (STRINGS, {"class_names": {"ant": ["a", 3]}}, TypeError, "has 3 for label 'ant'"),
+        (STRINGS, {"class_names": {"ant": b"a"}}, TypeError, "has b'a' for label 'ant'"),
+        (NUMBERS, {"class_names": ["a", [], "c"]}, ValueError, "empty list of names for label 1"),
         (NUMBERS, {"class_names": [0, 1, 2]}, TypeError, "class_names has 0 for label 0"),
         (NUMBERS, {"class_names": {0: "a", 2: None}}, TypeError, "has None for label 2"),
     ],
@@ -116,3 +129,19 @@ def test_a_new_class_may_be_longer_than_the_labels():
 def test_labels_that_do_not_make_a_universe(y, options, error, message):
     with pytest.raises(error, match=message):
         label_universe(np.array(y), **options)
+
+
+def test_unused_categories_are_new_classes():
+    universe = label_universe(np.array(STRINGS), categories=["elk", "cow", "ant"])
+    assert universe.classes.tolist() == universe.names == ["ant", "cow", "elk"]
+    assert label_universe(np.array(NUMBERS), categories=[2, 1, 0]).classes.tolist() == [0, 1, 2]
+
+
+def test_categories_and_new_classes_add_up():
+    universe = label_universe(np.array(STRINGS), ["bee"], categories=["elk", "cow", "ant"])
+    assert universe.classes.tolist() == ["ant", "bee", "cow", "elk"]
+
+
+def test_with_class_names_categories_do_not_count():
+    universe = label_universe(np.array(STRINGS), None, ["cow", "ant"], ["elk", "cow", "ant"])
+    assert universe.classes.tolist() == ["ant", "cow"]

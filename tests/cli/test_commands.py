@@ -87,6 +87,7 @@ def test_a_model_holds_nothing_of_the_machine(model, cache):
 
 
 def test_a_model_of_fit_is_that_of_the_library(model, odd):
+    assert type(load_model(model)) is type(skcandle.make_candle_pipeline())
     from skcandle.datasets import load_image_folder
 
     data = load_image_folder(odd)
@@ -144,11 +145,13 @@ def test_a_class_that_loses_all_its_images_is_named(run, odd, tmp_path):
 
 def test_names_are_what_prompts_say_and_may_add_classes(run, odd, tmp_path):
     names = tmp_path / "names.csv"
-    names.write_text("label,name\n=cmd(),airplane\nokapi,forest giraffe\n")
+    rows = ["=cmd(),airplane", "okapi,forest giraffe", "okapi,zebra giraffe"]
+    names.write_text("\n".join(["label,name", *rows]))
     output = tmp_path / "model.skops"
     run("fit", odd, "-o", output, "--names", names, *MODEL)
     candle = load_model(output)["candle"]
     assert candle.class_names["=cmd()"] == "airplane"
+    assert candle.class_names["okapi"] == ["forest giraffe", "zebra giraffe"]
     assert candle.classes_[candle.is_new_].tolist() == ["okapi"]
 
 
@@ -435,6 +438,17 @@ def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
     message = run("info", path, code=1).stderr
     assert "has parts that are not of skcandle: " in message and "--trust loads them" in message
     run("info", path, "--trust")
+
+
+def test_a_model_that_lacks_what_this_version_has_is_told(run, model, tmp_path):
+    import skops.io
+
+    pipe = load_model(model)
+    del pipe["candle"].margin
+    skops.io.dump(pipe, tmp_path / "model.skops")
+    message = run("info", tmp_path / "model.skops", code=1).stderr
+    assert "no model that this version of skcandle can read" in message
+    assert message.endswith("'margin'); fit it again.\n")
 
 
 def test_a_model_of_another_version_is_read_with_one_warning(run, model, monkeypatch):

@@ -1,0 +1,108 @@
+"""Prediction sets over base and new classes: coverage and size.
+
+    python benchmarks/conformal.py --features FILE.npz ... --emoji --out benchmarks/results
+
+`predict_set` beside split conformal prediction on a part of the training images: a third of the
+images of each class that has three or more calibrates sets of all classes whose probability is
+large enough. There are no such images of new classes.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from accuracy import markdown_table
+from novelty import interval
+from protocol import draw_task, encode_emoji, load_features
+
+from skcandle import CandleClassifier, CLIPFeaturizer
+
+LEVELS = [0.8, 0.9, 0.95]
+
+
+def fit(task, rows):
+    texts, new = dict(enumerate(task.T)), np.setdiff1d(np.arange(task.n_classes), task.y[rows])
+    return CandleClassifier(new_classes=new.tolist(), text_encoder=texts).fit(
+        task.X[rows], task.y[rows]
+    )
+
+
+def predict_set(task, seed):
+    """The library's sets, from all training images."""
+    clf = fit(task, np.arange(len(task.y)))
+    return lambda level: clf.predict_set(task.X_test, level)
+
+
+def split_conformal(task, seed):
+    """Sets from a third of the training images, by one less the probability of the class."""
+    rng, calibrating = np.random.default_rng(seed), np.zeros(len(task.y), dtype=bool)
+    for label in range(task.n_base):
+        own = rng.permutation(np.flatnonzero(task.y == label))
+        calibrating[own[: len(own) // 3]] = True
+    clf = fit(task, ~calibrating)
+    proba = clf.predict_proba(task.X[calibrating])
+    scores = np.sort(1 - proba[np.arange(len(proba)), task.y[calibrating]])
+
+    def sets(level):
+        rank = int(np.ceil(level * (len(scores) + 1)))
+        threshold = scores[rank - 1] if rank <= len(scores) else np.inf
+        return 1 - clf.predict_proba(task.X_test) <= threshold
+
+    return sets
+
+
+METHODS = {"predict_set": predict_set, "split conformal": split_conformal}
+
+
+def measure(task, sets):
+    """Coverage and size for base and for new classes, all classes of a kind counting the same."""
+    covered = sets[np.arange(len(sets)), task.y_test]
+    classes, size = np.unique(task.y_test), sets.sum(axis=1)
+    by_class = np.array(
+        [[covered[task.y_test == k].mean(), size[task.y_test == k].mean()] for k in classes]
+    )
+    is_base = classes < task.n_base
+    base, new = by_class[is_base].mean(axis=0), by_class[~is_base].mean(axis=0)
+    return [base[0], new[0], base[1], new[1]]
+
+
+def report(name, features, seeds):
+    """Markdown of one set of features."""
+    measured = {(method, level): [] for level in LEVELS for method in METHODS}
+    for seed in range(seeds):
+        task = draw_task(features, seed)
+        for method, make in METHODS.items():
+            sets = make(task, seed)
+            for level in LEVELS:
+                measured[method, level].append(measure(task, sets(level)))
+    body = []
+    for (method, level), rows in measured.items():
+        rows = np.array(rows)
+        coverage = [interval(rows[:, i]) for i in (0, 1)]
+        body.append(
+            [f"{method}, {level:.0%}", *coverage, *(interval(rows[:, i], 1) for i in (2, 3))]
+        )
+    columns = ["coverage, base", "new", "classes in a set, base", "new"]
+    return f"## {name}\n\n" + markdown_table(["level", *columns], body)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
+    parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
+    parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write conformal.md")
+    args = parser.parse_args()
+    parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
+    if args.emoji:
+        features = encode_emoji(CLIPFeaturizer("emoji-tiny", precision="fp32"))
+        parts.append(report("emoji", features, args.seeds))
+    text = "\n\n".join(parts)
+    print(text)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "conformal.md").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""A classifier that may answer "none of these"."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .._labels import is_textual
+from .._persistence import VersionedStateMixin
+from .._sklearn_private import HasMethods, Interval, fit_context
+from .._typing import Images, Labels
+from .._warnings import warn_user
+
+
+class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMixin, BaseEstimator):
+    """Answer with a label for "none of these" where an image looks like no listed class.
+
+    An image is rejected if its :meth:`CandleClassifier.novelty_score` is above a threshold, at
+    which a chosen share of images *of* listed classes is rejected by mistake. There is one
+    threshold for answers with base classes and one for answers with new ones. They are taken
+    from training images that are held out: left out of what they are compared to, or of classes
+    that are treated as new. No image of an unlisted class is needed.
+
+    Parameters
+    ----------
+    estimator : CandleClassifier or Pipeline that ends in one
+        What answers for images that are not rejected. It is cloned and fitted; one that is
+        fitted already stays so inside a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    reject_label : "auto", str or number, default="auto"
+        The answer for rejected images, of the type of the labels and none of them. ``"auto"`` is
+        "unknown" for strings, and for numbers -1, or one less than the smallest label.
+
+    rejection_rate : float, default=0.05
+        Share of images of listed classes that may be rejected, in (0, 1), all classes counting
+        the same.
+
+    Attributes
+    ----------
+    estimator_ : object
+        The fitted estimator.
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the estimator; `reject_label_` is not among them.
+
+    reject_label_ : str or number
+        The answer for rejected images.
+
+    thresholds_ : ndarray of shape (2,)
+        Novelty scores above which an answer with a base class, and with a new one, is rejected.
+
+    n_features_in_ : int
+        Width of `X`, if the estimator knows it.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names of `X`, if it has string ones.
+
+    See Also
+    --------
+    CandleClassifier.novelty_score : The score.
+
+    Notes
+    -----
+    The threshold is the quantile of split conformal prediction [1]_, in which the image to be
+    judged counts as one more, over classes with equal weights. *n* images, as Kish's effective
+    number, cannot tell rates below 1 / (n + 1): then the largest held-out score is the
+    threshold, and a warning says so.
+
+    Images of classes in the universe are what the rate is about. How many images of other
+    classes are rejected depends on how much they look like listed ones.
+
+    References
+    ----------
+    .. [1] V. Vovk, A. Gammerman, G. Shafer: "Algorithmic learning in a random world", 2005.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcandle import CandleClassifier, RejectingClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> names = ["ant", "bee", "cat", "dog", "elk"]
+    >>> text = dict(zip(names, rng.normal(size=(5, 16))))
+    >>> y = np.repeat(names[:4], [20, 10, 10, 5])   # no image of an elk
+    >>> X = np.stack([text[name] for name in y]) + 0.5 * rng.normal(size=(45, 16))
+    >>> candle = CandleClassifier(new_classes=["elk"], text_encoder=text)
+    >>> clf = RejectingClassifier(candle, rejection_rate=0.1).fit(X, y)
+    >>> clf.predict([text["bee"], text["elk"], -text["ant"] - text["cat"]])
+    array(['bee', 'elk', 'unknown'], dtype='<U7')
+    """
+
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "reject_label": [str, Real],
+        "rejection_rate": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self, estimator: Any, *, reject_label: str | float = "auto", rejection_rate: float = 0.05
+    ) -> None:
+        self.estimator = estimator
+        self.reject_label = reject_label
+        self.rejection_rate = rejection_rate
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "RejectingClassifier":
+        """Fit the estimator, and set the thresholds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            What the estimator takes.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Passed on to the classifier.
+
+        Returns
+        -------
+        self : RejectingClassifier
+            Fitted estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the estimator has no novelty score, or `reject_label` is of another type than the
+            labels or one of them.
+        """
+        if not hasattr(_classifier(self.estimator), "novelty_score"):
+            raise TypeError(
+                f"{type(_classifier(self.estimator)).__name__} has no novelty_score. Give a "
+                "CandleClassifier, or a pipeline that ends in one."
+            )
+        name = "sample_weight"
+        if isinstance(self.estimator, Pipeline):
+            name = f"{self.estimator.steps[-1][0]}__sample_weight"
+        options = {} if sample_weight is None else {name: sample_weight}
+        self.estimator_ = clone(self.estimator).fit(X, y, **options)
+        classifier = _classifier(self.estimator_)
+        self.classes_ = classifier.classes_
+        self.reject_label_ = _reject_label(self.reject_label, self.classes_)
+        held_out = classifier._held_out
+        self.thresholds_, too_few = held_out.novelty_thresholds(float(self.rejection_rate))
+        if too_few:
+            warn_user(
+                f"The training images are worth {held_out.n_images:.3g} of balanced "
+                f"classes, too few to tell a rejection_rate of {self.rejection_rate:g}; the "
+                "thresholds are the largest held-out scores. Give more images, or a rate of at "
+                f"least {1 / (held_out.n_images + 1):.2g}."
+            )
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
+        return self
+
+    def predict(self, X: Images) -> np.ndarray:
+        """Most probable class of each image, or `reject_label_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            What the estimator takes.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels out of `classes_`, and `reject_label_`.
+        """
+        check_is_fitted(self)
+        X = self._embeddings(X)
+        classifier = _classifier(self.estimator_)
+        scores, sides = classifier._novelty_and_side(X)
+        rejected = scores > self.thresholds_[sides.astype(int)]
+        labels = classifier.predict(X)
+        if labels.dtype == object:
+            labels[rejected] = self.reject_label_
+            return labels
+        return np.where(rejected, np.array(self.reject_label_), labels)
+
+    def predict_proba(self, X: Images) -> np.ndarray:
+        """Probabilities of the listed classes, given that the image is of one of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            What the estimator takes.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns follow `classes_`.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)
+
+    def novelty_score(self, X: Images) -> np.ndarray:
+        """Score how little images look like any class, see :meth:`CandleClassifier.novelty_score`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            What the estimator takes.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            Higher for images that look less like any class.
+        """
+        check_is_fitted(self)
+        return _classifier(self.estimator_).novelty_score(self._embeddings(X))
+
+    def _embeddings(self, X):
+        is_pipeline = isinstance(self.estimator_, Pipeline)
+        return self.estimator_[:-1].transform(X) if is_pipeline else X
+
+
+def _classifier(estimator):
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
+def _reject_label(label, classes):
+    """The answer for rejected images, checked."""
+    textual = is_textual(classes)
+    if isinstance(label, str) and label == "auto":
+        label = "unknown" if textual or classes.dtype == bool else min(-1, int(classes.min()) - 1)
+    if textual != isinstance(label, str) or classes.dtype == bool:
+        kind = "strings" if textual else "booleans" if classes.dtype == bool else "numbers"
+        raise TypeError(
+            f"reject_label is {label!r}, but the labels are {kind}. "
+            + (
+                "Use strings or integers as labels."
+                if kind == "booleans"
+                else f"Give one of the {kind} that is no label."
+            )
+        )
+    if label in classes.tolist():
+        raise ValueError(f"reject_label is {label!r}, which is one of the classes_. Give another.")
+    return label

@@ -1,0 +1,64 @@
+"""What prototypes need to know of images: counts, means and scatter, which add up."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """Sufficient statistics of the images of each class.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n_classes,)
+        Weight of the images of each class.
+    means : ndarray of shape (n_classes, n_features)
+        Weighted means, zero for a class without images.
+    scatter : ndarray of shape (n_features, n_features)
+        Sum over all images of the outer products of their residuals from the mean of their class.
+    """
+
+    counts: np.ndarray
+    means: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def of(cls, data):
+        """Statistics of a TrainingSet."""
+        X, y, sample_weight = data.X, data.y, data.sample_weight
+        n_classes = data.n_classes
+        counts = np.bincount(y, weights=sample_weight, minlength=n_classes).astype(X.dtype)
+        seen = counts > 0
+        members = sparse.csr_array((sample_weight, (y, np.arange(len(y)))), (n_classes, len(y)))
+        totals = members @ X
+        means = np.divide(totals, counts[:, None], out=totals, where=seen[:, None])
+        residuals = np.sqrt(sample_weight)[:, None] * (X - means[y])
+        return cls(counts, means, residuals.T @ residuals)
+
+    def with_classes(self, n_added):
+        """The same with further classes, which have no image."""
+        return ClassStatistics(
+            np.concatenate([self.counts, np.zeros(n_added, self.counts.dtype)]),
+            np.concatenate(
+                [self.means, np.zeros((n_added, self.means.shape[1]), self.means.dtype)]
+            ),
+            self.scatter,
+        )
+
+    def merged(self, other):
+        r"""Statistics of the images of both, of the same classes.
+
+        The scatter of two groups is that of each and of their means, :math:`\frac{n m}{n + m}
+        (a - b)(a - b)^T` (Chan, Golub and LeVeque, 1979), which needs no large sums of squares.
+        """
+        counts = self.counts + other.counts
+        share = other.counts / np.where(counts > 0, counts, 1)
+        shift = other.means - self.means
+        apart = np.sqrt(self.counts * share)[:, None] * shift
+        return ClassStatistics(
+            counts,
+            self.means + share[:, None] * shift,
+            self.scatter + other.scatter + apart.T @ apart,
+        )

@@ -1,0 +1,276 @@
+"""Images of no listed class: the score, its thresholds, and the classifier that rejects."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers import clip_like
+from long_tail import BASE, DATA, FIXED, LABELS, NEW, fit, make
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
+from skcandle.classifier._held_out import HeldOutScores, quantiles_by_side, weighted_quantiles
+from skcandle.classifier._pseudo_new import splits_of_universe
+from skcandle.classifier._training_set import TrainingSet
+
+NAMES = np.array(["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"])
+X, Y, TEXTS = clip_like([30] * 8, 16, noise=0.6)
+TEXTS = dict(zip(NAMES.tolist(), TEXTS, strict=True))
+LISTED = Y < 6  # of gnu and hen nobody knows
+TRAIN = LISTED & (np.arange(len(Y)) % 2 == 0) & (Y < 5)
+TEST = LISTED & ~TRAIN
+
+
+@pytest.fixture(scope="module")
+def candle():
+    return CandleClassifier(new_classes=["fox"], text_encoder=TEXTS, max_iter=2)
+
+
+@pytest.fixture(scope="module")
+def fitted(candle):
+    return clone(candle).fit(X[TRAIN], NAMES[Y[TRAIN]])
+
+
+# --- the score -------------------------------------------------------------------------------
+
+
+def test_unlisted_images_score_higher(fitted):
+    score = fitted.novelty_score(X)
+    assert np.median(score[~LISTED]) > np.quantile(score[TEST], 0.9)
+
+
+def test_the_score_is_a_weighted_sum_of_the_largest_logit_and_the_largest_similarity(fitted):
+    scale = fitted._held_out
+    largest = fitted.decision_function(X).max(axis=1)
+    similarity = (X @ fitted.text_features_.T).max(axis=1)
+    expected = np.column_stack([largest, similarity]) @ scale.coefficients + scale.intercept
+    assert_allclose(fitted.novelty_score(X), expected)
+
+
+@pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
+def test_frequencies_do_not_count(candle, fitted, options):
+    clf = clone(candle).set_params(**options).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    assert_allclose(clf.novelty_score(X), fitted.novelty_score(X))
+
+
+def test_blocks_of_rows_do_not_count(fitted, monkeypatch):
+    expected = fitted.novelty_score(X)
+    monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100)
+    assert_allclose(fitted.novelty_score(X), expected)
+
+
+def test_the_length_of_rows_does_not_count(fitted):
+    assert_allclose(fitted.novelty_score(7 * X), fitted.novelty_score(X))
+
+
+def test_fewer_classes_leave_more_images_without_one(fitted):
+    view = fitted.restrict(["ant", "bee"])
+    assert (view.novelty_score(X) >= fitted.novelty_score(X) - 1e-9).all()
+
+
+def test_a_hidden_class_is_scored_as_one_that_was_never_seen():
+    data = TrainingSet(
+        DATA.X,
+        np.searchsorted(LABELS, DATA.y),
+        np.ones(len(DATA.y)),
+        np.stack([DATA.texts[label] for label in LABELS.tolist()]),
+        len(LABELS),
+    )
+    clf = fit(**FIXED)
+    hidden_in = np.zeros(len(LABELS))
+    for split, rows in splits_of_universe(data, 2.0):
+        hidden_in += split.hidden
+        hidden = split.hidden[split.target]
+        seen = DATA.X[rows[~hidden]], DATA.y[rows[~hidden]]
+        universe = [*NEW, *LABELS[split.hidden]]
+        expected = make(**FIXED, new_classes=universe).fit(*seen)
+        assert_allclose(
+            split.joint_logits(clf._model.weights)[hidden],
+            expected.decision_function(DATA.X[rows[hidden]]),
+        )
+    assert_array_equal(hidden_in, np.isin(LABELS, BASE))  # each class with images once
+
+
+@pytest.mark.parametrize("text", [TEXTS, None], ids=["text", "images alone"])
+def test_far_off_images_score_higher(text):
+    clf = CandleClassifier(text_encoder=text, max_iter=0).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    far, near = clf.novelty_score(-X[TEST & (Y < 5)]), clf.novelty_score(X[TEST & (Y < 5)])
+    assert np.median(far) > np.quantile(near, 0.9)
+
+
+# --- thresholds ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share, expected", [(0.1, 1), (0.2, 1), (0.3, 2), (0.5, 2), (0.51, 4)])
+def test_weighted_quantiles(share, expected):
+    values, weight = np.array([4.0, 1.0, 2.0]), np.array([5.0, 2.0, 3.0])
+    assert weighted_quantiles(values, weight, [share, 1.0]).tolist() == [expected, 4]
+
+
+def test_a_side_without_scores_has_those_of_the_other():
+    scores = np.arange(5.0)
+    base, new = quantiles_by_side(scores, np.ones(5), np.zeros(5, dtype=bool))
+    assert_array_equal(base, new)
+
+
+@pytest.mark.parametrize(
+    "level, too_few", [(0.5, False), (0.8, False), (0.95, False), (0.999, True)]
+)
+def test_thresholds_are_those_of_split_conformal_prediction(level, too_few):
+    n = 100
+    base, new = np.random.default_rng(0).normal(size=(2, n))
+    side = np.repeat([False, True], n)
+    quantiles = quantiles_by_side(np.concatenate([base, new]), np.ones(2 * n), side)
+    held_out = HeldOutScores(np.ones(2), 0.0, quantiles, -quantiles, n)
+    # the ceil((n + 1) level)-th smallest of n scores
+    rank = min(int(np.ceil((n + 1) * level)), n)
+    expected = [np.sort(scores)[rank - 1] for scores in (base, new)]
+    found, warned = held_out.novelty_thresholds(1 - level)
+    assert_array_equal(found, expected)
+    assert warned == too_few
+
+
+# --- the classifier that rejects -------------------------------------------------------------
+
+
+def test_it_rejects_what_is_above_the_threshold_of_its_side(candle, fitted):
+    clf = RejectingClassifier(candle, rejection_rate=0.1).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    score, answers = fitted.novelty_score(X), fitted.predict(X)
+    threshold = np.where(answers == "fox", clf.thresholds_[1], clf.thresholds_[0])
+    assert_array_equal(clf.predict(X), np.where(score > threshold, "unknown", answers))
+    assert_array_equal(clf.novelty_score(X), score)
+    assert_array_equal(clf.predict_proba(X), fitted.predict_proba(X))
+    assert np.mean(clf.predict(X[~LISTED]) == "unknown") > 0.5
+    assert np.mean(clf.predict(X[TEST]) == "unknown") < 0.25
+
+
+def test_a_higher_rate_rejects_more(candle):
+    shares = [
+        np.mean(
+            RejectingClassifier(candle, rejection_rate=rate)
+            .fit(X[TRAIN], NAMES[Y[TRAIN]])
+            .predict(X)
+            == "unknown"
+        )
+        for rate in (0.05, 0.3, 0.8)
+    ]
+    assert shares[0] < shares[1] < shares[2]
+
+
+@pytest.mark.parametrize(
+    "labels, label, answer",
+    [
+        (NAMES, "auto", "unknown"),
+        (NAMES, "none of these", "none of these"),
+        (NAMES.astype(object), "auto", "unknown"),
+        (np.arange(8), "auto", -1),
+        (np.arange(8, dtype=np.uint8), "auto", -1),
+        (np.arange(8), 99, 99),
+        (np.arange(8) - 3, "auto", -4),
+    ],
+)
+def test_reject_labels(labels, label, answer):
+    text = dict(zip(labels.tolist(), TEXTS.values(), strict=True))
+    candle = CandleClassifier(new_classes=[labels.tolist()[5]], text_encoder=text, max_iter=0)
+    clf = RejectingClassifier(candle, reject_label=label, rejection_rate=0.2)
+    clf.fit(X[TRAIN], labels[Y[TRAIN]])
+    answers = clf.predict(X)
+    assert clf.reject_label_ == answer
+    assert answer in answers.tolist()
+    assert set(answers.tolist()) <= {answer, *labels.tolist()}
+
+
+def test_around_and_inside_a_pipeline(candle):
+    y = NAMES[Y[TRAIN]]
+    expected = RejectingClassifier(candle, rejection_rate=0.2).fit(2 * X[TRAIN], y).predict(2 * X)
+    double = FunctionTransformer(np.dot, kw_args={"b": 2})
+    around = RejectingClassifier(make_pipeline(double, candle), rejection_rate=0.2)
+    assert_array_equal(around.fit(X[TRAIN], y).predict(X), expected)
+    inside = make_pipeline(double, RejectingClassifier(candle, rejection_rate=0.2))
+    assert_array_equal(inside.fit(X[TRAIN], y).predict(X), expected)
+    weight = np.ones(TRAIN.sum())
+    assert_array_equal(around.fit(X[TRAIN], y, sample_weight=weight).predict(X), expected)
+
+
+def test_a_fitted_classifier_stays_so(fitted):
+    grown = fitted.add_classes(["gnu"])
+    clf = RejectingClassifier(FrozenEstimator(grown)).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    assert clf.classes_.tolist() == grown.classes_.tolist()
+    assert np.mean(clf.predict(X[Y == 6]) == "gnu") > 0.5
+
+
+def test_in_a_search_and_out_of_fold(candle):
+    y = NAMES[Y[TRAIN]]
+    clf = RejectingClassifier(candle)
+    grid = {"rejection_rate": [0.1, 0.5], "estimator__margin": [0.0, 1.0]}
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X[TRAIN], y)
+    assert search.best_params_["rejection_rate"] == 0.1  # a rejected image is a wrong answer
+    assert set(cross_val_predict(clf, X[TRAIN], y, cv=2)) <= {*NAMES[:6], "unknown"}
+
+
+def test_one_image_a_class_falls_back_and_warns_once(candle):
+    first = [np.flatnonzero(Y == k)[0] for k in range(5)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf = RejectingClassifier(candle).fit(X[first], NAMES[Y[first]])
+    (warning,) = [w for w in caught if "rejection_rate" in str(w.message)]
+    assert "worth 5 of balanced classes, too few to tell a rejection_rate of 0.05" in str(
+        warning.message
+    )
+    assert "a rate of at least 0.17" in str(warning.message)
+    assert clf.thresholds_.max() == clf.estimator_._held_out.novelty.max()
+
+
+@pytest.mark.parametrize(
+    "estimator, error, message",
+    [
+        (LogisticRegression(), TypeError, "LogisticRegression has no novelty_score. Give a Can"),
+        (make_pipeline(LogisticRegression()), TypeError, "LogisticRegression has no novelty_score"),
+        (
+            PublishedCandleClassifier(text_encoder=TEXTS),
+            TypeError,
+            "PublishedCandleClassifier has no",
+        ),
+    ],
+)
+def test_estimators_without_a_score(estimator, error, message):
+    with pytest.raises(error, match=message):
+        RejectingClassifier(estimator).fit(X[TRAIN], NAMES[Y[TRAIN]])
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, "often"])
+def test_rates_that_are_none(candle, rate):
+    with pytest.raises(ValueError, match="'rejection_rate' parameter of RejectingClassifier"):
+        RejectingClassifier(candle, rejection_rate=rate).fit(X[TRAIN], NAMES[Y[TRAIN]])
+
+
+@pytest.mark.parametrize(
+    "labels, label, error, message",
+    [
+        (NAMES, "bee", ValueError, "reject_label is 'bee', which is one of the classes_"),
+        (NAMES, "fox", ValueError, "reject_label is 'fox', which is one of the classes_"),
+        (NAMES, -1, TypeError, "reject_label is -1, but the labels are strings"),
+        (np.arange(8), "none", TypeError, "reject_label is 'none', but the labels are numbers"),
+        (np.arange(8) - 1, -1, ValueError, "reject_label is -1, which is one of the classes_"),
+        (np.arange(8) > 2, "auto", TypeError, "labels are booleans. Use strings or integers"),
+    ],
+)
+def test_labels_that_cannot_reject(labels, label, error, message):
+    text = dict(zip(labels.tolist(), TEXTS.values(), strict=True))
+    new = None if labels.dtype == bool else [labels.tolist()[5]]
+    candle = CandleClassifier(new_classes=new, text_encoder=text, max_iter=0)
+    with pytest.raises(error, match=message):
+        RejectingClassifier(candle, reject_label=label).fit(X[TRAIN], labels[Y[TRAIN]])
+
+
+def test_a_fit_with_weights_works_where_metadata_are_routed(candle):
+    with config_context(enable_metadata_routing=True):
+        clf = clone(candle).fit(X[TRAIN], NAMES[Y[TRAIN]], np.ones(TRAIN.sum()))
+    assert np.isfinite(clf.novelty_score(X)).all()
