@@ -61,8 +61,8 @@ print(f"\n{table(evaluation)}")
 # %%
 # The picture
 # -----------
-# At the top, images drawn at random of eight classes whose names were typed in after training, of
-# the first draw. Markers are means of the ten draws, with 95 % intervals; in the picture on
+# At the top, eight names of classes are typed in after training, in each draw; the images are drawn
+# at random in the first. Markers are means of the ten draws, with 95 % intervals; in the picture on
 # confidence, their size is the share of images.
 
 figure = plt.figure(figsize=FIGURE_SIZE, layout="constrained")

@@ -78,13 +78,20 @@ def test_one_draw_gives_no_interval():
 
 
 def test_typed_names_are_new_and_can_be_answered_only_afterwards(evaluation):
-    typed, data = evaluation.typed, evaluation.data
+    typed, data = evaluation.typed[0], evaluation.data
     assert set(typed.names) < set(evaluation.first.new)
     assert data.y[typed.shown].tolist() == typed.names
     assert not np.isin(typed.before, typed.names).any()
-    assert typed.n_images == np.isin(data.y, typed.names).sum()
+    assert typed.counts.n_images == np.isin(data.y, typed.names).sum()
     n_right_of_shown = np.count_nonzero(typed.after == data.y[typed.shown])
-    assert n_right_of_shown <= typed.n_right <= typed.n_images
+    assert n_right_of_shown <= typed.counts.n_right <= typed.counts.n_images
+
+
+def test_typed_names_are_counted_over_all_draws(evaluation):
+    first, second = (typed.counts for typed in evaluation.typed)
+    assert evaluation.typed[0].names != evaluation.typed[1].names
+    assert evaluation.typed_counts().n_right == first.n_right + second.n_right
+    assert evaluation.typed_counts().n_images == first.n_images + second.n_images
 
 
 # --- numbers and words -----------------------------------------------------------------------
@@ -146,8 +153,8 @@ def test_the_table_names_losses(evaluation):
 def test_the_picture_says_what_was_learned_from_and_what_was_typed(evaluation):
     figure = _picture.new_figure(evaluation)
     texts = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-    typed = evaluation.typed
-    assert any(f"0 of {typed.n_images} right before, then {typed.n_right}" in t for t in texts)
+    typed, counts = evaluation.typed[0], evaluation.typed_counts()
+    assert any(f"0 of {counts.n_images} right before, then {counts.n_right}" in t for t in texts)
     n_all, n_new = len(evaluation.data.classes), len(evaluation.first.new)
     assert f"To learn from: images of {n_all - n_new} kinds, names of {n_all}" in texts
     for index, position in enumerate(typed.shown):
@@ -178,8 +185,8 @@ def test_the_page_needs_no_other_file(evaluation):
 
 
 def test_the_page_escapes_names(evaluation):
-    typed = replace(evaluation.typed, names=["<b>x</b>", "cow"])
-    html = _page.page(replace(evaluation, typed=typed), b"")
+    typed = replace(evaluation.typed[0], names=["<b>x</b>", "cow"])
+    html = _page.page(replace(evaluation, typed=[typed]), b"")
     assert "&lt;b&gt;x&lt;/b&gt;" in html and "<b>x</b>" not in html
 
 

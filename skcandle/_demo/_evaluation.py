@@ -1,6 +1,7 @@
 """Draws of the task, the classifiers that are compared, and what is measured."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp, softmax
@@ -53,14 +54,20 @@ class TypedNames:
     """Answers before and after names are added to a classifier that never had their images.
 
     `shown` are positions of images, one of each name, with their answers `before` and `after`.
-    The counts are of right answers: of all images of the names, and of the test images of the
-    classes that had been learned.
+    `counts` are sums over all images of the names and over the test images of the classes that
+    had been learned, see :class:`TypedCounts`.
     """
 
     names: list
     shown: np.ndarray
     before: np.ndarray
     after: np.ndarray
+    counts: "TypedCounts"
+
+
+class TypedCounts(NamedTuple):
+    """Numbers of images, and of right answers."""
+
     n_images: int
     n_right: int
     n_known: int
@@ -79,8 +86,8 @@ class Evaluation:
     measures : dict of str to ndarray of shape (n_draws, n_methods)
     y_true : ndarray of shape (n_draws * n_test,)
     proba : dict of str to ndarray of shape (n_draws * n_test, n_classes)
-    typed : TypedNames
-        Of the first draw.
+    typed : list of TypedNames
+        One a draw.
     """
 
     data: Data
@@ -88,11 +95,15 @@ class Evaluation:
     measures: dict
     y_true: np.ndarray
     proba: dict
-    typed: TypedNames
+    typed: list
 
     @property
     def n_draws(self):
         return len(self.measures["accuracy"])
+
+    def typed_counts(self):
+        """Sums over all draws."""
+        return TypedCounts(*np.sum([typed.counts for typed in self.typed], axis=0).tolist())
 
     def class_counts(self):
         """Training images of each class of the first draw, from most to none."""
@@ -120,11 +131,12 @@ def evaluate(n_draws=10):
         raise ValueError(f"n_draws is {n_draws}; intervals need at least 2 draws.")
     data = load_data()
     draws = [draw_task(data.y, seed) for seed in range(n_draws)]
-    rows, truths, proba = [], [], {method: [] for method in METHODS}
+    rows, truths, typed, proba = [], [], [], {method: [] for method in METHODS}
     for draw in tqdm(draws, desc="draws", disable=None):
         logits = fit_and_score(data, draw)
         rows.append([measure(data, draw, logits[method]) for method in METHODS])
         truths.append(data.y[draw.test])
+        typed.append(type_names(data, draw))
         for method in METHODS:
             proba[method].append(softmax(logits[method], axis=1))
     return Evaluation(
@@ -136,7 +148,7 @@ def evaluate(n_draws=10):
         },
         y_true=np.concatenate(truths),
         proba={method: np.concatenate(parts) for method, parts in proba.items()},
-        typed=type_names(data, draws[0]),
+        typed=typed,
     )
 
 
@@ -242,9 +254,11 @@ def type_names(data, draw):
         shown=shown,
         before=before.predict(data.X[shown]),
         after=after.predict(data.X[shown]),
-        n_images=len(of_names),
-        n_right=n_right(after, of_names),
-        n_known=len(known),
-        n_known_before=n_right(before, known),
-        n_known_after=n_right(after, known),
+        counts=TypedCounts(
+            n_images=len(of_names),
+            n_right=n_right(after, of_names),
+            n_known=len(known),
+            n_known_before=n_right(before, known),
+            n_known_after=n_right(after, known),
+        ),
     )

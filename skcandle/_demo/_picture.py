@@ -70,10 +70,10 @@ def _title(axes, text):
 
 def _draw_names(figure, evaluation):
     """Images of names that are typed in, with the answers before and after."""
-    typed, images = evaluation.typed, evaluation.data.images
+    typed, images, counts = evaluation.typed[0], evaluation.data.images, evaluation.typed_counts()
     figure.suptitle(
         f"{len(typed.names)} names typed in after training, no image to learn from: 0 of "
-        f"{typed.n_images} right before, then {typed.n_right}",
+        f"{counts.n_images} right before, then {counts.n_right}",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -81,7 +81,8 @@ def _draw_names(figure, evaluation):
     )
     n_base = len(evaluation.data.classes) - len(evaluation.first.new)
     figure.supxlabel(
-        f"Images drawn at random; the classifier was trained on {n_base} other kinds of emoji.",
+        f"Trained on {n_base} other kinds of emoji. Numbers: sums of {evaluation.n_draws} draws; "
+        "images: drawn at random, in the first.",
         x=0.01,
         ha="left",
         fontsize=9,

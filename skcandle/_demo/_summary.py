@@ -153,7 +153,7 @@ def sentences(evaluation):
         _accuracy_sentence(evaluation),
         _bands_sentence(evaluation),
         _calibration_sentence(evaluation),
-        _names_sentence(evaluation.typed),
+        _names_sentence(evaluation),
     ]
 
 
@@ -196,12 +196,14 @@ def _calibration_sentence(evaluation):
     )
 
 
-def _names_sentence(typed):
+def _names_sentence(evaluation):
+    counts = evaluation.typed_counts()
     return (
-        f"A classifier that had never heard of {_listed(typed.names)} got 0 of their "
-        f"{typed.n_images} images right; with the names typed in, and nothing trained again, "
-        f"{typed.n_right} are right, and of {typed.n_known} test images of the classes it had "
-        f"learned, {typed.n_known_after} instead of {typed.n_known_before}."
+        f"With names typed in of which the classifier had never heard, in the first draw "
+        f"{_listed(evaluation.typed[0].names)}, and with nothing trained again, {counts.n_right} "
+        f"of {counts.n_images} images of these names are right instead of 0, and of "
+        f"{counts.n_known} test images of the classes it had learned, {counts.n_known_after} "
+        f"instead of {counts.n_known_before} (sums of {evaluation.n_draws} draws)."
     )
 
 
