@@ -69,7 +69,7 @@ def encode_emoji():
     from skcandle import CLIPFeaturizer
     from skcandle.datasets import load_emoji
 
-    bundled, clip = load_emoji(), CLIPFeaturizer("emoji-tiny", precision="fp32", device="cpu")
+    bundled, clip = load_emoji(), CLIPFeaturizer("emoji-clip", precision="fp32", device="cpu")
     names = bundled.target_names[:: len(bundled.target_names) // N_CLASSES][:N_CLASSES]
     chosen = [np.flatnonzero(bundled.target == name)[: max(N_TRAIN) + N_TEST] for name in names]
     X = clip.transform([bundled.images[i] for i in np.concatenate(chosen)])

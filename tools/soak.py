@@ -79,7 +79,7 @@ class Soak:
         return self.X[self.base], self.y[self.base]
 
     def clip(self, **options):
-        return CLIPFeaturizer("emoji-tiny", precision="fp32", device="cpu", **options)
+        return CLIPFeaturizer("emoji-clip", precision="fp32", device="cpu", **options)
 
     def make(self, kind):
         universe = {"new_classes": list(self.names[-N_NEW:]), "text_encoder": self.texts}

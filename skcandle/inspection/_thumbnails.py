@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import get_num_threads
 
+from ..clip._image_formats import open_image
 from ..clip._image_reading import (
     decode_image,
     in_rgb,
@@ -39,7 +40,7 @@ def thumbnail(image, size):
     if isinstance(content.data, Image.Image):
         small = decode_image(content).copy()
     else:
-        with Image.open(io.BytesIO(content.data)) as opened:
+        with open_image(io.BytesIO(content.data)) as opened:
             turn = orientation(opened)
             opened.draft("RGB", (2 * size, 2 * size))
             opened.load()
