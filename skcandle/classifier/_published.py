@@ -105,7 +105,7 @@ class PublishedCandleClassifier(BaseCandle):
     n_features_in_ : int
         Width of `X`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of `X`, if it has string ones.
 
     See Also
@@ -122,7 +122,7 @@ class PublishedCandleClassifier(BaseCandle):
     / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches that also hold
     every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight decay 5e-4.
     Its learning rate is 1e-5 in the first epoch, and :math:`\eta (1 + \cos(\pi (e - 1) / E)) /
-    2` in epoch :math:`e = 1, \dots, E - 1` of `E`.
+    2` in epoch :math:`e = 1, \ldots, E - 1` of `E`.
 
     **Differences from the released code.** Effects are changes of *H*, the harmonic mean of base
     and new accuracy in separate label spaces, in percentage points, when the released behaviour
