@@ -1,0 +1,68 @@
+"""The code of the pages in doc/, run from top to bottom in a folder of a few photos."""
+
+import ast
+import doctest
+import re
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+
+from skcandle.datasets import load_emoji
+
+pytest.importorskip("dask", reason="pages use what pip install '.[tests]' adds")
+
+DOC = Path(__file__).parents[1] / "doc"
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+# Plain code, shown or hidden (testsetup, testcleanup).
+BLOCK = re.compile(
+    r"^\.\. (?:code-block:: python|testsetup::|testcleanup::)\n\n((?: {3,}.*\n|\n)+)", re.MULTILINE
+)
+
+
+def examples_of(text):
+    """Doctests of a page, and its plain blocks, in their order."""
+    examples = [(example.lineno, example) for example in doctest.DocTestParser().get_examples(text)]
+    for block in BLOCK.finditer(text):
+        source = dedent(block[1])
+        line = text[: block.start(1)].count("\n")
+        if ">>>" not in source:
+            ast.parse(source)
+            examples.append((line, doctest.Example(f"exec({source!r}, globals())\n", "")))
+    return [example for _, example in sorted(examples, key=lambda pair: pair[0])]
+
+
+FILES = [path for path in DOC.glob("*.rst") if not path.name.startswith("sg_")]  # of the gallery
+PAGES = {path.name: examples_of(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Two images of three classes, and a class folder without one."""
+    monkeypatch.chdir(tmp_path)
+    emoji = load_emoji()
+    for label, name in {"cat": "cat", "lemon": "lemon", "red_apple": "apple"}.items():
+        folder = tmp_path / "photos" / label / "2021"
+        folder.mkdir(parents=True)
+        first, second = np.flatnonzero(emoji.target == name)[:2]
+        emoji.images[first].save(folder.parent / "1.png")
+        emoji.images[second].save(folder / "2.png")
+    (tmp_path / "photos" / "okapi").mkdir()
+    (tmp_path / "photos" / "cat" / "notes.txt").write_text("notes")
+    rows = "photos/cat/1.png,cat\nphotos/lemon/1.png,lemon\n"
+    (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")
+
+
+@pytest.mark.parametrize("page", sorted(name for name, examples in PAGES.items() if examples))
+def test_the_code_of_the_page_runs(page, photos):
+    test = doctest.DocTest(PAGES[page], {"__name__": "__main__"}, page, page, 0, None)
+    report = []
+    result = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
+    assert result.failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_no_block_of_the_page_is_left_out(page):
+    text = (DOC / page).read_text(encoding="utf-8")
+    assert not re.findall(r"^(?! *\.\.).*::$", text, re.MULTILINE), "use code-block:: python"
