@@ -2,9 +2,9 @@
 Wrong labels and duplicates
 ===========================
 
-Before anything is trained for real, look at the data. ``ImageReport`` lists labels that are probably
-wrong, images that occur twice, and files that cannot be read. Here it is put to the test: some labels
-are changed on purpose, some images copied, one file broken.
+Before anything is trained for real, look at the data. ``ImageReport`` lists labels that are
+probably wrong, images that occur twice, and files that cannot be read. Here it is put to the test:
+some labels are changed on purpose, some images copied, one file broken.
 """
 
 # %%
@@ -41,8 +41,8 @@ y = np.append(y, names[0])
 # %%
 # The report
 # ----------
-# In a notebook, ``report`` as the last line shows the page; ``report.save("report.html")`` writes it.
-# The images are those of training, so answers come from cross-validation.
+# In a notebook, ``report`` as the last line shows the page; ``report.save("report.html")`` writes
+# it. The images are those of training, so answers come from cross-validation.
 
 report = ImageReport(pipe, images, y, is_training=True)
 print(report)

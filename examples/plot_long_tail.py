@@ -10,8 +10,8 @@ frequent. Frequent classes gain from the one, rare classes from the other.
 # %%
 # The task
 # --------
-# Of the emoji, classes with at least 15 images. Half of the images are for testing; the others become
-# a long tail, in ten random orders of the classes.
+# Of the emoji, classes with at least 15 images. Half of the images are for testing; the others
+# become a long tail, in ten random orders of the classes.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -46,8 +46,8 @@ rejecting = RejectingClassifier(pipe, rejection_rate=0.1).fit(images_at(train), 
 # %%
 # Rejected: chosen are 10 % of the animals
 # ----------------------------------------
-# The threshold comes from 66 training images, which is little to set a rate by: here it rejects more
-# animals than chosen. Over ten draws of larger tasks the rate is kept (:doc:`/label_sets`).
+# The threshold comes from 66 training images, which is little to set a rate by: here it rejects
+# more animals than chosen. Over ten draws of larger tasks the rate is kept (:doc:`/label_sets`).
 
 for name, positions in (("animals", listed), ("vehicles", unlisted)):
     answers = rejecting.predict(images_at(positions))

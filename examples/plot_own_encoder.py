@@ -2,15 +2,16 @@
 Your own encoder
 ================
 
-``CandleClassifier`` needs embeddings, and vectors for the names in the same space. Neither has to come
-from CLIP. Here the embeddings are word counts of short descriptions (any function may make them), and
-the classes are topics. At the end, embeddings that have no words at all.
+``CandleClassifier`` needs embeddings, and vectors for the names in the same space. Neither has to
+come from CLIP. Here the embeddings are counts of letters in short descriptions (any function may
+make them), and the classes are topics. At the end, embeddings that have no words at all.
 """
 
 # %%
 # Any function from a list of strings to vectors
 # ----------------------------------------------
-# Hashed character n-grams stand for a model. Documents are embedded by the same function as the names.
+# Counts of three letters in a row stand for a model. Documents are embedded by the same function as
+# the names.
 
 import matplotlib.pyplot as plt
 import numpy as np
