@@ -49,6 +49,7 @@ if tags.has("noplot"):  # noqa: F821, tags comes from Sphinx
 
 autosummary_generate = True
 autosummary_context = {"own_methods": own_methods}
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc has them in words
 numpydoc_show_class_members = False
 numpydoc_use_plots = False
@@ -56,10 +57,11 @@ numpydoc_use_plots = False
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "skcandle"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-html_sidebars = {"index": [], "faq": [], "changes": []}
+html_sidebars = {page: [] for page in ("index", "method", "faq")}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": False,
@@ -83,6 +85,6 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.GalleryOrder",
     "plot_gallery": not tags.has("noplot"),  # noqa: F821
 }
