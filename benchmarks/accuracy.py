@@ -137,7 +137,7 @@ def parse_arguments():
     source.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
     parser.add_argument(
         "--model",
-        default="emoji-tiny",
+        default="emoji-clip",
         help="model_name of CLIPFeaturizer, for --images and --emoji",
     )
     parser.add_argument("--pretrained", help="pretrained of CLIPFeaturizer")

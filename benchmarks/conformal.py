@@ -95,7 +95,7 @@ def main():
     args = parser.parse_args()
     parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
     if args.emoji:
-        features = encode_emoji(CLIPFeaturizer("emoji-tiny", precision="fp32"))
+        features = encode_emoji(CLIPFeaturizer("emoji-clip", precision="fp32"))
         parts.append(report("emoji", features, args.seeds))
     text = "\n\n".join(parts)
     print(text)

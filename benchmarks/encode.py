@@ -46,7 +46,7 @@ from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._checkpoint import find_checkpoint, open_clip_name
 
 BATCH_SIZE = 64
-TINY = "emoji-tiny"
+BUNDLED = "emoji-clip"
 CASES = [  # model, width, height, format, images
     ("ViT-B-32", 224, 224, "JPEG", 128),
     ("ViT-B-32", 640, 480, "JPEG", 128),
@@ -57,8 +57,8 @@ CASES = [  # model, width, height, format, images
     ("ViT-B-16", 4032, 3024, "JPEG", 64),
     ("ViT-L-14", 640, 480, "JPEG", 8),
     ("RN50", 640, 480, "JPEG", 128),
-    (TINY, 640, 480, "JPEG", 512),
-    (TINY, 4032, 3024, "JPEG", 64),
+    (BUNDLED, 640, 480, "JPEG", 512),
+    (BUNDLED, 4032, 3024, "JPEG", 64),
 ]
 N_WARM = 1024
 
@@ -209,7 +209,7 @@ def print_warm(root, rounds):
     size = np.mean([Path(path).stat().st_size for path in paths])
 
     def featurizer(n_jobs):
-        return CLIPFeaturizer(TINY, device="cpu", cache=root / "cache", n_jobs=n_jobs)
+        return CLIPFeaturizer(BUNDLED, device="cpu", cache=root / "cache", n_jobs=n_jobs)
 
     transform_unknown(featurizer(None), paths)
     time.sleep(SETTLED_NS / 1e9)

@@ -202,7 +202,7 @@ def main():
     args = parser.parse_args()
     parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
     if args.emoji:
-        featurizer = CLIPFeaturizer("emoji-tiny", precision="fp32")
+        featurizer = CLIPFeaturizer("emoji-clip", precision="fp32")
         features, unusual = encode_emoji(featurizer), unusual_images(featurizer)
         parts.append(report("emoji", features, args.seeds, unusual))
     text = "\n\n".join(parts)

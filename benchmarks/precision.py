@@ -34,7 +34,7 @@ def turned(features, cosine):
 
 def emoji_features(precision):
     clear_memory()
-    return encode_emoji(CLIPFeaturizer("emoji-tiny", precision=precision))
+    return encode_emoji(CLIPFeaturizer("emoji-clip", precision=precision))
 
 
 def compare(name, exact, fast, seeds):

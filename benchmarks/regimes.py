@@ -136,7 +136,7 @@ def main():
     args = parser.parse_args()
     sets = {path.stem: load_features(path) for path in args.features}
     if args.emoji:
-        sets["emoji"] = encode_emoji(CLIPFeaturizer("emoji-tiny", precision="fp32"))
+        sets["emoji"] = encode_emoji(CLIPFeaturizer("emoji-clip", precision="fp32"))
     methods = [
         m for m in peers.WITH_TEXT if not args.methods or m.__name__ in [LIBRARY, *args.methods]
     ]

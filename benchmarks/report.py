@@ -39,7 +39,7 @@ def changed_labels(emoji, seed=0):
     y = emoji.target.copy()
     chosen = rng.choice(len(y), len(y) // 20, replace=False)
     y[chosen] = rng.choice(emoji.target_names, len(chosen))
-    pipe = make_candle_pipeline("emoji-tiny").fit(emoji.images, y)
+    pipe = make_candle_pipeline("emoji-clip").fit(emoji.images, y)
     errors = ImageReport(pipe, emoji.images, y).label_errors
     is_changed = (y != emoji.target)[errors]
     print(
@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--n-images", type=int, default=10_000)
     args = parser.parse_args()
     emoji = load_emoji()
-    pipe = make_candle_pipeline("emoji-tiny").fit(emoji.images, emoji.target)
+    pipe = make_candle_pipeline("emoji-clip").fit(emoji.images, emoji.target)
     images, y = perturbed(emoji.images, emoji.target, args.n_images)
 
     start = time.perf_counter()

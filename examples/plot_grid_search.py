@@ -57,7 +57,7 @@ universe = sorted([*base_classes, *new_classes])
 log_loss_scorer = make_scorer(
     log_loss, response_method="predict_proba", greater_is_better=False, labels=universe
 )
-pipe = make_candle_pipeline("emoji-tiny", class_names=universe)
+pipe = make_candle_pipeline("emoji-clip", class_names=universe)
 search = GridSearchCV(
     pipe,
     {

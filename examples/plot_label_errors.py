@@ -34,7 +34,7 @@ for i in copied:  # the same image, a little brighter, under another label
     images.append(images[i].point(lambda value: min(255, value + 8)))
     y = np.append(y, rng.choice(names[names != y[i]]))
 
-pipe = make_candle_pipeline("emoji-tiny").fit(images, y)
+pipe = make_candle_pipeline("emoji-clip").fit(images, y)
 images.append(b"this is no image")
 y = np.append(y, names[0])
 

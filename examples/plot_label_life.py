@@ -11,7 +11,7 @@ is gained over CLIP as it is?
 # %%
 # The task
 # --------
-# Emoji in many drawings, and ``emoji-tiny``, the model that comes with the library. Half of the
+# Emoji in many drawings, and ``emoji-clip``, the model that comes with the library. Half of the
 # classes have eight images from the start. The others are known by name; then they get 1, 2, 4
 # and 8 images each. Up to twenty further images of each class are for testing. All of it is
 # repeated with other halves.
@@ -60,7 +60,7 @@ for seed in range(N_DRAWS):
     first = np.concatenate([shuffled[name][:8] for name in earlier])
     X_test, y_test = images_at(np.concatenate([shuffled[name][8:28] for name in names]))
 
-    pipe = make_candle_pipeline("emoji-tiny").fit(*images_at(first)).add_classes(later)
+    pipe = make_candle_pipeline("emoji-clip").fit(*images_at(first)).add_classes(later)
     similarity = pipe["clip"].transform(X_test) @ pipe["candle"].text_features_.T
     by_name = pipe.classes_[similarity.argmax(axis=1)]
     curves = {method: [] for method in METHODS}
@@ -72,7 +72,7 @@ for seed in range(N_DRAWS):
             seconds["add_images"].append(time.perf_counter() - start)
         so_far = np.concatenate([first, *(shuffled[name][:n_images] for name in later)])
         start = time.perf_counter()
-        anew = make_candle_pipeline("emoji-tiny", class_names=names.tolist())
+        anew = make_candle_pipeline("emoji-clip", class_names=names.tolist())
         anew.fit(*images_at(so_far))
         seconds["fitted anew"].append(time.perf_counter() - start)
         answers = [by_name, pipe.predict(X_test), anew.predict(X_test)]

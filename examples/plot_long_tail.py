@@ -29,7 +29,7 @@ emoji = load_emoji()
 labels, counts = np.unique(emoji.target, return_counts=True)
 chosen = np.flatnonzero(np.isin(emoji.target, labels[counts >= 15]))
 y = emoji.target[chosen]
-clip = CLIPFeaturizer("emoji-tiny")
+clip = CLIPFeaturizer("emoji-clip")
 X = clip.transform([emoji.images[i] for i in chosen])
 print(f"{len(np.unique(y))} classes, {len(y)} images")
 

@@ -36,7 +36,7 @@ fruit = np.flatnonzero(np.isin(emoji.target, FRUIT))
 train, test = train_test_split(
     animals, test_size=0.5, stratify=emoji.target[animals], random_state=0
 )
-pipe = make_candle_pipeline("emoji-tiny").fit(images_at(train), emoji.target[train])
+pipe = make_candle_pipeline("emoji-clip").fit(images_at(train), emoji.target[train])
 
 # %%
 # Fruit, by name alone

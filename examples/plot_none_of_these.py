@@ -40,7 +40,7 @@ listed = np.concatenate([test, positions_of(NEW)])
 unlisted = positions_of(VEHICLES)
 print(f"{len(train)} training images; test: {len(listed)} animals, {len(unlisted)} vehicles")
 
-pipe = make_candle_pipeline("emoji-tiny", new_classes=NEW)
+pipe = make_candle_pipeline("emoji-clip", new_classes=NEW)
 rejecting = RejectingClassifier(pipe, rejection_rate=0.1).fit(images_at(train), emoji.target[train])
 
 # %%

@@ -35,7 +35,7 @@ train, test = train_test_split(
 test = np.concatenate([np.flatnonzero(np.isin(emoji.target, added)), test])
 X_test = [emoji.images[i] for i in test]
 
-pipe = make_candle_pipeline("emoji-tiny", random_state=0)
+pipe = make_candle_pipeline("emoji-clip", random_state=0)
 pipe.fit([emoji.images[i] for i in train], emoji.target[train])
 
 temporary = tempfile.TemporaryDirectory()

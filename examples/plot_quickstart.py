@@ -6,7 +6,7 @@ A long tail of emoji, and classes without an image
 one for the last; the other third has names and nothing else. One pipeline learns from the former
 and answers with all 152.
 
-The model is ``emoji-tiny``, which comes with the library, so nothing is downloaded. Its
+The model is ``emoji-clip``, which comes with the library, so nothing is downloaded. Its
 captions held the names of all classes, for drawings in other styles: a class that is new to the
 classifier is not new to CLIP, as is the rule with larger models.
 """
@@ -62,7 +62,7 @@ print(
 # Nothing is tuned: all parameters are defaults.
 
 start = time.perf_counter()
-pipe = make_candle_pipeline("emoji-tiny", new_classes=new_classes.tolist(), random_state=0)
+pipe = make_candle_pipeline("emoji-clip", new_classes=new_classes.tolist(), random_state=0)
 pipe.fit(X_train, y_train)
 print(f"fitted in {time.perf_counter() - start:.0f} s, images and text encoded")
 
@@ -71,7 +71,7 @@ print(f"fitted in {time.perf_counter() - start:.0f} s, images and text encoded")
 # similar to the image), which needs no training, and logistic regression, which knows nothing of
 # names.
 
-clip = CLIPFeaturizer("emoji-tiny")
+clip = CLIPFeaturizer("emoji-clip")
 names = pipe.classes_
 text = clip.encode_text([f"a photo of a {name}." for name in names])
 

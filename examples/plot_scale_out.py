@@ -6,7 +6,7 @@ A Dask cluster encodes images into a folder of Parquet files. On the way one of 
 killed, and later more images arrive; each image is encoded once all the same. A classifier is
 fitted on the labelled ones, and the cluster writes predictions for all of them.
 
-The cluster here is two processes of this machine, and the model ``emoji-tiny``. With the address
+The cluster here is two processes of this machine, and the model ``emoji-clip``. With the address
 of a real cluster in ``Client(...)`` nothing else changes.
 """
 
@@ -61,7 +61,7 @@ def kill_a_worker(pid, folder, n_parts, killed):
 
 def main(root):
     table = save_emoji(root / "images")
-    clip = CLIPFeaturizer("emoji-tiny")
+    clip = CLIPFeaturizer("emoji-clip")
     folder, out = root / "embeddings", root / "predictions"
 
     # A process that is killed cannot tidy up, of which Python warns at the end.

@@ -12,10 +12,10 @@ def warn_user(message, category=UserWarning):
 
     Parameters
     ----------
-    message : str
+    message : str or Warning
         What happened, and what to do.
     category : type, default=UserWarning
-        Class of the warning.
+        Class of the warning, of a message that is a string.
     """
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _package(frame) in SKIPPED:

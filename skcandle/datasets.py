@@ -1,4 +1,4 @@
-"""Emoji images, prompt templates of public data sets, and long-tailed subsets of labels."""
+"""Images in folders and tables, emoji images, prompt templates and long-tailed subsets."""
 
 import io
 import zipfile
@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
+from ._image_files import load_image_folder, load_image_table
 from ._labels import label_array
 from ._typing import Labels, RandomState
 
-__all__ = ["TEMPLATES", "load_emoji", "make_long_tailed"]
+__all__ = ["TEMPLATES", "load_emoji", "load_image_folder", "load_image_table", "make_long_tailed"]
 
 #: Prompt template by data set, with ``{}`` for the name of a class. These are the templates of
 #: Zhou, Yang, Loy and Liu, "Learning to prompt for vision-language models", IJCV 2022, which go
@@ -45,7 +46,7 @@ def load_emoji(*, styles: str | Sequence[str] = _EMOJI_STYLES) -> Bunch:
     """Load the emoji images: 152 classes drawn in three styles.
 
     The images come with the library and nothing is downloaded. They suit the bundled
-    model ``emoji-tiny``, which was trained on other styles.
+    model ``emoji-clip``, which was trained on other styles.
 
     =================   ======================
     Classes             152

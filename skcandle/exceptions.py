@@ -17,6 +17,7 @@ __all__ = [
     "PrecisionWarning",
     "TextFeaturesWarning",
     "TruncatedPromptWarning",
+    "UnreadableImageWarning",
     "VersionWarning",
     "WeightsNotAvailableError",
 ]
@@ -71,6 +72,21 @@ class TextFeaturesWarning(UserWarning):
 
 class TruncatedPromptWarning(UserWarning):
     """A prompt is longer than the context of the text encoder and was cut."""
+
+
+class UnreadableImageWarning(UserWarning):
+    """Images that cannot be read were left out, or have rows of NaN.
+
+    Attributes
+    ----------
+    positions : sequence of int
+        The positions of all these images, sorted, where there are rows for them.
+    reasons : mapping of int to str
+        What is wrong with each of them, by position.
+    """
+
+    positions: Sequence[int] = ()
+    reasons: Mapping[int, str] = MappingProxyType({})
 
 
 class VersionWarning(UserWarning):

@@ -63,7 +63,7 @@ class CandlePipeline(Pipeline):
     ...     return [emoji.images[i] for i in np.flatnonzero(emoji.target == name)]
     >>> apples, lemons = images_of("apple"), images_of("lemon")
     >>> y = ["apple"] * len(apples) + ["lemon"] * len(lemons)
-    >>> pipe = make_candle_pipeline("emoji-tiny").fit(apples + lemons, y)
+    >>> pipe = make_candle_pipeline("emoji-clip").fit(apples + lemons, y)
     >>> pipe = pipe.add_classes(["strawberry"])
     >>> pipe = pipe.add_images(images_of("pizza")[:1], ["pizza"])
     >>> pipe.top_k(images_of("strawberry")[:1], 1)[0]
@@ -236,6 +236,7 @@ def make_candle_pipeline(
     device: "str | torch.device" = "auto",
     cache: Path | EmbeddingCache | None = None,
     n_jobs: int | None = None,
+    on_error: str = "raise",
     random_state: RandomState = None,
     verbose: int = 0,
 ) -> CandlePipeline:
@@ -249,12 +250,12 @@ def make_candle_pipeline(
     Parameters
     ----------
     model_name : str, default="ViT-B-16-quickgelu"
-        Model of both steps, see :class:`CLIPFeaturizer`. ``"emoji-tiny"`` comes with the
+        Model of both steps, see :class:`CLIPFeaturizer`. ``"emoji-clip"`` comes with the
         package.
 
     pretrained : str, path-like or None, default="openai"
         Weights of both steps. Names that come with their own weights, such as
-        ``"emoji-tiny"``, need none: leave the default.
+        ``"emoji-clip"``, need none: leave the default.
 
     new_classes : list of str or int, default=None
         Labels without images, see :class:`CandleClassifier`.
@@ -288,6 +289,10 @@ def make_candle_pipeline(
     n_jobs : int or None, default=None
         Threads that read images, see :class:`CLIPFeaturizer`.
 
+    on_error : {"raise", "nan"}, default="raise"
+        What becomes of images that cannot be read, see :class:`CLIPFeaturizer`. With ``"nan"``
+        they are left out at fit and have a missing answer at prediction.
+
     random_state : int, RandomState instance or None, default=None
         See the classifiers.
 
@@ -318,7 +323,7 @@ def make_candle_pipeline(
     >>> from skcandle.datasets import load_emoji
     >>> emoji = load_emoji()
     >>> fruit = np.flatnonzero(np.isin(emoji.target, ["apple", "lemon"]))
-    >>> pipe = make_candle_pipeline("emoji-tiny", new_classes=["strawberry"], random_state=0)
+    >>> pipe = make_candle_pipeline("emoji-clip", new_classes=["strawberry"], random_state=0)
     >>> pipe.fit([emoji.images[i] for i in fruit], emoji.target[fruit]).classes_
     array(['apple', 'lemon', 'strawberry'], dtype='<U10')
     >>> pipe.predict([emoji.images[i] for i in np.flatnonzero(emoji.target == "strawberry")])
@@ -331,6 +336,7 @@ def make_candle_pipeline(
         device=device,
         cache=cache,
         n_jobs=n_jobs,
+        on_error=on_error,
         verbose=verbose,
     )
     classifier = PublishedCandleClassifier if published else CandleClassifier

@@ -275,7 +275,7 @@ def test_featurizer_settings_in_a_search():
     names = emoji.target_names[::30]
     chosen = np.flatnonzero(np.isin(emoji.target, names))
     images, y = [emoji.images[i] for i in chosen], emoji.target[chosen]
-    clip = CLIPFeaturizer("emoji-tiny", pretrained=None)
+    clip = CLIPFeaturizer("emoji-clip", pretrained=None)
     pipe = Pipeline([("clip", clip), ("candle", make(text_encoder=clip))])
     grid = {
         "clip__precision": ["auto", "fp32"],
@@ -294,7 +294,7 @@ def test_ensembles_of_pipelines_from_paths(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in chosen]
     for path, i in zip(paths, chosen, strict=True):
         emoji.images[i].save(path)
-    pipe = make_candle_pipeline("emoji-tiny", class_names=names, random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", class_names=names, random_state=0)
     pipe.set_params(candle__max_iter=5)
     column = np.array(paths)[:, None]  # as of a DataFrame
     for ensemble, images in [

@@ -15,7 +15,7 @@ import skcandle
 from skcandle.datasets import load_emoji
 
 DATA = Path(skcandle.__file__).parent / "data"
-MODEL = f"local-dir:{DATA / 'emoji-tiny'}"
+MODEL = f"local-dir:{DATA / 'emoji-clip'}"
 STYLES = ["twemoji", "fluent-emoji", "fluent-emoji-flat"]
 N_CLASSES = 152
 
@@ -115,11 +115,11 @@ def test_features_of_image_and_text_have_one_width(clip):
     model, preprocess, tokenizer = clip
     image = unit_features(model.encode_image, preprocess(Image.new("RGB", (9, 9)))[None])
     text = unit_features(model.encode_text, tokenizer(["a dog"]))
-    assert image.shape == text.shape == (1, 96)
+    assert image.shape == text.shape == (1, 128)
 
 
 def test_weights_are_half_precision_on_disk():
-    weights = load_file(DATA / "emoji-tiny" / "open_clip_model.safetensors")
+    weights = load_file(DATA / "emoji-clip" / "open_clip_model.safetensors")
     assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float16}
 
 
@@ -130,9 +130,9 @@ def test_package_data_stay_small():
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
         for path in files:
             wheel.write(path, path.relative_to(DATA))
-    assert len(archive.getvalue()) <= 6e6
+    assert len(archive.getvalue()) <= 6.5e6
 
 
-@pytest.mark.parametrize("folder", ["emoji", "emoji-tiny"])
+@pytest.mark.parametrize("folder", ["emoji", "emoji-clip"])
 def test_licences_lie_beside_the_data(folder):
     assert (DATA / folder / "LICENSE").is_file()

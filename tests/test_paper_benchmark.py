@@ -59,7 +59,7 @@ def run(root, tmp_path):
     """The command on the stand-ins, with options for a quick run."""
 
     def command(setting, *options, data=root, out="out.json"):
-        quick = ["--model", "emoji-tiny", "--shots", "2", "--ratio", "0.3", "--seeds", "1"]
+        quick = ["--model", "emoji-clip", "--shots", "2", "--ratio", "0.3", "--seeds", "1"]
         files = ["--out", str(tmp_path / out), "--cache", str(tmp_path / "embeddings")]
         fixed = ["--data", str(data), "--setting", setting, "--methods", "candle,zero-shot"]
         return paper.main([*fixed, *quick, *files, *options], TABLE)
@@ -454,7 +454,7 @@ def test_embeddings_come_from_the_cache(run, encoded):
     "options, message",
     [
         (["--shots", "3"], "holds results of shots=2, and this run has shots=3. Choose another"),
-        (["--model", "RN50"], "results of model='emoji-tiny', and this run has model='RN50'"),
+        (["--model", "RN50"], "results of model='emoji-clip', and this run has model='RN50'"),
     ],
 )
 def test_output_of_another_setting(run, options, message):

@@ -114,14 +114,14 @@ def test_a_saved_classifier_rejects_the_same(fitted, dumps, loads):
 @all_formats
 @pytest.mark.parametrize("folder", [None, "folder", EmbeddingCache("folder")], ids=repr)
 def test_a_saved_featurizer_has_its_parameters(folder, dumps, loads):
-    clip = CLIPFeaturizer("emoji-tiny", cache=folder)
+    clip = CLIPFeaturizer("emoji-clip", cache=folder)
     assert loads(dumps(clip)).get_params() == clip.get_params()
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_skops_has_to_trust_types_of_this_library_only(classifier):
     sio = pytest.importorskip("skops.io")
-    pipe = make_pipeline(CLIPFeaturizer("emoji-tiny", cache=EmbeddingCache("c")), fit(classifier))
+    pipe = make_pipeline(CLIPFeaturizer("emoji-clip", cache=EmbeddingCache("c")), fit(classifier))
     types = sio.get_untrusted_types(data=sio.dumps(pipe))
     assert all(name.startswith("skcandle.") for name in types)
 
@@ -133,7 +133,7 @@ def test_skops_has_to_trust_types_of_this_library_only(classifier):
 def pipe(fitted):
     """Three estimators of this library, one of them a parameter."""
     return make_pipeline(
-        CLIPFeaturizer("emoji-tiny"), clone(fitted).set_params(text_encoder=CLIPFeaturizer())
+        CLIPFeaturizer("emoji-clip"), clone(fitted).set_params(text_encoder=CLIPFeaturizer())
     )
 
 

@@ -40,7 +40,7 @@ def emoji():
 
 @pytest.fixture(scope="module")
 def fitted(emoji):
-    return make_candle_pipeline("emoji-tiny", new_classes=NEW, random_state=0).fit(*emoji["base"])
+    return make_candle_pipeline("emoji-clip", new_classes=NEW, random_state=0).fit(*emoji["base"])
 
 
 def test_defaults_are_those_of_the_estimators():
@@ -66,7 +66,7 @@ def test_settings_reach_the_steps():
 
 
 def test_the_published_method_in_a_pipeline():
-    pipe = make_candle_pipeline("emoji-tiny", published=True, margin=0.5, new_classes=["okapi"])
+    pipe = make_candle_pipeline("emoji-clip", published=True, margin=0.5, new_classes=["okapi"])
     assert isinstance(pipe["candle"], PublishedCandleClassifier)
     params = pipe["candle"].get_params(deep=False)
     assert params["text_encoder"].get_params() == pipe["clip"].get_params()
@@ -75,7 +75,7 @@ def test_the_published_method_in_a_pipeline():
         0.01,
         ["okapi"],
     )
-    pipe = make_candle_pipeline("emoji-tiny", published=True, temperature=0.02)
+    pipe = make_candle_pipeline("emoji-clip", published=True, temperature=0.02)
     assert pipe["candle"].temperature == 0.02
 
 
@@ -118,7 +118,7 @@ def test_clone_fits_to_the_same_predictions(emoji, fitted):
 def test_grid_search_encodes_each_image_once(emoji, encoded):
     images, labels = emoji["base"]
     n_distinct = len({image.tobytes() for image in images})
-    pipe = make_candle_pipeline("emoji-tiny", random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", random_state=0)
     grid = {"candle__temperature": [0.005, 0.01], "candle__margin": [0.0, 1.0]}
     search = GridSearchCV(pipe, grid, cv=3, error_score="raise").fit(images, labels)
     assert sum(encoded) == n_distinct
@@ -128,7 +128,7 @@ def test_grid_search_encodes_each_image_once(emoji, encoded):
 def test_grid_search_over_folds_that_hide_classes(emoji):
     images = emoji["base"][0] + emoji["new"][0]
     labels = np.concatenate([emoji["base"][1], emoji["new"][1]])
-    pipe = make_candle_pipeline("emoji-tiny", class_names=BASE + NEW, random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", class_names=BASE + NEW, random_state=0)
     search = GridSearchCV(
         pipe,
         {"candle__margin": [0.0, 1.0]},
@@ -142,25 +142,25 @@ def test_grid_search_over_folds_that_hide_classes(emoji):
 
 def test_cross_val_predict(emoji):
     images, labels = emoji["base"]
-    pipe = make_candle_pipeline("emoji-tiny", random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", random_state=0)
     assert np.mean(cross_val_predict(pipe, images, labels, cv=3) == labels) > 0.8
 
 
 def test_search_over_models_sets_both_encoders(emoji, tiny_clip):
     images, labels = emoji["base"]
-    clips = [CLIPFeaturizer(name) for name in ("emoji-tiny", tiny_clip)]
+    clips = [CLIPFeaturizer(name) for name in ("emoji-clip", tiny_clip)]
     grid = [{"clip": [clip], "candle__text_encoder": [clip]} for clip in clips]
-    pipe = make_candle_pipeline("emoji-tiny", random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", random_state=0)
     with pytest.warns(UserWarning, match="do not look like the same model"):  # random weights
         search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(images, labels)
-    assert search.best_estimator_["clip"].model_name == "emoji-tiny"
-    assert search.best_estimator_["candle"].text_encoder.model_name == "emoji-tiny"
+    assert search.best_estimator_["clip"].model_name == "emoji-clip"
+    assert search.best_estimator_["candle"].text_encoder.model_name == "emoji-clip"
 
 
 def test_search_over_the_model_of_one_step_says_that_both_must_agree(emoji, tiny_clip):
-    pipe = make_candle_pipeline("emoji-tiny")
+    pipe = make_candle_pipeline("emoji-clip")
     search = GridSearchCV(pipe, {"clip__model_name": [tiny_clip]}, cv=2, error_score="raise")
-    with pytest.raises(ValueError, match="96 columns, but X has 64. Both must come from the same"):
+    with pytest.raises(ValueError, match="128 columns, but X has 64. Both must come from the same"):
         search.fit(*emoji["base"])
 
 
@@ -196,7 +196,7 @@ def test_set_output_names_the_features(emoji, fitted):
 def test_integer_labels_with_names_of_classes(emoji, fitted):
     images, labels = emoji["base"]
     names = sorted(BASE + NEW)
-    pipe = make_candle_pipeline("emoji-tiny", class_names=names, random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", class_names=names, random_state=0)
     pipe.fit(images, np.searchsorted(names, labels))
     np.testing.assert_array_equal(
         np.array(names)[pipe.predict(emoji["new"][0])], fitted.predict(emoji["new"][0])
@@ -204,14 +204,14 @@ def test_integer_labels_with_names_of_classes(emoji, fitted):
 
 
 def test_class_added_after_fit_is_recognised(emoji):
-    pipe = make_candle_pipeline("emoji-tiny", random_state=0).fit(*emoji["base"])
+    pipe = make_candle_pipeline("emoji-clip", random_state=0).fit(*emoji["base"])
     grown = make_pipeline(pipe["clip"], pipe["candle"].add_classes(NEW))
     assert grown.score(*emoji["new"]) > 0.8
     assert not np.isin(pipe.predict(emoji["new"][0]), NEW).any()
 
 
 def test_a_missing_label_is_found_before_images_are_encoded(encoded):
-    pipe = make_candle_pipeline("emoji-tiny")
+    pipe = make_candle_pipeline("emoji-clip")
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[3, 2\]"):
         pipe.fit(random_images(3), ["cat", "cow"])
     assert sum(encoded) == 0
@@ -290,13 +290,13 @@ def test_a_pipeline_with_methods_is_a_pipeline(fitted, emoji):
 
 
 def test_a_search_returns_a_pipeline_with_methods(emoji):
-    pipe = make_candle_pipeline("emoji-tiny").set_params(candle__max_iter=0)
+    pipe = make_candle_pipeline("emoji-clip").set_params(candle__max_iter=0)
     search = GridSearchCV(pipe, {"candle__margin": [0.0, 1.0]}, cv=2).fit(*emoji["base"])
     assert "lion" in search.best_estimator_.add_classes(["lion"]).classes_
 
 
 def test_methods_are_those_of_the_last_step(fitted):
-    published = make_candle_pipeline("emoji-tiny", published=True)
+    published = make_candle_pipeline("emoji-clip", published=True)
     assert hasattr(published, "add_classes")
     assert not hasattr(published, "add_images")
     rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
@@ -312,7 +312,7 @@ def test_a_pipeline_built_by_hand_gets_the_methods(fitted, emoji):
 
 
 def test_rejecting_from_images(emoji):
-    pipe = make_candle_pipeline("emoji-tiny", new_classes=NEW)
+    pipe = make_candle_pipeline("emoji-clip", new_classes=NEW)
     clf = RejectingClassifier(pipe, rejection_rate=0.3).fit(*emoji["base"])
     images = random_images(5)
     inside = Pipeline(

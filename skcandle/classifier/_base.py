@@ -26,6 +26,7 @@ from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_we
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._prototypes import of_moderate_length, unit
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
@@ -65,12 +66,13 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         logits : ndarray of shape (n_samples, n_classes) or (n_samples,)
             Columns follow `classes_`. With two classes, the logit of the second over the first.
+            NaN for images that could not be read.
         """
         return self._in_blocks(X, _one_column_of_two)
 
@@ -84,12 +86,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Columns follow `classes_`.
+            Columns follow `classes_`. NaN for images that could not be read.
         """
         return self._in_blocks(X, partial(softmax, axis=1))
 
@@ -100,12 +102,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
-            Columns follow `classes_`.
+            Columns follow `classes_`. NaN for images that could not be read.
         """
         return self._in_blocks(X, partial(log_softmax, axis=1))
 
@@ -116,15 +118,22 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError.
+            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels out of `classes_`.
+            Labels out of `classes_`. For images that could not be read, the missing answer: the
+            empty string with string labels, -1 with numbers. Metrics count it as wrong.
+
+        Raises
+        ------
+        ValueError
+            If there are such images and their answer is one of `classes_`, or labels are
+            booleans. :meth:`predict_proba` works then, too.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
-        return self.classes_[best]
+        return answers(self.classes_, best)
 
     def top_k(self, X: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the most probable classes of each row, base or new, and their probabilities.
@@ -141,7 +150,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         labels : ndarray of shape (n_samples, k)
             The most probable first; the first column is :meth:`predict`.
         proba : ndarray of shape (n_samples, k)
-            Their probabilities among all classes, see :meth:`predict_proba`.
+            Their probabilities among all classes, see :meth:`predict_proba`. Images that could not
+            be read have the missing answer of :meth:`predict` throughout, and NaN.
 
         Raises
         ------
@@ -158,7 +168,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 f"k is {k}, but there are {len(self.classes_)} classes; k is from 1 to that."
             )
         best, proba = self._in_blocks(X, partial(_most_probable, k=k))
-        return self.classes_[best], proba
+        return answers(self.classes_, best), proba
 
     def restrict(self: Classifier, labels: Labels) -> Classifier:
         """Return a fitted view that answers with some of the classes only.
@@ -328,17 +338,27 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         return data, universe, text_encoder
 
     def _check_images(self, X, y, sample_weight, reset=True):
-        """Checked embeddings, labels and weights of images, without those of weight zero."""
+        """Checked embeddings, labels and weights, without images of weight zero or not read."""
         check_label_types(y)
         _refuse_images(X)
         dtype = [np.float64, np.float32]
-        X, y = validate_data(self, X, without_nulls(y), dtype=dtype, reset=reset)
+        X, y = validate_data(
+            self,
+            X,
+            without_nulls(y),
+            dtype=dtype,
+            reset=reset,
+            ensure_all_finite="allow-nan",
+        )
         if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
             check_classification_targets(y)
         sample_weight = check_sample_weight(
             sample_weight, X, dtype=X.dtype, ensure_non_negative=True
         )
-        used = sample_weight > 0
+        missing = missing_rows(X)
+        if missing.any():
+            warn_left_out(missing, y)
+        used = (sample_weight > 0) & ~missing
         if not used.all():
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
@@ -388,6 +408,9 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 logits += self._log_prior.astype(logits.dtype)
             value = function(logits)
             parts = value if isinstance(value, tuple) else (value,)
+            for part in parts:
+                if part.dtype.kind == "i":  # positions of classes
+                    part[np.isnan(logits[:, 0])] = MISSING
             if results is None:
                 results = [np.empty((n_samples, *p.shape[1:]), dtype=p.dtype) for p in parts]
             for result, part in zip(results, parts, strict=True):
@@ -395,18 +418,25 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         return tuple(results) if len(results) > 1 else results[0]
 
     def _blocks(self, X, model):
-        """Number of rows in all; and of each block its slice, its rows, and their logits."""
+        """Number of rows in all; and of each block its slice, its rows, and their logits.
+
+        Logits of images that could not be read are NaN, their rows some other vector.
+        """
         _refuse_images(X)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         scorer = model.scorer(resolve_device(self.device))
         dtype = model.image_prototypes.dtype
         n_rows = max(BLOCK_LOGITS // max(model.counts.size, X.shape[1]), 1)
         for rows in gen_batches(len(X), n_rows):
+            missing = missing_rows(X[rows], rows.start)
+            block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:
-                block = np.ascontiguousarray(X[rows], dtype=dtype)
+                block = np.ascontiguousarray(block, dtype=dtype)
             else:  # where only directions matter, those of any length
-                block = of_moderate_length(X[rows], dtype, rows.start)
-            yield len(X), rows, block, scorer.score(block)[:, self._columns]
+                block = of_moderate_length(block, dtype, rows.start)
+            logits = scorer.score(block)[:, self._columns]
+            logits[missing] = np.nan
+            yield len(X), rows, block, logits
 
 
 def _as_mapping(class_names):

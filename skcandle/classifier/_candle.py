@@ -26,12 +26,18 @@ from ._logit_weights import (
     IMAGE_ONLY_TEMPERATURE,
     LogitWeights,
     fit_logit_weights,
+    fit_temperature,
 )
 from ._model import CandleModel
 from ._prior import class_frequencies, log_frequencies
 from ._projection import train_projection
 from ._prototypes import fit_prototypes, of_moderate_length, unit
-from ._pseudo_new import effective_size, leave_one_out_split, pseudo_new_splits
+from ._pseudo_new import (
+    effective_size,
+    leave_one_out_split,
+    pseudo_new_splits,
+    without_lone_images,
+)
 from ._statistics import ClassStatistics
 from ._training_set import TrainingSet
 from ._universe import LabelUniverse
@@ -286,6 +292,7 @@ class CandleClassifier(BaseCandle):
         ----------
         X : array-like of shape (n_samples, n_features)
             CLIP embeddings of images; with text, only their direction matters.
+            Rows of NaN, images that could not be read, are left out with a warning.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -479,7 +486,8 @@ class CandleClassifier(BaseCandle):
         -------
         score : ndarray of shape (n_samples,)
             Higher for images that look less like any class, base or new: log-odds that the class
-            is not listed, if that were as likely as that it is.
+            is not listed, if that were as likely as that it is. NaN for images that could not be
+            read.
 
         See Also
         --------
@@ -521,7 +529,8 @@ class CandleClassifier(BaseCandle):
         Returns
         -------
         sets : ndarray of shape (n_samples, n_classes) of bool
-            Columns follow `classes_`. A set has at least one class.
+            Columns follow `classes_`. A set has at least one class, but none where an image could
+            not be read.
 
         Raises
         ------
@@ -624,11 +633,12 @@ class CandleClassifier(BaseCandle):
             raise TypeError(f"n_images is {n_images!r}; it is an integer.")
         blocks = self._blocks(X, replace(self._model, margin=1.0))
         proba = np.concatenate([softmax(logits, axis=1) for *_, logits in blocks])
-        if not 1 <= n_images <= len(proba):
+        left = ~np.isnan(proba[:, 0])  # not of images that could not be read
+        if not 1 <= n_images <= left.sum():
             raise ValueError(
-                f"n_images is {n_images}, but X has {len(proba)} rows; n_images is from 1 to that."
+                f"n_images is {n_images}, but X has {left.sum()} rows; n_images is from 1 to that."
             )
-        counts, chosen, left = self.class_count_.astype(float), [], np.ones(len(proba), dtype=bool)
+        counts, chosen = self.class_count_.astype(float), []
         for _ in range(n_images):
             best = int(np.argmax(np.where(left, proba @ (1 / (counts + 1)), -np.inf)))
             chosen.append(best)
@@ -681,11 +691,20 @@ class CandleClassifier(BaseCandle):
         if len(given) == len(start):
             return weights
         some_are_new = len(np.unique(data.y)) < data.n_classes
-        hidden = []
+        shrinkage, hidden = float(self.shrinkage), []
         if some_are_new or "base_offset" not in given:
-            hidden = pseudo_new_splits(data, float(self.shrinkage), self._generator())
-        splits = hidden if some_are_new else [leave_one_out_split(data, float(self.shrinkage))]
-        return fit_logit_weights(splits, hidden, weights, effective_size(data), fixed=given)
+            hidden = pseudo_new_splits(data, shrinkage, self._generator())
+        if some_are_new:
+            return fit_logit_weights(hidden, hidden, weights, effective_size(data), fixed=given)
+        split = leave_one_out_split(data, shrinkage)
+        telling, n_images = (
+            without_lone_images(split, data),
+            effective_size(data, lone_images=False),
+        )
+        estimated = fit_logit_weights([telling], hidden, weights, n_images, fixed=given)
+        if "temperature" in given:
+            return estimated
+        return fit_temperature([split], estimated, weights, effective_size(data))
 
     def _generator(self):
         if self.random_state is None:

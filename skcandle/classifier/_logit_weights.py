@@ -10,6 +10,7 @@ weights are estimated on *pseudo-new splits* of the training images (see ``_pseu
 `T`, `b` and `c` by penalised maximum likelihood of a conditional logit model, the offset `g` by
 the largest harmonic mean of base and new accuracy. Where no class is new, the likelihood is that of
 a split that hides none; the offset, which classes added later need, still comes from those that do.
+In a split that hides none, the only image of a class tells about `T` alone.
 """
 
 from dataclasses import dataclass, replace
@@ -127,6 +128,22 @@ def fit_logit_weights(splits, offset_splits, start, n_images, *, fixed=()):
     return weights
 
 
+def fit_temperature(splits, weights, start, n_images):
+    """Estimate the temperature alone; parameters as of :func:`fit_logit_weights`.
+
+    Parameters
+    ----------
+    weights : LogitWeights
+        The others, which stay.
+
+    Returns
+    -------
+    weights : LogitWeights
+    """
+    estimate = _PenalisedLikelihood(splits, start, n_images, {"prototype_weight"})
+    return estimate.maximise(weights, keep_offset=True)
+
+
 class _PenalisedLikelihood:
     """Log-likelihood of the splits, less a Gaussian penalty, over the weights that are free.
 
@@ -137,7 +154,8 @@ class _PenalisedLikelihood:
     def __init__(self, splits, start, n_images, fixed):
         self.splits = splits
         self.reference = start.temperature
-        self.strength = n_images / sum(split.sample_weight.sum() for split in splits)
+        total = sum(split.sample_weight.sum() for split in splits)
+        self.strength = n_images / total if total > 0 else 0.0
         image_only = splits[0].text_similarity is None
         self.sd = np.array(IMAGE_ONLY_PRIOR_SD if image_only else PRIOR_SD)
         self.mean = self._theta(start)

@@ -5,7 +5,7 @@ names alone. Images of the other classes are compared to prototypes that are for
 image itself. So every image stands for one that was never seen, of a base or of a new class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
@@ -151,15 +151,38 @@ def splits_of_universe(data, shrinkage):
     return [(split, rows) for split in _splits(data, masks, shrinkage)]
 
 
-def effective_size(data):
-    """Images that class-balanced averages are worth: classes times the harmonic mean of counts.
+def without_lone_images(split, data):
+    """The same split, in which the only image of a class weighs nothing.
 
-    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, of the weights
-    :math:`w = 1 / n_k`; L. Kish, "Survey sampling", 1965.
+    Without that image the prototype of its class is a virtual one. Where all classes have images
+    there are none of these, so it tells nothing about how much prototypes should weigh.
+
+    Parameters
+    ----------
+    split : PseudoNewSplit
+        From :func:`leave_one_out_split`.
+    data : TrainingSet
+
+    Returns
+    -------
+    split : PseudoNewSplit
+    """
+    share = _share_left(np.bincount(data.y, weights=data.sample_weight))
+    return replace(split, sample_weight=split.sample_weight * share[split.target])
+
+
+def effective_size(data, *, lone_images=True):
+    """Images that class-balanced averages are worth.
+
+    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, of weights that sum to one
+    in each class; L. Kish, "Survey sampling", 1965. It is the number of classes times the harmonic
+    mean of their counts.
 
     Parameters
     ----------
     data : TrainingSet
+    lone_images : bool, default=True
+        Whether the only image of a class counts, see :func:`without_lone_images`.
 
     Returns
     -------
@@ -167,7 +190,13 @@ def effective_size(data):
     """
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
-    return float(len(counts) ** 2 / (1 / counts).sum())
+    share = np.ones_like(counts) if lone_images else _share_left(counts)
+    return float(share.sum() ** 2 / max((share**2 / counts).sum(), 1e-12))
+
+
+def _share_left(counts):
+    """0 for a class of one image, 1 for two or more: what is left without one, at most one."""
+    return np.clip(counts - 1, 0, 1)
 
 
 def _splits(data, masks, shrinkage):

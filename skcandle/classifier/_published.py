@@ -116,9 +116,9 @@ class PublishedCandleClassifier(BaseCandle):
     -----
     With tokens :math:`z` after projection and :math:`\tilde z = \mathrm{LN}(z) + \lambda\,
     \mathrm{MHA}(\mathrm{LN}(z))` after attention, :math:`\lambda` trained from 0.1, the logit
-    groups of class `k` are :math:`\cos(z_x, z_{t_k}) / T`, :math:`\cos({\tilde z}_x, {\tilde
-    z}_{t_k}) / T` and :math:`\beta \cos({\tilde z}_x, {\tilde z}_{p_k}) / T`, with the temperature
-    `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log [\pi_y^m e^{s_y}
+    groups of class `k` are :math:`\cos(z_x, z_{t_k}) / T`, :math:`\cos(\tilde{z_x},
+    \tilde{z_{t_k}}) / T` and :math:`\beta \cos(\tilde{z_x}, \tilde{z_{p_k}}) / T`, with the
+    temperature `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log [\pi_y^m e^{s_y}
     / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches that also hold
     every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight decay 5e-4.
     Its learning rate is 1e-5 in the first epoch, and :math:`\eta (1 + \cos(\pi (e - 1) / E)) /
@@ -233,6 +233,7 @@ class PublishedCandleClassifier(BaseCandle):
         ----------
         X : array-like of shape (n_samples, n_features)
             CLIP embeddings of images, of length one or as the model gives them.
+            Rows of NaN, images that could not be read, are left out with a warning.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None

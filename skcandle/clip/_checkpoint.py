@@ -18,6 +18,7 @@ import open_clip
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from .._bundled import BUNDLED_MODEL
 from ..exceptions import ModelMismatchError, ModelNotFoundError, WeightsNotAvailableError
 from ._open_clip_private import (
     HF_SAFE_WEIGHTS_NAME,
@@ -26,7 +27,6 @@ from ._open_clip_private import (
     download_pretrained,
 )
 
-BUNDLED_MODEL = "emoji-tiny"
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL
 OFFLINE_HINT = (
     f'Without a network, model_name="{BUNDLED_MODEL}", pretrained=None works: '
@@ -109,7 +109,7 @@ def find_checkpoint(model_name, pretrained):
 
 
 def is_small(checkpoint):
-    """Whether the forward pass takes so little time that 16 bits save none, as of emoji-tiny."""
+    """Whether the forward pass takes so little time that 16 bits save none, as of emoji-clip."""
     size = _model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
     return np.max(size) <= SMALL_IMAGE  # of a height and a width, or of one side
 

@@ -38,6 +38,8 @@ class Encoder:
         Images or prompts per forward pass.
     n_jobs : int or None
         Threads that read and decode images while the model works.
+    on_error : {"raise", "nan"}
+        What becomes of images that cannot be read; see :class:`~skcandle.CLIPFeaturizer`.
     verbose : int
         Whether to show progress.
     store : EmbeddingStore
@@ -53,6 +55,7 @@ class Encoder:
         device,
         batch_size,
         n_jobs=None,
+        on_error="raise",
         verbose=0,
         store=memory_cache,
     ):
@@ -66,6 +69,7 @@ class Encoder:
         self.batch_size = batch_size
         self.max_batch = batch_size  # halved when the GPU runs out of memory
         self.n_jobs = n_jobs
+        self.on_error = on_error
         self.verbose = verbose
         self.store = store
         self.fingerprint = fingerprint(self.checkpoint, precision, self.exact)
@@ -81,7 +85,8 @@ class Encoder:
         """Rows of images, in order.
 
         Few batches of images are held at a time. An image that cannot be read stops nothing:
-        the others are encoded and cached before one error names all that failed.
+        the others are encoded and cached before one error, or one warning, tells of all that
+        failed.
 
         Parameters
         ----------

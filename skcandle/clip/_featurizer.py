@@ -37,7 +37,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         * a name of `open_clip.list_models()`;
         * ``"hf-hub:<owner>/<name>"``, a model on the Hugging Face Hub;
         * ``"local-dir:<folder>"``, a folder with ``open_clip_config.json`` and weights;
-        * ``"emoji-tiny"``, the small model that comes with this package. It needs no network,
+        * ``"emoji-clip"``, the small model that comes with this package. It needs no network,
           knows nothing but emoji, and is meant for trying things out.
 
         OpenAI's weights, and some others, need a name that ends in ``-quickgelu``.
@@ -64,7 +64,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         ``"auto"`` is fast: the format that the device multiplies natively, and large JPEGs
         decoded at reduced scale. That is float16 on GPUs (on CUDA from Volta on; bfloat16 for
         SigLIP, from Ampere on), bfloat16 on CPUs with AMX or AVX-512 BF16, float32 elsewhere
-        and for models of such small images that nothing is gained, as ``"emoji-tiny"``.
+        and for models of such small images that nothing is gained, as ``"emoji-clip"``.
         ``"bf16"`` and ``"fp16"`` choose the format. Prompts are always encoded in float32.
         What differs is under Notes.
 
@@ -80,6 +80,13 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         :obj:`joblib.parallel_config` says, or else as many as PyTorch uses
         (`torch.get_num_threads`, mostly all cores), and one in a worker of joblib, which is one
         of several. -1 means all processors, -2 all but one; 0 is an error.
+
+    on_error : {"raise", "nan"}, default="raise"
+        What becomes of images that are broken, or missing (None or NaN in place of an image).
+        ``"raise"`` encodes and caches all others, then names those in an `ImageReadError`.
+        ``"nan"`` gives them rows of NaN, with one `UnreadableImageWarning` that has their number
+        and the first. :class:`CandleClassifier` leaves such rows out at fit and has a missing
+        answer for them. They are never cached, and are tried again by the next call.
 
     verbose : int, default=0
         If positive, a progress bar shows images per second and the time left.
@@ -100,7 +107,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     that, too, stays within the tolerance of the format.
 
     Beside ``"fp32"``, rows in bfloat16 have a cosine of at least 0.9999 (0.99990 with
-    ``"emoji-tiny"``, 0.99995 with random weights of ViT-B/32), in float16 of at least 0.99999.
+    ``"emoji-clip"``, 0.99995 with random weights of ViT-B/32), in float16 of at least 0.99999.
     A classifier fitted on exact rows then answers otherwise for 0.7 % (bfloat16) or 0.1 %
     (float16) of the bundled images, and for 0.3 to 0.4 % of two sets of photographs whose
     features were turned to a cosine of 0.9999; accuracy stays within its noise, 0.3 points of
@@ -130,7 +137,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     >>> from skcandle import CLIPFeaturizer
     >>> from skcandle.datasets import load_emoji
     >>> images = load_emoji().images[:4]
-    >>> clip = CLIPFeaturizer("emoji-tiny", pretrained=None)
+    >>> clip = CLIPFeaturizer("emoji-clip", pretrained=None)
     >>> embeddings = clip.fit_transform(images)
     >>> prompts = clip.encode_text(["a red apple", "a cat"])
     >>> (embeddings @ prompts.T).shape
@@ -149,6 +156,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             Interval(Integral, None, -1, closed="right"),
             None,
         ],
+        "on_error": [StrOptions({"raise", "nan"})],
         "verbose": ["verbose"],
     }
 
@@ -162,6 +170,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         precision: str = "auto",
         cache: Path | EmbeddingCache | None = None,
         n_jobs: int | None = None,
+        on_error: str = "raise",
         verbose: int = 0,
     ) -> None:
         self.model_name = model_name
@@ -171,6 +180,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         self.precision = precision
         self.cache = cache
         self.n_jobs = n_jobs
+        self.on_error = on_error
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -191,7 +201,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             The estimator itself.
         """
         if X is not None:
-            check_consistent_length(as_image_list(X), y)
+            check_consistent_length(self._image_list(X), y)
         find_checkpoint(self.model_name, self.pretrained)
         resolve_device(self.device, metal=True)
         return self
@@ -201,26 +211,35 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : list, tuple, array, Series or one-column DataFrame of length n_images
-            Each image is a path (str or path-like), a PIL image, the content of an image file
-            (bytes, bytearray, memoryview, or a file opened in binary mode such as
-            :class:`io.BytesIO`, which is read from its beginning and keeps its position), or an
-            array of uint8 and shape (H, W, 3) or (H, W); kinds may be mixed. An array of shape
-            (n_images, H, W, 3) works as well. URLs are not fetched.
+        X : list, tuple, array, Series, one-column DataFrame, column or dataset
+            Of length n_images. Each image is a path (str or path-like), a PIL image, the content
+            of an image file (bytes, bytearray, memoryview, or a file opened in binary mode such
+            as :class:`io.BytesIO`, which is read from its beginning and keeps its position), a
+            dict with ``"bytes"`` or ``"path"`` (Hugging Face's), an array of uint8 and shape
+            (H, W, 3) or (H, W), or a tensor of uint8 and shape (3, H, W) or (H, W); kinds may be
+            mixed. An array of shape (n_images, H, W, 3) and a tensor of shape (n_images, 3, H, W)
+            work as well, Series and one-column DataFrames of pandas, polars and PyArrow,
+            datasets of torch and torchvision whose items are images or tuples that begin with
+            one, and Hugging Face's datasets with one column of images. Datasets are asked for an
+            image when it is its turn. URLs are not fetched.
 
         Returns
         -------
         embeddings : ndarray of shape (n_images, n_features) and dtype float32
-            Each row has length 1.
+            Each row has length 1, or is NaN throughout; see `on_error`.
 
         Raises
         ------
         ImageReadError
-            If images are missing, broken or no images. All others have been encoded by then
-            and are in the cache; the attribute `positions` lists those that failed.
+            If images are missing, broken or no images, and `on_error` is ``"raise"``. All others
+            have been encoded by then and are in the cache; the attribute `positions` lists those
+            that failed.
         """
         self._validate_params()  # fit may not have been called
-        return self._encoder().encode_images(as_image_list(X))
+        return self._encoder().encode_images(self._image_list(X))
+
+    def _image_list(self, X):
+        return as_image_list(X, allow_missing=self.on_error == "nan")
 
     def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
         """Embed prompts with the text encoder of the same model.
@@ -280,6 +299,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             device=resolve_device(self.device, metal=True),
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
+            on_error=self.on_error,
             verbose=self.verbose,
             store=_store(self.cache),
         )

@@ -14,11 +14,13 @@ from joblib import cpu_count, effective_n_jobs
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
+from .._warnings import warn_user
 from ._image_reading import (
     describe_failure,
     read_image,
     reread,
     unreadable_error,
+    unreadable_warning,
 )
 
 # Images that are read together, and looked up in the cache by one query.
@@ -184,8 +186,12 @@ class ImagePipeline:
             self.rows[i] = self.rows[original]
             if original in self.failures:
                 self.failures[i] = self.failures[original]
-        if self.failures:
+        if not self.failures:
+            return
+        if self.encoder.on_error == "raise":
             raise unreadable_error(self.failures, len(self.images))
+        self.rows[list(self.failures)] = np.nan
+        warn_user(unreadable_warning(self.failures, len(self.images)))
 
 
 def n_threads(n_jobs):

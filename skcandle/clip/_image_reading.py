@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from .._locks import ForkSafeLock
-from ..exceptions import ImageReadError
+from ..exceptions import ImageReadError, UnreadableImageWarning
 from ._cache.file_digests import file_digests
-from ._image_input import is_encoded, is_open_file
+from ._image_formats import hint_at_format, open_image
+from ._image_input import DatasetItem, is_encoded, is_open_file
 
 EXIF_ORIENTATION = 0x0112
 # From an orientation to what makes the image upright.
@@ -74,12 +75,17 @@ def read_image(image):
 
     Parameters
     ----------
-    image : str, path-like, bytes, bytearray, memoryview, binary file, PIL.Image.Image or ndarray
+    image : str, path-like, bytes, bytearray, memoryview, binary file, PIL.Image.Image, ndarray, \
+            DatasetItem or None
+        None is an image that is missing.
 
     Returns
     -------
     content : ImageContent
     """
+    image = _asked_for(image)
+    if image is None:
+        raise NoImage("it is missing")
     if isinstance(image, (str, os.PathLike)):
         return _read_file(image)
     if is_encoded(image):
@@ -122,11 +128,39 @@ def reread(image, content):
     """The content with its data, for a file that :func:`read_image` did not read again."""
     if content.data is not None:
         return content
-    with open(image, "rb") as file:
+    with open(_asked_for(image), "rb") as file:
         again = _from_bytes(file.read())
     if again.digest != content.digest:
         raise ValueError("it was changed meanwhile")
     return again
+
+
+def check_image_file(path):
+    """What is wrong with a file, as far as its header tells; None if it looks like an image.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    reason : str or None
+        In words that follow on the path, such as "is empty (0 bytes)".
+    """
+    try:
+        status = os.stat(path)
+        _check_file(path, status)
+        with open_image(path):
+            return None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise all kinds of errors on damaged data
+        return without_name(describe_failure(path, error), path)
+
+
+def without_name(reason, path):
+    """What is wrong with a file, in words that follow on its name instead of including it."""
+    return reason.removeprefix("the file ").removeprefix(f"{path!r} ")
 
 
 def decode_image(content):
@@ -143,9 +177,21 @@ def decode_image(content):
     """
     if isinstance(content.data, Image.Image):
         return content.data
-    with Image.open(io.BytesIO(content.data)) as image:
+    with open_image(io.BytesIO(content.data)) as image:
         image.load()
         return _to_rgb(image)
+
+
+def unreadable_warning(reasons, n_images):
+    """The warning for images that cannot be used and have rows of NaN; see the error."""
+    first = min(reasons)
+    warning = UnreadableImageWarning(
+        f"{len(reasons)} of {n_images} images cannot be read and have rows of NaN; the first is "
+        f"image {first}: {reasons[first]}."
+    )
+    warning.positions = sorted(reasons)
+    warning.reasons = reasons
+    return warning
 
 
 def unreadable_error(reasons, n_images):
@@ -179,8 +225,12 @@ def describe_failure(image, error):
     name = _name_in_messages(image)
     if isinstance(error, NoImage):
         return str(error)
+    if isinstance(image, DatasetItem):
+        kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
+        return f"item {image.index} of the dataset gives no image ({kind}{error})"
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"{name}is not of a known image format{_hint_at_path(image)}"
+        hint = hint_at_format(_head(image)) or _hint_at_path(image)
+        return f"{name}is not of a known image format{hint}"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         megapixels = 2 * Image.MAX_IMAGE_PIXELS / 1e6
         return (
@@ -207,6 +257,22 @@ def _name_in_messages(image):
 def is_url(image):
     """Whether an image is the name of something that is not on this machine."""
     return isinstance(image, (str, os.PathLike)) and bool(URL.match(os.fsdecode(image)))
+
+
+def _asked_for(image):
+    """The image, made by its dataset if it has one."""
+    if not isinstance(image, DatasetItem):
+        return image
+    with _shared_objects:  # datasets need not be made for several threads
+        return image.image()
+
+
+def _head(image):
+    """The first bytes of a file, or of its content."""
+    if isinstance(image, (str, os.PathLike)):
+        with open(image, "rb") as file:
+            return file.read(32)
+    return encoded_bytes(image)[:32] if is_encoded(image) else b""
 
 
 def _hint_at_path(image):

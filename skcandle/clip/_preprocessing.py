@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.transforms import Resize
 from torchvision.transforms.v2.functional import resize
 
+from ._image_formats import open_image
 from ._image_reading import decode_image, in_rgb, orientation, turned
 from ._open_clip_private import PreprocessCfg, image_transform_v2
 
@@ -72,7 +73,7 @@ class Preprocessing:
         if isinstance(data, Image.Image):
             return None
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with open_image(io.BytesIO(data)) as image:
                 full_size, turn = image.size, orientation(image)
                 size = self._target(full_size, turn in SIDEWAYS)
                 # The box is what the image covers: its last pixels may be partly beyond its edge.

@@ -122,7 +122,7 @@ class ImageReport:
     >>> emoji = load_emoji()
     >>> fruit = np.flatnonzero(np.isin(emoji.target, ["apple", "lemon", "grapes"]))
     >>> images, y = [emoji.images[i] for i in fruit], emoji.target[fruit]
-    >>> pipe = make_candle_pipeline("emoji-tiny", random_state=0).fit(images, y)
+    >>> pipe = make_candle_pipeline("emoji-clip", random_state=0).fit(images, y)
     >>> report = ImageReport(pipe, images, y)
     >>> report.save("report.html")  # doctest: +SKIP
     >>> report.search("a yellow lemon", n_images=2).positions.shape

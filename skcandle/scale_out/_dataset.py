@@ -13,7 +13,7 @@ from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer
-from ..clip._image_input import is_encoded, to_list
+from ..clip._image_input import DatasetItem, is_encoded, to_list
 from ..clip._image_reading import encoded_bytes, is_url
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ShardFolder
@@ -107,10 +107,10 @@ def encode_dataset(
     >>> from skcandle.scale_out import encode_dataset, read_embeddings
     >>> images, names = load_emoji().images[:3], ["first", "second", "third"]
     >>> with TemporaryDirectory() as folder:
-    ...     failures = encode_dataset(images, folder, CLIPFeaturizer("emoji-tiny"), keys=names)
+    ...     failures = encode_dataset(images, folder, CLIPFeaturizer("emoji-clip"), keys=names)
     ...     keys, X = read_embeddings(folder, keys=["third", "first"])
     >>> len(failures), keys.tolist(), X.shape
-    (0, ['third', 'first'], (2, 96))
+    (0, ['third', 'first'], (2, 128))
     """
     require_dask()
     import dask
@@ -120,7 +120,7 @@ def encode_dataset(
         raise TypeError(f"featurizer is a {type(featurizer).__name__}; a CLIPFeaturizer is needed.")
     if not isinstance(shard_size, int) or shard_size < 1:
         raise ValueError(f"shard_size={shard_size!r}: a positive number of images is needed.")
-    featurizer = clone(featurizer).fit()
+    featurizer = clone(featurizer).set_params(on_error="raise").fit()  # failures have a table
     pairs = _as_bag(images, keys, shard_size)
     check_workers(featurizer)
     shards = ShardFolder(folder)
@@ -319,6 +319,8 @@ def _as_bag(images, keys, shard_size):
 
 def _for_workers(key, image):
     """An image as another process can have it."""
+    if isinstance(image, DatasetItem):
+        image = image.image()
     if isinstance(image, (str, os.PathLike)) and not is_url(image):
         return os.path.abspath(image)  # a worker may have another working directory
     if not is_encoded(image):

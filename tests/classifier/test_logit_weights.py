@@ -17,6 +17,7 @@ from skcandle.classifier._logit_weights import (
     LogitWeights,
     balanced_offset,
     fit_logit_weights,
+    fit_temperature,
     own_similarity,
     prototype_similarity,
     saturation,
@@ -228,6 +229,20 @@ def test_without_text_only_the_temperature_is_estimated():
     _, values = independent_optimum([s], start, IMAGE_ONLY_PRIOR_SD, ["temperature"], start)
     assert result.temperature == pytest.approx(values[0], rel=1e-3)
     assert (result.prototype_weight, result.count_bonus, result.base_offset) == (1, 0, 0)
+
+
+def test_the_temperature_alone_is_the_optimum_at_weights_that_stay():
+    weights = LogitWeights(0.2, 0.4, 0.3, 1.5)
+    result = fit_temperature([split(hidden=())], weights, START, N_IMAGES)
+    assert replace(result, temperature=0.2) == weights
+    _, values = independent_optimum([split(hidden=())], START, PRIOR_SD, ["temperature"], weights)
+    assert result.temperature == pytest.approx(values[0], rel=2e-3)
+
+
+def test_images_of_no_weight_leave_the_start():
+    plain = split(hidden=())
+    nothing = replace(plain, sample_weight=0 * plain.sample_weight)
+    assert fit_logit_weights([nothing], [], START, 0.0, fixed=["base_offset"]) == START
 
 
 def test_without_splits_the_start_is_the_answer():

@@ -16,6 +16,7 @@ from skcandle.classifier._pseudo_new import (
     hidden_masks,
     leave_one_out_split,
     pseudo_new_splits,
+    without_lone_images,
 )
 from skcandle.classifier._training_set import TrainingSet
 
@@ -153,6 +154,27 @@ def test_effective_size_is_that_of_balanced_averages():
     assert effective_size(data) == pytest.approx(10 * 10 / (1 / counts).sum())
     # the variance of the mean of class means, of single images of variance one
     assert 1 / effective_size(data) == pytest.approx((1 / counts).sum() / 10**2)
+
+
+def test_lone_images_weigh_nothing_and_all_others_what_they_did():
+    data = training_set().among(np.flatnonzero(COUNTS))
+    split = leave_one_out_split(data, 2.0)
+    telling = without_lone_images(split, data)
+    lone = COUNTS[split.target] == 1
+    assert lone.sum() == 2 and not telling.sample_weight[lone].any()
+    assert_array_equal(telling.sample_weight[~lone], split.sample_weight[~lone])
+    counts = COUNTS[COUNTS > 1]
+    expected = len(counts) ** 2 / (1 / counts).sum()
+    assert effective_size(data, lone_images=False) == pytest.approx(expected)
+
+
+def test_half_a_further_image_makes_a_lone_image_count_half():
+    counts = COUNTS[COUNTS > 0]
+    data = training_set().among(np.flatnonzero(COUNTS))
+    data = replace(data, sample_weight=np.where(counts[data.y] == 1, 1.5, 1.0))
+    split = leave_one_out_split(data, 2.0)
+    share = without_lone_images(split, data).sample_weight / split.sample_weight
+    assert_allclose(share, np.where(counts[split.target] == 1, 0.5, 1))
 
 
 def test_only_some_rows_are_compared_where_there_are_many(monkeypatch):

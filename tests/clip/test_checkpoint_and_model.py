@@ -50,7 +50,7 @@ def test_embedding_dim_of_a_folder(tiny_clip):
     [
         ("ViT-B16", "no model_name='ViT-B16'. Did you mean 'ViT-B-16'"),
         ("vit-b-16-quickgelu", "Did you mean 'ViT-B-16-quickgelu'"),
-        ("emoji-tinny", "Did you mean 'emoji-tiny'"),
+        ("emoji-klip", "Did you mean 'emoji-clip'"),
         ("zzzzzz", "no model_name='zzzzzz'. Use a name of"),
         ("local-dir:nowhere", "no open_clip_config.json in the folder 'nowhere'"),
         ("local-dir:", "no model_name='local-dir:'"),
@@ -100,10 +100,10 @@ def test_weights_that_cannot_be_downloaded_name_the_offline_model(cold, tmp_path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         WeightsNotAvailableError,
-        match=r"'ViT-B-16-quickgelu', pretrained='openai'.*cache nor downloaded.*emoji-tiny",
+        match=r"'ViT-B-16-quickgelu', pretrained='openai'.*cache nor downloaded.*emoji-clip",
     ):
         load("ViT-B-16-quickgelu", "openai")
-    with pytest.raises(WeightsNotAvailableError, match="hf-hub:no/model.*emoji-tiny"):
+    with pytest.raises(WeightsNotAvailableError, match="hf-hub:no/model.*emoji-clip"):
         embedding_dim("hf-hub:no/model")
 
 

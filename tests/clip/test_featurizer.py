@@ -494,7 +494,7 @@ def test_prompts_are_checked(clip, prompts, error, message):
 
 
 def test_bundled_model_needs_no_network():
-    clip = CLIPFeaturizer("emoji-tiny", pretrained=None)
+    clip = CLIPFeaturizer("emoji-clip", pretrained=None)
     rows = clip.fit_transform(random_images(2))
     assert rows.shape == (2, len(clip.get_feature_names_out()))
     assert clip.encode_text(["a cat"]).shape == (1, rows.shape[1])

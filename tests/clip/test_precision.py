@@ -74,7 +74,7 @@ def test_without_onednn_there_is_no_fast_bf16(machine, monkeypatch):
 def test_only_the_image_encoder_takes_the_gpu_of_a_mac(machine):
     machine(mps=True)
     assert devices.resolve_device("auto") == CPU
-    assert CLIPFeaturizer("emoji-tiny")._encoder().device == MPS
+    assert CLIPFeaturizer("emoji-clip")._encoder().device == MPS
     machine(mps=True, cuda=(8, 0))
     assert devices.resolve_device("auto", metal=True) == CUDA
 
@@ -88,7 +88,7 @@ def test_siglip_is_known_by_its_configuration(name, expected):
 
 
 def test_formats_and_exactness_have_their_own_fingerprints():
-    checkpoint = find_checkpoint("emoji-tiny", None)
+    checkpoint = find_checkpoint("emoji-clip", None)
     prints = {
         fingerprint(checkpoint, precision, exact)
         for precision in ("fp32", "bf16", "fp16")
@@ -97,7 +97,7 @@ def test_formats_and_exactness_have_their_own_fingerprints():
     assert len(prints) == 6
 
 
-@pytest.mark.parametrize("name, expected", [("emoji-tiny", "fp32"), ("RN50", "bf16")])
+@pytest.mark.parametrize("name, expected", [("emoji-clip", "fp32"), ("RN50", "bf16")])
 def test_models_of_small_images_stay_in_fp32(machine, name, expected):
     machine(amx=True)
     encoder = CLIPFeaturizer(name, None)._encoder()
@@ -106,7 +106,7 @@ def test_models_of_small_images_stay_in_fp32(machine, name, expected):
 
 def test_fp32_is_exact_and_auto_is_not(machine):
     machine()
-    exact, fast = (CLIPFeaturizer("emoji-tiny", precision=p)._encoder() for p in ("fp32", "auto"))
+    exact, fast = (CLIPFeaturizer("emoji-clip", precision=p)._encoder() for p in ("fp32", "auto"))
     assert (exact.precision, exact.exact) == ("fp32", True)
     assert (fast.precision, fast.exact) == ("fp32", False)
     assert exact.fingerprint != fast.fingerprint
@@ -153,7 +153,7 @@ def emoji():
 def test_rows_in_16_bits_are_close(emoji, precision):
     images = emoji.images[:200]
     exact, fast = (
-        CLIPFeaturizer("emoji-tiny", None, precision=p).transform(images)
+        CLIPFeaturizer("emoji-clip", None, precision=p).transform(images)
         for p in ("fp32", precision)
     )
     assert np.einsum("ij,ij->i", exact, fast).min() > 0.9998
@@ -165,7 +165,7 @@ def test_a_pipeline_fitted_in_one_format_works_in_another(emoji):
     chosen = np.flatnonzero(np.isin(emoji.target, np.unique(emoji.target)[:40]))
     train, test = np.split(rng.permutation(chosen), [len(chosen) // 2])
     images = list(emoji.images)
-    pipe = make_candle_pipeline("emoji-tiny", class_names=emoji.target_names)
+    pipe = make_candle_pipeline("emoji-clip", class_names=emoji.target_names)
     pipe.set_params(clip__precision="fp32")
     pipe.fit([images[i] for i in train], emoji.target[train])
     probas = [
@@ -301,7 +301,7 @@ def test_number_of_threads(n_jobs, context, nested, expected, monkeypatch):
 )
 def test_cuda_gives_what_the_cpu_gives(emoji, precision, least):
     images = emoji.images[:100]
-    cpu = CLIPFeaturizer("emoji-tiny", None, device="cpu", precision="fp32").transform(images)
+    cpu = CLIPFeaturizer("emoji-clip", None, device="cpu", precision="fp32").transform(images)
     clear_memory()
-    cuda = CLIPFeaturizer("emoji-tiny", None, device="cuda", precision=precision)
+    cuda = CLIPFeaturizer("emoji-clip", None, device="cuda", precision=precision)
     assert np.einsum("ij,ij->i", cpu, cuda.transform(images)).min() > least

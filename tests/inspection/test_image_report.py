@@ -37,7 +37,7 @@ def data():
 def pipe(data):
     images, y, train = data
     kept = np.flatnonzero(train)
-    pipe = make_candle_pipeline("emoji-tiny", new_classes=NEW, random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", new_classes=NEW, random_state=0)
     return pipe.fit([images[i] for i in kept], y[kept])
 
 
@@ -103,8 +103,8 @@ def test_rows_of_nan_are_images_that_could_not_be_read(pipe, test_set):
 def test_embeddings_of_a_data_frame_keep_their_names(pipe, files):
     pd = pytest.importorskip("pandas")
     images, y, _ = files[0][:-2], files[1][:-2], None
-    clip = CLIPFeaturizer("emoji-tiny").set_output(transform="pandas")
-    candle = CandleClassifier(text_encoder=CLIPFeaturizer("emoji-tiny"))
+    clip = CLIPFeaturizer("emoji-clip").set_output(transform="pandas")
+    candle = CandleClassifier(text_encoder=CLIPFeaturizer("emoji-clip"))
     named = Pipeline([("clip", clip), ("candle", candle)]).fit(images, y)
     report = ImageReport(named, [*images, files[0][-1]], [*y, "cat"])
     assert isinstance(named[:-1].transform(images[:1]), pd.DataFrame)
@@ -136,7 +136,7 @@ def test_a_classifier_may_have_a_novelty_score_of_its_own(pipe, test_set):
         def novelty_score(self, X):
             return np.arange(len(X), dtype=float)
 
-    candle = WithScore(text_encoder=CLIPFeaturizer("emoji-tiny")).fit(
+    candle = WithScore(text_encoder=CLIPFeaturizer("emoji-clip")).fit(
         pipe[:-1].transform(test_set[0]), test_set[1]
     )
     report = ImageReport(make_pipeline(pipe[0], candle), *test_set)
@@ -214,7 +214,7 @@ def test_labels_that_the_classifier_does_not_know_are_errors(pipe, test_set):
 def test_numbers_are_shown_by_their_names(data):
     images, y, _ = data
     number = np.searchsorted(CLASSES, y)
-    pipe = make_candle_pipeline("emoji-tiny", class_names=CLASSES, random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", class_names=CLASSES, random_state=0)
     report = ImageReport(pipe.fit(images, number), images, number)
     assert set(report.y_pred) <= set(range(5))
     assert {flag.label for flag in report.flagged()} <= set(CLASSES)
@@ -261,7 +261,7 @@ def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
     with pytest.raises(TypeError, match="CandleClassifier; a fitted pipeline of a featurizer"):
         ImageReport(pipe[-1], test_set[0])
     with pytest.raises(NotFittedError, match="is not fitted yet"):
-        ImageReport(make_candle_pipeline("emoji-tiny"), test_set[0])
+        ImageReport(make_candle_pipeline("emoji-clip"), test_set[0])
     with pytest.raises(TypeError, match="last step is of type CLIPFeaturizer"):
         ImageReport(make_pipeline(pipe[0], pipe[0]), test_set[0])
 

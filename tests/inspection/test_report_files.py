@@ -83,7 +83,7 @@ def hostile(images_and_words, tmp_path_factory):
     for number, image in enumerate(images):
         paths.append(folder / f"<i onload='alert(3)'>\"{number:03d}.png")
         image.save(paths[-1])
-    pipe = make_candle_pipeline("emoji-tiny", class_names=dict(zip(HOSTILE, words, strict=True)))
+    pipe = make_candle_pipeline("emoji-clip", class_names=dict(zip(HOSTILE, words, strict=True)))
     pipe.fit(paths, y)
     broken = folder / "<img src=x onerror=alert(4)>.png"
     broken.write_bytes(b"")
@@ -115,7 +115,7 @@ def test_sections_with_labels(page):
 
 def test_sections_without_labels(images_and_words):
     images, target, _ = images_and_words
-    pipe = make_candle_pipeline("emoji-tiny").fit(images, target)
+    pipe = make_candle_pipeline("emoji-clip").fit(images, target)
     page = Page(ImageReport(pipe, images)._page)
     sections = [attrs["id"] for attrs in page.all("section")]
     assert sections == ["tail", "duplicates", "novel", "uncertain", "classes"]
@@ -172,7 +172,7 @@ def test_the_hash_in_the_policy_is_that_of_the_script(hostile, page):
 
 def test_thumbnails_are_embedded_for_shown_images_only(hostile, images_and_words):
     images, target, _ = images_and_words
-    pipe = make_candle_pipeline("emoji-tiny").fit(images, target)
+    pipe = make_candle_pipeline("emoji-clip").fit(images, target)
     page = Page(ImageReport(pipe, images, n_shown=2)._page)
     shown = {attrs["data-position"] for attrs in page.all("li") if "data-position" in attrs}
     assert len({attrs["src"] for attrs in page.all("img")}) <= len(shown) < len(images)

@@ -625,7 +625,7 @@ def test_grid_search_on_dask_scores_as_without(client, tmp_path):
     emoji = load_emoji()
     chosen = np.flatnonzero(np.isin(emoji.target, ["bear", "cat", "dog", "fish"]))
     images, labels = [emoji.images[i] for i in chosen], emoji.target[chosen]
-    pipe = make_candle_pipeline("emoji-tiny", cache=tmp_path, random_state=0)
+    pipe = make_candle_pipeline("emoji-clip", cache=tmp_path, random_state=0)
     search = GridSearchCV(pipe, {"candle__margin": [0, 2], "candle__shrinkage": [0, 5]}, cv=2)
     expected = search.fit(images, labels).cv_results_
     with joblib.parallel_config("dask"):

@@ -66,7 +66,7 @@ class EmbeddingCache:
     >>> images = load_emoji().images[:4]
     >>> with TemporaryDirectory() as folder:
     ...     cache = EmbeddingCache(folder, max_bytes=2**30)
-    ...     clip = CLIPFeaturizer("emoji-tiny", pretrained=None, cache=cache)
+    ...     clip = CLIPFeaturizer("emoji-clip", pretrained=None, cache=cache)
     ...     embeddings = clip.fit_transform(images)
     ...     n_stored = cache.info().n_embeddings
     ...     cache.clear()

@@ -1,19 +1,23 @@
-"""The code of the pages in doc/, run from top to bottom in a folder of a few photos."""
+"""The code of the pages in doc/, run from top to bottom in a folder as they describe it."""
 
 import ast
 import doctest
 import re
+import shlex
+from itertools import takewhile
 from pathlib import Path
 from textwrap import dedent
 
-import numpy as np
 import pytest
+from odd_folder import emoji_of
+from typer.testing import CliRunner
 
-from skcandle.datasets import load_emoji
+from skcandle.cli._app import app
 
 pytest.importorskip("dask", reason="pages use what pip install '.[tests]' adds")
 
 DOC = Path(__file__).parents[1] / "doc"
+INDENT = 4 * " "
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Plain code, shown or hidden (testsetup, testcleanup).
 BLOCK = re.compile(
@@ -39,15 +43,13 @@ PAGES = {path.name: examples_of(path.read_text(encoding="utf-8")) for path in FI
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Two images of three classes, and a class folder without one."""
     monkeypatch.chdir(tmp_path)
-    emoji = load_emoji()
+    monkeypatch.setenv("SKCANDLE_CACHE", str(tmp_path / "cache"))
     for label, name in {"cat": "cat", "lemon": "lemon", "red_apple": "apple"}.items():
         folder = tmp_path / "photos" / label / "2021"
         folder.mkdir(parents=True)
-        first, second = np.flatnonzero(emoji.target == name)[:2]
-        emoji.images[first].save(folder.parent / "1.png")
-        emoji.images[second].save(folder / "2.png")
+        emoji_of(name, 0).save(folder.parent / "1.png")
+        emoji_of(name, 1).save(folder / "2.png")
     (tmp_path / "photos" / "okapi").mkdir()
     (tmp_path / "photos" / "cat" / "notes.txt").write_text("notes")
     rows = "photos/cat/1.png,cat\nphotos/lemon/1.png,lemon\n"
@@ -66,3 +68,19 @@ def test_the_code_of_the_page_runs(page, photos):
 def test_no_block_of_the_page_is_left_out(page):
     text = (DOC / page).read_text(encoding="utf-8")
     assert not re.findall(r"^(?! *\.\.).*::$", text, re.MULTILINE), "use code-block:: python"
+
+
+def test_command_line(photos):
+    text = (DOC / "command_line.rst").read_text(encoding="utf-8")
+    lines = text.split(".. code-block:: console\n")[1].splitlines()
+    block = list(takewhile(lambda line: not line or line.startswith(INDENT), lines))
+    session = "\n".join(line.removeprefix(INDENT) for line in block).strip()
+    commands = [part.split("\n", 1) for part in session.removeprefix("$ ").split("\n$ ")]
+    assert len(commands) > 5
+    for command, *expected in commands:
+        program, *args = shlex.split(command)
+        assert program == "skcandle"
+        result = CliRunner().invoke(app, args)
+        assert result.exit_code == 0, result.stderr
+        want = f"{expected[0]}\n" if expected else ""
+        assert doctest.OutputChecker().check_output(want, result.stdout, OPTIONS), result.stdout

@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--images", type=Path, default="build/images.npz")
     parser.add_argument("--out", type=Path, default="../../skcandle/data")
     args = parser.parse_args()
-    pack_checkpoint(args.checkpoint, args.out / "emoji-tiny")
+    pack_checkpoint(args.checkpoint, args.out / "emoji-clip")
     pack_images(args.images, args.out / "emoji")
 
 

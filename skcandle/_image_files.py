@@ -1,0 +1,485 @@
+"""Images in folders and tables to paths and labels, each file looked at once."""
+
+import csv
+import os
+import unicodedata
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ._labels import label_array
+from ._typing import Path as PathLike
+from ._warnings import warn_user
+from .exceptions import ImageReadError, UnreadableImageWarning
+
+# What an image file mostly ends in. Others are images if Pillow says so.
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png",
+    ".ppm", ".pgm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+# Files that systems leave in folders, beside those that begin with a dot.
+SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
+MAX_LISTED = 10  # files that a message names
+BLOCK = 100  # files that a thread opens one after the other
+N_THREADS = 8  # opening files is mostly waiting, for a disk or a server
+
+
+def load_image_folder(
+    path: PathLike,
+    *,
+    recursive: bool = True,
+    suffixes: Sequence[str] | None = None,
+    on_error: str = "raise",
+) -> Bunch:
+    """Paths and labels of images in class folders.
+
+    A folder in `path` is a class, and its name the label. Every file is opened to read its
+    header; no image is decoded.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A folder with one folder a class, such as ``photos/snow leopard/2021/IMG_1.jpg``. Links
+        to folders are followed.
+
+    recursive : bool, default=True
+        Whether images are looked for at any depth below the class folder, or in it alone.
+
+    suffixes : list of str, default=None
+        What names of images end in, such as ``[".jpg", ".png"]``, in capitals or not. None takes
+        every file that is an image, whatever its name.
+
+    on_error : {"raise", "skip"}, default="raise"
+        What becomes of files that are broken, empty or unreadable, and of images beside the class
+        folders. ``"raise"`` is an error that names them, ``"skip"`` leaves them out with one
+        warning. An image that is broken beyond its header is found by `CLIPFeaturizer`, which
+        has an `on_error` of its own.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the following attributes.
+
+        images : list of str
+            Paths, sorted by class and by name, the same on every machine.
+        target : ndarray of shape (n_images,), dtype str
+            Label of each image.
+        target_names : ndarray of shape (n_classes,), dtype str
+            Labels, sorted.
+        empty_names : list of str
+            Class folders without any image, which may do as `new_classes`.
+        skipped : list of (str, str)
+            Path of each file that was left out, and why: other files than images included.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If `path` is no folder.
+    ValueError
+        If there is no image in it.
+    ImageReadError
+        If files cannot be used, and `on_error` is ``"raise"``.
+
+    See Also
+    --------
+    load_image_table : Paths and labels from a table.
+
+    Notes
+    -----
+    Hidden files and folders, ``__MACOSX`` and ``Thumbs.db`` are passed over. Labels are in
+    Unicode's normal form C, so that folders made on a Mac and elsewhere have equal labels.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from skcandle.datasets import load_emoji, load_image_folder
+    >>> emoji = load_emoji()
+    >>> with TemporaryDirectory() as folder:
+    ...     for i in (0, 300):
+    ...         place = Path(folder, emoji.target[i])
+    ...         place.mkdir()
+    ...         emoji.images[i].save(place / "1.png")
+    ...     photos = load_image_folder(folder)
+    >>> photos.target_names
+    array(['airplane', 'koala'], dtype='<U8')
+    >>> len(photos.images), photos.skipped
+    (2, [])
+    """
+    _check_on_error(on_error)
+    path = Path(path)
+    check_folder(path)
+    endings = None if suffixes is None else _endings(suffixes)
+    problems: list[tuple[str, str]] = []  # what ought to be an image and is not
+    others: list[tuple[str, str]] = []  # what need not be one
+    files, folders = [], []
+    for entry in _entries(path, problems):
+        if not entry.is_dir():
+            files.append((entry.path, None))
+            continue
+        folders.append(_label(entry.name))
+        files += [(file, folders[-1]) for file in _walk(entry.path, recursive, problems, others)]
+    found = _examine([file for file, _ in files], endings)
+    images: list[str] = []
+    labels: list[str] = []
+    for (file, label), (kind, reason) in zip(files, found, strict=True):
+        if kind == "other":
+            others.append((file, reason))
+        elif kind == "broken":
+            problems.append((file, reason))
+        elif label is None:
+            problems.append((file, "lies beside the class folders and so has no class"))
+        elif not _is_text(label):
+            problems.append((file, "is in a folder whose name is no text in UTF-8"))
+        else:
+            images.append(file)
+            labels.append(label)
+    what = f"of {len(images) + len(problems)} images in {str(path)!r}"
+    if problems and on_error == "raise":
+        raise ImageReadError(_message(problems, what) + f" {REMEDY}")
+    if not images:
+        raise ValueError(_no_image(path, folders, problems + others))
+    if problems:
+        warn_user(_message(problems, what) + " They are left out.", UnreadableImageWarning)
+    target = np.array(labels)
+    return Bunch(
+        images=images,
+        target=target,
+        target_names=np.unique(target),
+        empty_names=sorted(set(folders).difference(labels)),
+        skipped=sorted(problems + others),
+    )
+
+
+REMEDY = 'Repair or remove them, or leave them out with on_error="skip".'
+
+
+def load_image_table(
+    table: Any,
+    *,
+    image: str = "image",
+    label: str | None = "label",
+    root: PathLike | None = None,
+    on_error: str = "raise",
+) -> Bunch:
+    """Paths and labels of images that a table lists.
+
+    Every file is opened to read its header; no image is decoded.
+
+    Parameters
+    ----------
+    table : str, path-like or DataFrame
+        A file of comma-separated values (``.csv``; ``.tsv`` with tabs) in UTF-8 with a header, a
+        Parquet file, or a DataFrame of pandas or polars. Labels of a csv file are strings as
+        they are written, ``007`` and ``NA`` included.
+
+    image : str, default="image"
+        The column with the paths.
+
+    label : str or None, default="label"
+        The column with the labels, or None if there are none.
+
+    root : str or path-like, default=None
+        The folder to which paths are relative. None is the folder of the table's file, or the
+        working directory for a DataFrame.
+
+    on_error : {"raise", "skip"}, default="raise"
+        What becomes of files that are missing, broken, empty or no images, and of rows without a
+        label. ``"raise"`` is an error that names them, ``"skip"`` leaves them out with one
+        warning.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the following attributes.
+
+        images : list of str
+            Paths, in the order of the table.
+        target : ndarray of shape (n_images,) or None
+            Label of each image; None without `label`.
+        target_names : ndarray of shape (n_classes,) or None
+            Labels, sorted.
+        skipped : list of (str, str)
+            Path of each row that was left out, and why.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file of the table does not exist.
+    ImportError
+        If it is a Parquet file, and PyArrow is not installed.
+    ValueError
+        If the table is empty, or has no such column.
+    ImageReadError
+        If rows cannot be used, and `on_error` is ``"raise"``; `positions` has their numbers.
+
+    See Also
+    --------
+    load_image_folder : Paths and labels from class folders.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from skcandle.datasets import load_emoji, load_image_table
+    >>> with TemporaryDirectory() as folder:
+    ...     load_emoji().images[0].save(Path(folder, "1.png"))
+    ...     table = Path(folder, "table.csv")
+    ...     size = table.write_text("file,kind\\n1.png,airplane\\n")
+    ...     photos = load_image_table(table, image="file", label="kind")
+    >>> photos.target
+    array(['airplane'], dtype='<U8')
+    """
+    _check_on_error(on_error)
+    names = [image] if label is None else [image, label]
+    columns, default_root = _read_table(table, names)
+    root = Path(default_root if root is None else root)
+    values = columns[0]
+    labels = [None] * len(values) if label is None else columns[1]
+    reasons = {}
+    paths = []
+    for i, value in enumerate(values):
+        if isinstance(value, (str, os.PathLike)) and os.fspath(value):
+            paths.append(str(value if "://" in str(value) else root / value))
+        else:
+            paths.append("")
+            reasons[i] = f"has no path in the column {image!r}"
+        if label is not None and _is_missing(labels[i]):
+            reasons[i] = f"has no label in the column {label!r}"
+    found = _examine(paths, None, skip=reasons)
+    for i, (kind, reason) in enumerate(found):
+        if kind in ("broken", "other"):
+            reasons[i] = reason
+    problems = [(paths[i] or f"row {i}", reason) for i, reason in sorted(reasons.items())]
+    kept = [i for i in range(len(paths)) if i not in reasons]
+    what = f"of {len(paths)} rows of the table"
+    if problems and (on_error == "raise" or not kept):
+        remedy = REMEDY if kept else "None is left; are the paths relative to another root?"
+        error = ImageReadError(_message(problems, what) + f" {remedy}")
+        error.positions, error.reasons = sorted(reasons), reasons
+        raise error
+    if problems:
+        warn_user(_message(problems, what) + " They are left out.", UnreadableImageWarning)
+    target = None if label is None else label_array([labels[i] for i in kept])
+    return Bunch(
+        images=[paths[i] for i in kept],
+        target=target,
+        target_names=None if target is None else np.unique(target),
+        skipped=problems,
+    )
+
+
+def find_images(path, *, on_error="raise"):
+    """All images below a folder, of any class or none.
+
+    Parameters
+    ----------
+    path : path-like
+    on_error : {"raise", "skip"}
+        As for :func:`load_image_folder`.
+
+    Returns
+    -------
+    images : list of str
+        Sorted paths.
+    skipped : list of (str, str)
+        Path of each image that was left out, and why.
+    """
+    path = Path(path)
+    check_folder(path)
+    problems, images = [], []
+    files = list(_walk(path, True, problems, []))
+    for file, (kind, reason) in zip(files, _examine(files, None), strict=True):
+        if kind == "image":
+            images.append(file)
+        elif kind == "broken":
+            problems.append((file, reason))
+    if problems and on_error == "raise":
+        what = f"of {len(images) + len(problems)} images in {str(path)!r}"
+        raise ImageReadError(_message(problems, what) + f" {REMEDY}")
+    if not images and not problems:
+        raise ValueError(f"There is no image in the folder {str(path)!r}.")
+    return images, problems
+
+
+def check_folder(path):
+    """An error unless the path is a folder."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no folder {str(path)!r}.")
+    if not path.is_dir():
+        raise NotADirectoryError(f"{str(path)!r} is a file; a folder of images is needed.")
+
+
+def _check_on_error(on_error):
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}.')
+
+
+def _endings(suffixes):
+    if isinstance(suffixes, str):
+        raise TypeError(f"suffixes is the single string {suffixes!r}; use [{suffixes!r}].")
+    return tuple(f".{suffix.lower().lstrip('.')}" for suffix in suffixes)
+
+
+def _entries(folder, problems):
+    """What is in a folder, sorted by name, without what is hidden."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not _is_hidden(entry.name)]
+    except OSError as error:
+        problems.append((os.fspath(folder), f"cannot be listed ({error.strerror})"))
+        return []
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_hidden(name):
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
+
+def _walk(folder, recursive, problems, others, above=()):
+    """Files below a folder; of links that lead back up, none."""
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        problems.append((os.fspath(folder), f"cannot be opened ({error.strerror})"))
+        return
+    if (status.st_dev, status.st_ino) in above:
+        return
+    above = (*above, (status.st_dev, status.st_ino))
+    for entry in _entries(folder, problems):
+        if not entry.is_dir():
+            yield entry.path
+        elif recursive:
+            yield from _walk(entry.path, recursive, problems, others, above)
+        else:
+            others.append((entry.path, "is a folder, and recursive=False"))
+
+
+def _label(name):
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_text(name):
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a surrogate, which stands for a byte
+        return False
+    return True
+
+
+def _is_missing(label):
+    return label is None or label != label or (isinstance(label, str) and not label.strip())
+
+
+def _examine(paths, endings, skip=()):
+    """(kind, reason) of each path: "image", "broken", or "other" for what need not be one."""
+    from .clip._image_reading import check_image_file
+
+    def examine(block):
+        return [
+            ("", "") if i in skip else _kind(paths[i], endings, check_image_file) for i in block
+        ]
+
+    blocks = [range(len(paths))[i : i + BLOCK] for i in range(0, len(paths), BLOCK)]
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        return list(chain.from_iterable(pool.map(examine, blocks)))
+
+
+def _kind(path, endings, check):
+    is_named = path.lower().endswith(SUFFIXES if endings is None else endings)
+    if endings is not None and not is_named:
+        return "other", "its suffix is not one of those asked for"
+    reason = check(path)
+    if reason is None:
+        return "image", ""
+    return ("broken" if is_named else "other"), reason
+
+
+def read_columns(table, names):
+    """Values of the columns of a table, one list each; see :func:`load_image_table`."""
+    return _read_table(table, names)[0]
+
+
+def _read_table(table, names):
+    """Values of the columns, and the folder to which paths in them are relative."""
+    if not isinstance(table, (str, os.PathLike)):
+        if not hasattr(table, "columns"):
+            raise TypeError(
+                f"table is a {type(table).__name__}; a csv or Parquet file, or a DataFrame, is "
+                "needed."
+            )
+        _check_columns(list(table.columns), names, "The DataFrame")
+        return [list(table[name]) for name in names], Path()
+    path = Path(table)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return _parquet_columns(path, names), path.parent
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        raise ValueError(f"{str(path)!r} is no table; its name ends in .csv, .tsv or .parquet.")
+    return _csv_columns(path, names), path.parent
+
+
+def _csv_columns(path, names):
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter=delimiter)
+            _check_columns(list(reader.fieldnames or []), names, f"The table {str(path)!r}")
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} is no table in UTF-8 ({error}).") from error
+    if not rows:
+        raise ValueError(f"The table {str(path)!r} has no rows.")
+    return [[row[name] for row in rows] for name in names]
+
+
+def _parquet_columns(path, names):
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "Parquet files need PyArrow: pip install pyarrow, or use a .csv file."
+        ) from error
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{str(path)!r} is no Parquet file ({error}).") from error
+    with file:
+        _check_columns(file.schema_arrow.names, names, f"The table {str(path)!r}")
+        found = file.read(columns=names)
+    if not found.num_rows:
+        raise ValueError(f"The table {str(path)!r} has no rows.")
+    return [found[name].to_pylist() for name in names]
+
+
+def _check_columns(found, names, table):
+    for name in names:
+        if name not in found:
+            columns = ", ".join(map(repr, found[:MAX_LISTED])) or "none"
+            raise ValueError(
+                f"{table} has no column {name!r}; its columns are {columns}. Name the columns "
+                "with the paths and with the labels."
+            )
+
+
+def _message(problems, what):
+    """A sentence that names the first files and says how many there are."""
+    listed = "; ".join(f"{path!r} {reason}" for path, reason in sorted(problems)[:MAX_LISTED])
+    more = "; ..." if len(problems) > MAX_LISTED else ""
+    return f"{len(problems)} {what} cannot be used ({listed}{more})."
+
+
+def _no_image(path, folders, left_out):
+    sentence = f"There is no image in the folder {str(path)!r}."
+    if not folders:
+        return f"{sentence} It needs one folder a class, such as {str(path / 'cat' / '1.jpg')!r}."
+    return (
+        f"{sentence} Its {len(folders)} folders (such as {folders[0]!r}) hold "
+        f"{len(left_out) or 'no'} files, none of them an image."
+    )

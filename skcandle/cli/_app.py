@@ -1,0 +1,374 @@
+"""The commands and their options; the work is done elsewhere, and imported when it is."""
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._bundled import BUNDLED_MODEL
+from .._version import __version__
+from ._failures import reports_failures
+
+app = typer.Typer(
+    name="skcandle",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class OnError(str, Enum):
+    """What becomes of images that cannot be read."""
+
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="SKCANDLE_CACHE",
+        help="Where embeddings are kept, so that no image is encoded twice.",
+        show_default="the cache folder of the user",
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")]
+Device = Annotated[str, typer.Option(help="Where CLIP runs: auto, cpu, cuda, cuda:1 or mps.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load parts of the model that are not of skcandle.")
+]
+ImageColumn = Annotated[str, typer.Option(metavar="NAME", help="Column of a table with the paths.")]
+LabelColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of a table with the labels.")
+]
+Template = Annotated[str, typer.Option(help="Prompt, with {} for the name of a class.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"CLIP model: a name of open_clip, hf-hub:OWNER/NAME, local-dir:FOLDER or "
+        f"{BUNDLED_MODEL}, which comes with skcandle, works offline and knows only emoji.",
+    ),
+]
+Pretrained = Annotated[str, typer.Option(metavar="TAG", help="Weights of a model of open_clip.")]
+SkipOrRaise = Annotated[
+    OnError, typer.Option(help="Stop at images that cannot be read, or leave them out.")
+]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A file that fit has made.")]
+Photos = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PHOTOS",
+        help="A folder with a folder of images for each class, or a .csv or .parquet table.",
+    ),
+]
+DEFAULT_MODEL, DEFAULT_PRETRAINED = "ViT-B-16-quickgelu", "openai"
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+
+def main():
+    """Run the command line that the process was started with."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+):
+    """Photos to classes: those with many images, those with few, and those with only a name.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle demo
+      skcandle fit photos -o model.skops --new "okapi, saola"
+      skcandle predict model.skops more_photos -o answers.csv
+      skcandle predict more_photos --classes "okapi, saola, zebra"
+    """
+    if version:
+        print(f"skcandle {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+@reports_failures
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the pages are written.")] = Path(
+        "skcandle-demo"
+    ),
+    force: Force = False,
+):
+    """The quick start: learn 152 kinds of emoji, a third of them by name alone, and see.
+
+    Works offline, in less than a minute. Needs matplotlib: pip install 'skcandle[plots]'.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle demo
+      skcandle demo my_folder --force
+    """
+    from .. import _demo
+
+    for path in _demo.main(folder, force=force):
+        print(path)
+
+
+@app.command()
+@reports_failures
+def fit(
+    photos: Photos,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The model.")],
+    new: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help='Classes without images: "okapi, saola".'),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A table with the columns label and name, for folders not named in words. "
+            "Labels without images become new classes.",
+        ),
+    ] = None,
+    model: ModelName = DEFAULT_MODEL,
+    pretrained: Pretrained = DEFAULT_PRETRAINED,
+    template: Template = DEFAULT_TEMPLATE,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    on_error: SkipOrRaise = OnError.RAISE,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    device: Device = "auto",
+    offline: Offline = False,
+    force: Force = False,
+):
+    """Learn classes from folders of photos, and from names.
+
+    The folder of an image is its class: photos/snow_leopard/2021/IMG_1.jpg.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle fit photos -o model.skops
+      skcandle fit photos -o model.skops --new "okapi, saola" --on-error skip
+      skcandle fit table.csv -o model.skops --image-column file --label-column species
+    """
+    _go_offline(offline)
+    from ._outputs import check_output
+
+    check_output(output, force)
+    from ._work import fit_model
+
+    fit_model(
+        photos,
+        output,
+        new_classes=_split(new),
+        names=names,
+        model=(model, pretrained),
+        template=template,
+        columns=(image_column, label_column),
+        on_error=on_error.value,
+        cache=_cache(cache, no_cache),
+        device=device,
+        force=force,
+    )
+
+
+@app.command()
+@reports_failures
+def predict(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] PHOTOS|FILES...",
+            help="A file that fit has made (not with --classes), then folders, images or tables.",
+        ),
+    ],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help='Answer with these names, without a fit: "cat, dog".'),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="A .csv, .parquet or .jsonl file; or stdout."
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="Classes for each image.")] = 1,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Copy each image into DIR/CLASS; none is moved."),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
+    model: ModelName = DEFAULT_MODEL,
+    pretrained: Pretrained = DEFAULT_PRETRAINED,
+    template: Template = DEFAULT_TEMPLATE,
+    image_column: ImageColumn = "image",
+    on_error: SkipOrRaise = OnError.SKIP,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    device: Device = "auto",
+    offline: Offline = False,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Answer for photos: with a model, or with names alone.
+
+    Columns are file, label, probability (label_2, probability_2, ... with --top) and error, which
+    says why an image has no answer. In csv, cells that a spreadsheet would take for a formula
+    begin with an apostrophe; .parquet and .jsonl have them as they are. --model, --pretrained and
+    --template go with --classes.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle predict model.skops photo.jpg
+      skcandle predict model.skops photos -o answers.csv --top 5
+      skcandle predict model.skops photos --sort-into sorted
+      skcandle predict photos --classes "okapi, saola, zebra"
+    """
+    _go_offline(offline)
+    if not classes and len(inputs) < 2:
+        raise typer.BadParameter("Give a model and photos, or photos and --classes.")
+    if classes and any(path.suffix == ".skops" for path in inputs):
+        raise typer.BadParameter("Give a model or --classes, not both.")
+    if link and sort_into is None:
+        raise typer.BadParameter("--link goes with --sort-into.")
+    from ._outputs import check_new_folder, check_output
+    from ._tables import check_suffix
+
+    check_suffix(output)
+    check_output(output, force)
+    check_new_folder(sort_into, force)
+    from ._work import predict_images
+
+    predict_images(
+        inputs if classes else inputs[1:],
+        None if classes else inputs[0],
+        classes=_split(classes),
+        output=output,
+        top=top,
+        sort_folder=sort_into,
+        link=link,
+        model=(model, pretrained),
+        template=template,
+        image_column=image_column,
+        on_error=on_error.value,
+        cache=_cache(cache, no_cache),
+        device=device,
+        force=force,
+        trust=trust,
+    )
+
+
+@app.command()
+@reports_failures
+def evaluate(
+    model: ModelFile,
+    photos: Photos,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An .html page to look at and search.")
+    ] = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    on_error: SkipOrRaise = OnError.RAISE,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    device: Device = "auto",
+    offline: Offline = False,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Compare answers with the true classes of photos.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle evaluate model.skops test_photos
+      skcandle evaluate model.skops test_photos --report report.html
+    """
+    _go_offline(offline)
+    from ._outputs import check_output
+
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"{str(report)!r} must end in .html.", param_hint="--report")
+    check_output(report, force)
+    from ._work import evaluate_model
+
+    evaluate_model(
+        model,
+        photos,
+        report=report,
+        columns=(image_column, label_column),
+        on_error=on_error.value,
+        cache=_cache(cache, no_cache),
+        device=device,
+        force=force,
+        trust=trust,
+    )
+
+
+@app.command()
+@reports_failures
+def add(
+    model: ModelFile,
+    names: Annotated[list[str], typer.Argument(metavar="NAMES...", help='"quagga, tarpan".')],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The new model.")],
+    offline: Offline = False,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Add classes by name, without images and without training.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle add model.skops quagga -o model2.skops
+    """
+    _go_offline(offline)
+    from ._outputs import check_output
+
+    check_output(output, force)
+    from ._work import add_classes
+
+    add_classes(model, _split(names), output, force=force, trust=trust)
+
+
+@app.command()
+@reports_failures
+def info(model: ModelFile, trust: Trust = False):
+    """What a model knows: its classes, with their numbers of images, and its CLIP.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle info model.skops
+    """
+    from ._work import describe_model
+
+    describe_model(model, trust=trust)
+
+
+def _split(names):
+    """Names of repeated options, each with one name or several between commas."""
+    if names is None:
+        return None
+    found = [name.strip() for part in names for name in part.split(",")]
+    found = [name for name in found if name]
+    if not found:
+        raise typer.BadParameter('Give at least one name, such as "okapi, saola".')
+    return found
+
+
+def _cache(cache, no_cache):
+    if no_cache:
+        return None
+    from ._images import default_cache
+
+    return str(cache or default_cache())
+
+
+def _go_offline(offline):
+    if offline:  # read by huggingface_hub when it is imported
+        os.environ["HF_HUB_OFFLINE"] = "1"

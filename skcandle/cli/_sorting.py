@@ -1,0 +1,95 @@
+"""Copies of images, or links to them, in one folder a class."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+# What Windows, or the reader of a path, takes for something else than a part of a name.
+UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+MAX_BYTES = 200  # of a name; file systems mostly allow 255
+
+
+def sort_into(folder, files, labels, *, link):
+    """Put every image into the folder of its label; the images stay where they are.
+
+    What is there already is left as it is: a name that is taken gets a number.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    files : list of str
+    labels : list of str
+    link : bool
+        Whether to make symbolic links instead of copies.
+
+    Returns
+    -------
+    n_files : int
+    """
+    folder.mkdir(exist_ok=True)
+    names = folder_names(labels)
+    staged = Path(tempfile.mkdtemp(prefix=".skcandle-", dir=folder))
+    try:
+        placed = [_place(staged, i, file, link) for i, file in enumerate(files)]
+        for name in names.values():
+            if (folder / name).is_symlink():
+                raise ValueError(
+                    f"{str(folder / name)!r} is a link, which may lead out of the folder."
+                )
+            (folder / name).mkdir(exist_ok=True)
+        for temporary, file, label in zip(placed, files, labels, strict=True):
+            place = folder / names[label]
+            os.rename(temporary, _free_name(place, Path(file).name))
+    finally:
+        shutil.rmtree(staged)
+    return len(files)
+
+
+def folder_names(labels):
+    """A safe name of a folder for each label, distinct also where case does not count.
+
+    Parameters
+    ----------
+    labels : iterable of str
+
+    Returns
+    -------
+    names : dict of str to str
+    """
+    names, taken = {}, set()
+    for label in sorted(set(labels)):
+        safe = _safe_name(label)
+        name, number = safe, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{safe}-{number}"
+        taken.add(name.lower())
+        names[label] = name
+    return names
+
+
+def _safe_name(label):
+    name = UNSAFE.sub("_", label).strip(" .")
+    name = name.encode()[:MAX_BYTES].decode(errors="ignore")
+    return f"_{name}" if not name or RESERVED.fullmatch(name) else name
+
+
+def _place(staged, i, file, link):
+    temporary = staged / str(i)
+    if link:
+        temporary.symlink_to(os.path.abspath(file))
+    else:
+        shutil.copy2(file, temporary)
+    return temporary
+
+
+def _free_name(folder, name):
+    path, number = folder / name, 1
+    while os.path.lexists(path):
+        number += 1
+        path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
+    return path

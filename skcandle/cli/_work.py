@@ -1,0 +1,243 @@
+"""What the commands do, step by step."""
+
+import sys
+
+import numpy as np
+
+from ._answers import answer_rows, zero_shot_proba
+from ._failures import note, say
+from ._images import encode, labelled_images, readable, unlabelled_images
+from ._models import load_model, save_model
+from ._sorting import sort_into
+from ._tables import show, write
+
+MAX_CONFUSIONS = 5  # that an evaluation lists
+
+
+def fit_model(
+    photos,
+    output,
+    *,
+    new_classes,
+    names,
+    model,
+    template,
+    columns,
+    on_error,
+    cache,
+    device,
+    force,
+):
+    """``skcandle fit``."""
+    from ..pipeline import make_candle_pipeline
+
+    data = labelled_images(photos, *columns, on_error)
+    for name in sorted(set(data.get("empty_names", [])).difference(new_classes or [])):
+        say(f"Note: the folder {name!r} holds no image; --new {name!r} makes it a class by name.")
+    pipe = make_candle_pipeline(
+        *model,
+        new_classes=new_classes,
+        class_names=_class_names(names, data.target_names, new_classes),
+        templates=template,
+        device=device,
+        cache=cache,
+        on_error=_on_error(on_error),
+        verbose=_verbose(),
+    )
+    _check_classes(data.target_names, pipe["candle"])
+    pipe["clip"].fit(data.images)
+    X, _, y = readable(pipe["clip"], data)
+    pipe["candle"].fit(X, y)
+    save_model(pipe, output, force)
+    candle = pipe["candle"]
+    note(
+        f"{output}: {len(candle.classes_)} classes, {candle.is_new_.sum()} of them by name alone, "
+        f"from {len(y)} images."
+    )
+
+
+def predict_images(
+    places,
+    model_file,
+    *,
+    classes,
+    output,
+    top,
+    sort_folder,
+    link,
+    model,
+    template,
+    image_column,
+    on_error,
+    cache,
+    device,
+    force,
+    trust,
+):
+    """``skcandle predict``."""
+    if model_file is not None:
+        pipe = load_model(model_file, trust=trust)
+        clip = _configured(pipe["clip"], cache, device, on_error)
+        pipe["candle"].set_params(device=device)
+    else:
+        from ..clip import CLIPFeaturizer
+
+        clip = _configured(CLIPFeaturizer(*model), cache, device, on_error)
+    files, skipped = unlabelled_images(places, image_column, on_error)
+    proba, reasons = np.empty((0, 1)), {}
+    if files:
+        X, reasons = encode(clip, files)
+        if model_file is None:
+            proba = zero_shot_proba(clip, X, classes, template)
+        else:
+            proba = pipe["candle"].predict_proba(X)
+    labels = classes if model_file is None else list(map(str, pipe["candle"].classes_))
+    rows = answer_rows(files, proba, labels, top, reasons, skipped)
+    failed = [row for row in rows if row["error"]]
+    if failed:
+        say(
+            f"Warning: {len(failed)} of {len(rows)} images have no answer; "
+            f"{failed[0]['file']!r} {failed[0]['error']}."
+        )
+    if output is not None:
+        write(rows, output, force)
+        note(f"{output}: {len(rows)} rows.")
+    if sort_folder is not None:
+        answered = [row for row in rows if not row["error"]]
+        n_files = sort_into(
+            sort_folder,
+            [row["file"] for row in answered],
+            [row["label"] for row in answered],
+            link=link,
+        )
+        note(f"{sort_folder}: {n_files} {'links' if link else 'copies'}.")
+    if output is None and sort_folder is None:
+        show(rows)
+    if len(failed) == len(rows):
+        raise ValueError("None of the images can be read.")
+
+
+def evaluate_model(model, photos, *, report, columns, on_error, cache, device, force, trust):
+    """``skcandle evaluate``."""
+    pipe = load_model(model, trust=trust)
+    clip = _configured(pipe["clip"], cache, device, on_error)
+    candle = pipe["candle"].set_params(device=device)
+    data = labelled_images(photos, *columns, on_error)
+    classes = np.array(list(map(str, candle.classes_)))
+    unknown = sorted(set(map(str, data.target_names)).difference(classes))
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} classes of {str(photos)!r} are unknown to the model, the first "
+            f"is {unknown[0]!r}. `skcandle add` adds classes by name."
+        )
+    X, files, y = readable(clip, data)
+    y = y.astype(str)
+    for line in _scores(candle, classes, X, y):
+        print(line)
+    if report is not None:
+        from ..inspection import ImageReport
+
+        labels = candle.classes_[[classes.tolist().index(label) for label in y]]
+        ImageReport(pipe, files, labels).save(report, overwrite=force)
+        note(f"{report}: the report, for a browser.")
+
+
+def add_classes(model, names, output, *, force, trust):
+    """``skcandle add``."""
+    pipe = load_model(model, trust=trust)
+    grown = pipe["candle"].add_classes(names)
+    save_model(type(pipe)([("clip", pipe["clip"]), ("candle", grown)]), output, force)
+    note(f"{output}: {len(grown.classes_)} classes.")
+
+
+def describe_model(model, *, trust):
+    """``skcandle info``."""
+    pipe = load_model(model, trust=trust)
+    clip, candle = pipe["clip"], pipe["candle"]
+    n_new = int(candle.is_new_.sum())
+    facts = {
+        "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
+        "classifier": type(candle).__name__,
+        "CLIP": f"{clip.model_name}, {clip.pretrained}, {candle.n_features_in_} features",
+        "classes": f"{len(candle.classes_)}, {n_new} of them by name alone",
+        "images": f"{candle.class_count_.sum():.0f}",
+    }
+    for name, value in facts.items():
+        print(f"{name:<12}{value}")
+    print()
+    width = max(len(str(label)) for label in candle.classes_)
+    for label, count in zip(candle.classes_, candle.class_count_, strict=True):
+        images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name alone"
+        print(f"{label!s:<{width}}  {images}")
+
+
+def _scores(candle, classes, X, y):
+    """Lines of an evaluation."""
+    from sklearn.metrics import accuracy_score, recall_score
+
+    from ..metrics import base_new_report, shot_band_accuracy
+
+    log_proba = candle.predict_log_proba(X)
+    predicted = classes[log_proba.argmax(axis=1)]
+    yield f"images                     {len(y)}"
+    yield f"accuracy                   {accuracy_score(y, predicted):.3f}"
+    recall = recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
+    yield f"mean accuracy of classes   {recall:.3f}"
+    shots = np.repeat(classes, candle.class_count_.astype(int))
+    if len(shots):
+        yield "\nmean accuracy by number of training images of the class"
+        for band, accuracy in shot_band_accuracy(y, predicted, y_train=shots).items():
+            if not np.isnan(accuracy):
+                yield f"{band:<27}{accuracy:.3f}"
+    new = classes[candle.is_new_]
+    if 0 < np.isin(y, new).sum() < len(y):
+        yield f"\n{base_new_report(y, log_proba, classes=classes, new_classes=new)}"
+    pairs, counts = np.unique(
+        np.array([(t, p) for t, p in zip(y, predicted, strict=True) if t != p] or [("", "")]),
+        axis=0,
+        return_counts=True,
+    )
+    if (predicted != y).any():
+        yield "\nmost frequent confusions"
+        for i in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
+            yield f"{counts[i]:>5}  {pairs[i][0]} taken for {pairs[i][1]}"
+
+
+def _class_names(table, labels, new_classes):
+    """Names of all labels, synonyms in lists; what the table does not list names itself."""
+    if table is None:
+        return None
+    from .._image_files import read_columns
+
+    listed, names = read_columns(table, ["label", "name"])
+    known = [*map(str, labels), *(new_classes or [])]
+    found: dict[str, list[str]] = {}
+    for label, name in zip(listed, names, strict=True):
+        found.setdefault(label, []).append(name)
+    given = {label: names[0] if len(names) == 1 else names for label, names in found.items()}
+    return {label: label for label in known} | given
+
+
+def _check_classes(labels, candle):
+    """An error before images are encoded if there is nothing to tell apart."""
+    known = {*map(str, labels), *(candle.new_classes or []), *(candle.class_names or [])}
+    if len(known) < 2:
+        raise ValueError(
+            f"There is one class, {known.pop()!r}, and no other to tell it from. Add folders, or "
+            "name classes without images with --new."
+        )
+
+
+def _configured(clip, cache, device, on_error):
+    return clip.set_params(
+        cache=cache, device=device, on_error=_on_error(on_error), verbose=_verbose()
+    )
+
+
+def _on_error(on_error):
+    """The featurizer's word for it."""
+    return {"skip": "nan"}.get(on_error, on_error)
+
+
+def _verbose():
+    return int(sys.stderr.isatty())

@@ -1,0 +1,46 @@
+"""Formats that not every Pillow reads: HEIC, and AVIF before Pillow 11.3, through pillow-heif."""
+
+from functools import cache
+from importlib.util import find_spec
+
+from PIL import Image, features
+
+# Brands in the first bytes of a file (ISO/IEC 14496-12 and 23008-12) and what they stand for.
+BRANDS = dict.fromkeys([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"], "HEIC") | {
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+}
+
+
+def open_image(file):
+    """``Image.open`` that knows HEIC and AVIF where pillow-heif is installed."""
+    _register_formats()
+    return Image.open(file)
+
+
+def hint_at_format(head):
+    """What to install for a file that begins with `head`; empty if that does not help.
+
+    Parameters
+    ----------
+    head : bytes
+        The first 12 bytes or more.
+
+    Returns
+    -------
+    hint : str
+    """
+    name = BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+    return "" if name is None else f": {name} needs pip install -U pillow 'skcandle[heif]'"
+
+
+@cache
+def _register_formats():
+    if find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        if not features.check("avif") and hasattr(pillow_heif, "register_avif_opener"):
+            pillow_heif.register_avif_opener()

@@ -1,0 +1,575 @@
+"""The commands on a folder with odd and broken files."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odd_folder import ODD_CLASSES, break_folder, emoji_of, make_odd_folder
+from typer.testing import CliRunner
+
+import skcandle
+from skcandle import _version
+from skcandle.cli import _outputs, _tables
+from skcandle.cli._app import app
+from skcandle.cli._models import load_model
+from skcandle.cli._sorting import folder_names
+
+MODEL = ["--model", "emoji-clip"]
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(cache):
+    """Run a command in this process; exceptions that it does not report are raised."""
+
+    def run(*args, code=0):
+        args = list(map(str, args))
+        result = CliRunner().invoke(app, args, env={"SKCANDLE_CACHE": str(cache), "COLUMNS": "200"})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    return make_odd_folder(tmp_path_factory.mktemp("odd"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    root = make_odd_folder(tmp_path_factory.mktemp("broken"))
+    break_folder(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(odd, cache, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.skops"
+    command = ["fit", str(odd), "-o", str(path), "--new", "okapi, saola", *MODEL]
+    result = CliRunner().invoke(app, command, env={"SKCANDLE_CACHE": str(cache)})
+    assert result.exit_code == 0, result.stderr
+    return path
+
+
+def table_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# --- fit -------------------------------------------------------------------------------------
+
+
+def test_fit_learns_folders_and_names(model):
+    candle = load_model(model)["candle"]
+    assert set(candle.classes_) == {*ODD_CLASSES, "okapi", "saola"}
+    assert candle.classes_[candle.is_new_].tolist() == ["okapi", "saola"]
+    assert candle.class_count_[~candle.is_new_].tolist() == [4.0] * 6
+
+
+def test_a_model_holds_nothing_of_the_machine(model, cache):
+    assert str(cache).encode() not in model.read_bytes()
+    pipe = load_model(model)
+    for part in (pipe["clip"], pipe["candle"].text_encoder):
+        assert part.cache is None and part.device == "auto" and part.verbose == 0
+
+
+def test_a_model_of_fit_is_that_of_the_library(model, odd):
+    assert type(load_model(model)) is type(skcandle.make_candle_pipeline())
+    from skcandle.datasets import load_image_folder
+
+    data = load_image_folder(odd)
+    pipe = skcandle.make_candle_pipeline("emoji-clip", new_classes=["okapi", "saola"])
+    pipe.fit(data.images, data.target)
+    np.testing.assert_allclose(
+        load_model(model).predict_proba(data.images), pipe.predict_proba(data.images), atol=1e-5
+    )
+
+
+def test_fit_stops_at_broken_files_and_names_all_that_are_known(run, broken, tmp_path):
+    output = tmp_path / "model.skops"
+    result = run("fit", broken, "-o", output, *MODEL, code=1)
+    assert "empty.jpg' is empty (0 bytes)" in result.stderr
+    assert "page.jpg' is not of a known image format" in result.stderr
+    assert "--on-error skip leaves them out" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fit_stops_at_an_image_that_is_broken_inside(run, broken, tmp_path):
+    for name in ("empty.jpg", "page.jpg"):
+        (broken / "red_apple" / name).rename(tmp_path / name)
+    try:
+        result = run("fit", broken, "-o", tmp_path / "model.skops", *MODEL, code=1)
+    finally:
+        for name in ("empty.jpg", "page.jpg"):
+            (tmp_path / name).rename(broken / "red_apple" / name)
+    assert "1 of 25 images cannot be read" in result.stderr
+    assert "truncated.png' is broken or truncated" in result.stderr
+
+
+def test_fit_leaves_broken_files_out(run, broken, tmp_path):
+    output = tmp_path / "model.skops"
+    result = run("fit", broken, "-o", output, "--on-error", "skip", *MODEL)
+    assert result.stdout == ""
+    assert "2 of 27 images" in result.stderr
+    assert "1 of 25 images cannot be read and are left out" in result.stderr
+    assert "the folder 'okapi' holds no image; --new 'okapi'" in result.stderr
+    assert load_model(output)["candle"].class_count_.sum() == 24
+
+
+def test_a_class_that_loses_all_its_images_is_named(run, odd, tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("a", "b", "c"):
+        (photos / name).mkdir(parents=True)
+        emoji_of("apple" if name == "a" else "cat", 0).save(photos / name / "1.png")
+    path = photos / "c" / "1.png"
+    path.write_bytes(path.read_bytes()[:300])
+    output = tmp_path / "model.skops"
+    result = run("fit", photos, "-o", output, "--on-error", "skip", *MODEL)
+    assert "no image is left of 'c'" in result.stderr
+    run("fit", photos, "-o", output, "--on-error", "skip", "--new", "c", "--force", *MODEL)
+    assert load_model(output)["candle"].is_new_.tolist() == [False, False, True]
+
+
+def test_names_are_what_prompts_say_and_may_add_classes(run, odd, tmp_path):
+    names = tmp_path / "names.csv"
+    rows = ["=cmd(),airplane", "okapi,forest giraffe", "okapi,zebra giraffe"]
+    names.write_text("\n".join(["label,name", *rows]))
+    output = tmp_path / "model.skops"
+    run("fit", odd, "-o", output, "--names", names, *MODEL)
+    candle = load_model(output)["candle"]
+    assert candle.class_names["=cmd()"] == "airplane"
+    assert candle.class_names["okapi"] == ["forest giraffe", "zebra giraffe"]
+    assert candle.classes_[candle.is_new_].tolist() == ["okapi"]
+
+
+def test_fit_takes_a_table(run, odd, tmp_path):
+    table = tmp_path / "table.csv"
+    paths = {kind: odd / kind / "IMG 1.PNG" for kind in ("red_apple", "100% lemon")}
+    table.write_text("file,kind\n" + "".join(f"{path},{kind}\n" for kind, path in paths.items()))
+    output = tmp_path / "model.skops"
+    columns = ["--image-column", "file", "--label-column", "kind"]
+    run("fit", table, "-o", output, *columns, *MODEL)
+    assert load_model(output)["candle"].classes_.tolist() == ["100% lemon", "red_apple"]
+    message = run("fit", table, "-o", output, "--force", *MODEL, code=1).stderr
+    assert "has no column 'image'; its columns are 'file', 'kind'" in message
+    table.write_text("image,label\nnone.png,a\n")
+    message = run("fit", table, "-o", output, "--force", *MODEL, code=1).stderr
+    assert "none.png' cannot be opened (No such file or directory)" in message
+
+
+def test_one_class_is_told_before_images_are_encoded(run, tmp_path, encoded):
+    (tmp_path / "cat").mkdir()
+    emoji_of("cat", 0).save(tmp_path / "cat" / "1.png")
+    output = tmp_path / "model.skops"
+    message = run("fit", tmp_path, "-o", output, *MODEL, code=1).stderr
+    assert "There is one class, 'cat', and no other to tell it from" in message
+    assert encoded == []
+    run("fit", tmp_path, "-o", output, "--new", "dog", *MODEL)
+
+
+def test_weights_that_cannot_be_had_name_the_bundled_model(run, odd, tmp_path):
+    pretrained = ["--model", "ViT-B-32-quickgelu", "--offline"]
+    message = run("fit", odd, "-o", tmp_path / "model.skops", *pretrained, code=1).stderr
+    assert "could not be found in the local cache nor downloaded" in message
+    assert message.rstrip().endswith("In this command: --model emoji-clip.")
+
+
+@pytest.mark.parametrize("photos, message", [("none", "There is no folder"), ("", "no image in")])
+def test_folders_that_are_none_or_empty(run, tmp_path, photos, message):
+    result = run("fit", tmp_path / photos, "-o", tmp_path / "model.skops", *MODEL, code=1)
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+# --- predict ---------------------------------------------------------------------------------
+
+
+def test_predict_writes_csv_to_a_pipe(run, model, odd):
+    rows = list(csv.DictReader(run("predict", model, odd).stdout.splitlines()))
+    assert len(rows) == 24 and list(rows[0]) == ["file", "label", "probability", "error"]
+    right = [
+        row["label"].lstrip("'") == Path(row["file"]).relative_to(odd).parts[0] for row in rows
+    ]
+    assert np.mean(right) > 0.5
+
+
+def test_predict_gives_reasons_for_images_without_an_answer(run, model, broken, tmp_path):
+    output = tmp_path / "answers.csv"
+    result = run("predict", model, broken, tmp_path / "none.jpg", "-o", output, "--top", 2)
+    assert result.stdout == "" and "4 of 28 images have no answer" in result.stderr
+    failed = [row for row in table_of(output) if row["error"]]
+    assert {(Path(row["file"]).name, row["error"].split(" (")[0]) for row in failed} == {
+        ("empty.jpg", "is empty"),
+        ("page.jpg", "is not of a known image format"),
+        ("truncated.png", "is broken or truncated"),
+        ("none.jpg", "cannot be opened"),
+    }
+    assert all(row["label"] == row["label_2"] == row["probability"] == "" for row in failed)
+
+
+def test_predict_can_stop_at_broken_images(run, model, broken, tmp_path):
+    output = tmp_path / "answers.csv"
+    run("predict", model, broken, "-o", output, "--on-error", "raise", code=1)
+    assert not output.exists()
+
+
+def test_predict_without_any_readable_image_fails(run, model, broken):
+    result = run("predict", model, broken / "red_apple" / "empty.jpg", code=1)
+    assert "None of the images can be read" in result.stderr
+
+
+def test_formats_agree(run, model, odd, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    files = {suffix: tmp_path / f"answers.{suffix}" for suffix in ("csv", "jsonl", "parquet")}
+    for path in files.values():
+        run("predict", model, odd, "-o", path, "--top", 3)
+    lines = files["jsonl"].read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert pq.read_table(files["parquet"]).to_pylist() == rows
+    shown = table_of(files["csv"])
+    assert [row["label_3"].lstrip("'") for row in shown] == [row["label_3"] for row in rows]
+    assert any(row["label"] == "=cmd()" for row in rows)
+    assert all(row["probability"] >= row["probability_2"] >= row["probability_3"] for row in rows)
+
+
+def test_more_classes_than_there_are_means_all(run, model, odd):
+    [header, *_] = run("predict", model, odd, "--top", 100).stdout.splitlines()
+    assert header.count("label") == 8
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_cells_are_no_formulas(start):
+    assert _tables._cell(f"{start}1") == f"'{start}1"
+    assert _tables._cell("a=1") == "a=1"
+
+
+def test_names_that_are_no_text_can_be_written(run, model, tmp_path):
+    name = os.fsdecode(b"\xff.png")
+    try:
+        emoji_of("cat", 0).save(tmp_path / name)
+    except OSError:
+        pytest.skip("the file system wants UTF-8")
+    for suffix in ("csv", "jsonl", "parquet"):
+        run("predict", model, tmp_path, "-o", tmp_path / f"answers.{suffix}")
+    assert table_of(tmp_path / "answers.csv")[0]["file"].endswith("\\udcff.png")
+
+
+def test_zero_shot_needs_no_model_file(run, odd):
+    from skcandle import CLIPFeaturizer
+
+    photo = odd / "red_apple" / "IMG 1.PNG"
+    out = run("predict", photo, "--classes", "apple, lemon", "--top", 2, *MODEL).stdout
+    [row] = csv.DictReader(out.splitlines())
+    clip = CLIPFeaturizer("emoji-clip")
+    text = clip.encode_text(["a photo of a apple.", "a photo of a lemon."])
+    logits = 100 * clip.transform([str(photo)]) @ text.T
+    expected = np.exp(logits)[0] / np.exp(logits).sum()
+    assert row["label"] == "apple"
+    assert float(row["probability"]) == pytest.approx(expected[0], abs=1e-3)
+
+
+def test_predict_takes_tables(run, model, odd, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text(f"image\n{odd / 'red_apple' / 'IMG 1.PNG'}\n")
+    assert len(run("predict", model, table).stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["predict", "{model}"], "Give a model and photos, or photos and --classes"),
+        (["predict", "{model}", "{odd}", "--classes", "a, b"], "a model or --classes, not both"),
+        (["predict", "{odd}", "--classes", " , "], "Give at least one name"),
+        (["predict", "{model}", "{odd}", "--link"], "--link goes with --sort-into"),
+        (["predict", "{model}", "{odd}", "--top", "0"], "--top"),
+        (["evaluate", "{model}", "{odd}", "--report", "a.pdf"], "must end in .html"),
+        (["fit", "{odd}"], "--output"),
+        (["predikt"], "predikt"),
+    ],
+)
+def test_wrong_usage_has_the_code_2(run, model, odd, args, message):
+    result = run(*(arg.format(model=model, odd=odd) for arg in args), code=2)
+    assert message in result.stderr
+
+
+# --- sort ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", [[], ["--link"]])
+def test_images_are_sorted_into_folders_and_stay_where_they_are(run, model, odd, tmp_path, link):
+    before = sorted(odd.rglob("*"))
+    folder = tmp_path / "sorted"
+    run("predict", model, odd, "--sort-into", folder, *link)
+    assert sorted(odd.rglob("*")) == before
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == 24 and all(path.is_symlink() == bool(link) for path in files)
+    assert {path.parent.parent for path in files} == {folder}
+    run("predict", model, odd, "--sort-into", folder, code=1)
+    run("predict", model, odd, "--sort-into", folder, "--force")
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 48
+
+
+def test_folders_have_safe_names():
+    labels = ["../../etc", "a/b", "a\\b", "CON", "..", "", "Cat", "cat", "100% <b>", "ü" * 200]
+    names = folder_names(labels)
+    assert names["../../etc"] == "_.._etc" and names["100% <b>"] == "100% _b_"
+    assert names["a/b"] == "a_b" and names["a\\b"] == "a_b-2"
+    assert names["CON"] == "_CON" and names["Cat"] == "Cat" and names["cat"] == "cat-2"
+    assert len({name.lower() for name in names.values()}) == len(labels)
+    assert all(name.strip(" .") and len(name.encode()) <= 255 for name in names.values())
+
+
+def test_a_link_in_the_folder_leads_nowhere(run, model, odd, tmp_path):
+    folder, outside = tmp_path / "sorted", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (folder / "red_apple").symlink_to(outside)
+    result = run("predict", model, odd, "--sort-into", folder, "--force", code=1)
+    assert "red_apple' is a link, which may lead out of the folder" in result.stderr
+    assert list(outside.iterdir()) == []
+
+
+# --- evaluate, add, info ---------------------------------------------------------------------
+
+
+def test_evaluate_compares_with_the_folders(run, model, odd):
+    from skcandle.datasets import load_image_folder
+
+    data = load_image_folder(odd)
+    accuracy = np.mean(load_model(model).predict(data.images) == data.target)
+    lines = run("evaluate", model, odd).stdout.splitlines()
+    assert lines[0].split() == ["images", "24"]
+    assert lines[1].split() == ["accuracy", f"{accuracy:.3f}"]
+    assert "most frequent confusions" in lines
+
+
+def test_evaluate_reports_base_and_new_classes(run, model, odd, tmp_path):
+    for label, name in (("red_apple", "apple"), ("okapi", "deer")):
+        (tmp_path / label).mkdir()
+        emoji_of(name, 0).save(tmp_path / label / "1.png")
+    assert "joint space" in run("evaluate", model, tmp_path).stdout
+
+
+def test_evaluate_leaves_broken_files_out(run, model, broken):
+    result = run("evaluate", model, broken, "--on-error", "skip")
+    assert result.stdout.splitlines()[0].split() == ["images", "24"]
+
+
+def test_classes_that_a_model_does_not_know_are_named(run, model, tmp_path):
+    (tmp_path / "zebra").mkdir()
+    emoji_of("cat", 0).save(tmp_path / "zebra" / "1.png")
+    message = run("evaluate", model, tmp_path, code=1).stderr
+    assert "1 classes of" in message and "the first is 'zebra'. `skcandle add`" in message
+
+
+def test_evaluate_writes_a_report(run, model, odd, tmp_path):
+    pytest.importorskip("skcandle.inspection")
+    report = tmp_path / "report.html"
+    run("evaluate", model, odd, "--report", report)
+    page = report.read_text(encoding="utf-8")
+    assert "100% lemon" in page and "<b>cat" not in page
+
+
+def test_add_gives_a_model_more_classes(run, model, tmp_path):
+    output = tmp_path / "more.skops"
+    run("add", model, "quagga, tarpan", "dodo", "-o", output)
+    assert {"quagga", "tarpan", "dodo"} < set(load_model(output)["candle"].classes_)
+    assert "quagga" not in load_model(model)["candle"].classes_
+    message = run("add", model, "okapi", "-o", tmp_path / "other.skops", code=1).stderr
+    assert "'okapi' twice or it is one of the classes_" in message
+
+
+def test_info_lists_the_classes(run, model):
+    out = run("info", model).stdout
+    assert "emoji-clip" in out and "8, 2 of them by name alone" in out
+    assert any(line.split() == ["okapi", "by", "name", "alone"] for line in out.splitlines())
+    assert any(line.split() == ["red_apple", "4", "images"] for line in out.splitlines())
+
+
+# --- model files -----------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_model(run, tmp_path, odd):
+    path = tmp_path / "model.skops"
+    assert "There is no model file" in run("info", path, code=1).stderr
+    path.write_text("no model")
+    assert (
+        "is no model; `skcandle fit PHOTOS -o FILE` makes one" in run("info", path, code=1).stderr
+    )
+    import zipfile
+
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "a")
+    assert "no model that this version of skcandle can read" in run("info", path, code=1).stderr
+    assert "is a folder; give a model first" in run("predict", odd, odd, code=1).stderr
+
+
+def test_a_model_of_something_else(run, tmp_path):
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+
+    path = tmp_path / "model.skops"
+    skops.io.dump(LogisticRegression(), path)
+    message = run("info", path, code=1).stderr
+    assert "no fitted pipeline of make_candle_pipeline but a LogisticRegression" in message
+    skops.io.dump(skcandle.make_candle_pipeline("emoji-clip"), path)
+    assert "no fitted pipeline" in run("info", path, code=1).stderr
+
+
+def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
+    import skops.io
+
+    pipe = load_model(model)
+    pipe["clip"].cache = Path("cache")
+    path = tmp_path / "model.skops"
+    skops.io.dump(pipe, path)
+    message = run("info", path, code=1).stderr
+    assert "has parts that are not of skcandle: " in message and "--trust loads them" in message
+    run("info", path, "--trust")
+
+
+def test_a_model_that_lacks_what_this_version_has_is_told(run, model, tmp_path):
+    import skops.io
+
+    pipe = load_model(model)
+    del pipe["candle"].margin
+    skops.io.dump(pipe, tmp_path / "model.skops")
+    message = run("info", tmp_path / "model.skops", code=1).stderr
+    assert "no model that this version of skcandle can read" in message
+    assert message.endswith("'margin'); fit it again.\n")
+
+
+def test_a_model_of_another_version_is_read_with_one_warning(run, model, monkeypatch):
+    monkeypatch.setattr(_version, "__version__", "3.1.4")
+    result = run("info", model)
+    assert result.stderr.count("Warning: This estimator was saved by skcandle") == 1
+    assert "red_apple" in result.stdout
+
+
+# --- files that are written ------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten_without_force(run, model, odd, tmp_path, encoded):
+    path = tmp_path / "x.csv"
+    for args in (
+        ["fit", odd, "-o", path, *MODEL],
+        ["predict", model, odd, "-o", path],
+        ["add", model, "quagga", "-o", path],
+    ):
+        path.write_text("precious")
+        assert "exists; --force replaces it" in run(*args, code=1).stderr
+        assert path.read_text() == "precious"
+        run(*args, "--force")
+        assert path.read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("none/a.csv", "There is no folder '.*none' for 'a.csv'"),
+        ("", "is a folder; give the name of a file in it"),
+        ("a.xlsx", "must end in .csv, .parquet or .jsonl"),
+    ],
+)
+def test_outputs_that_cannot_be(run, model, odd, tmp_path, name, message):
+    if not name:
+        (tmp_path / "a.csv").mkdir()
+        name = "a.csv"
+    import re
+
+    assert re.search(message, run("predict", model, odd, "-o", tmp_path / name, code=1).stderr)
+
+
+def test_a_folder_without_permission_is_told_before_the_work(run, odd, tmp_path, monkeypatch):
+    def denied(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_outputs.tempfile, "mkstemp", denied)
+    result = run("fit", odd, "-o", tmp_path / "model.skops", *MODEL, code=1)
+    assert "model.skops' cannot be written: Permission denied in the folder" in result.stderr
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "a.csv"
+    with pytest.raises(RuntimeError), _outputs.replacing(path, False) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(FileExistsError, match="exists; --force"),
+        _outputs.replacing(path, False) as temporary,
+    ):
+        path.write_text("of somebody else")
+    assert path.read_text() == "of somebody else" and len(list(tmp_path.iterdir())) == 1
+
+
+# --- demo ------------------------------------------------------------------------------------
+
+
+def test_demo_without_matplotlib_says_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    message = run("demo", tmp_path / "demo", code=1).stderr
+    assert "pip install 'skcandle[plots]'" in message
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.slow
+def test_demo_writes_its_pages_and_never_over_others(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    paths = list(map(Path, run("demo", tmp_path / "demo").stdout.split()))
+    assert len(paths) > 1 and all(path.stat().st_size for path in paths)
+    assert "exists; --force replaces it" in run("demo", tmp_path / "demo", code=1).stderr
+    (tmp_path / "file").write_text("")
+    assert "is a file; a folder is needed" in run("demo", tmp_path / "file", code=1).stderr
+
+
+# --- in a process of its own -----------------------------------------------------------------
+
+
+def in_process(*args, **options):
+    command = [sys.executable, "-m", "skcandle", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **options)
+
+
+def test_version_and_help():
+    assert in_process("--version").stdout == f"skcandle {skcandle.__version__}\n"
+    for args in (["--help"], ["fit", "--help"], ["predict", "-h"]):
+        result = in_process(*args)
+        assert result.returncode == 0 and "Examples" in result.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["info", "--help"], ["fit"]])
+def test_start_up_without_work_imports_nothing_heavy(args):
+    code = (
+        "import sys, skcandle.cli\nsys.argv = ['skcandle', *sys.argv[1:]]\n"
+        "try: skcandle.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'open_clip', 'skops', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_leaves_no_traceback(model, odd, cache):
+    code = f"{sys.executable} -m skcandle predict '{model}' '{odd}' | true"
+    env = os.environ | {"SKCANDLE_CACHE": str(cache)}
+    result = subprocess.run(
+        code, shell=True, capture_output=True, text=True, timeout=SECONDS, env=env
+    )
+    assert result.stderr == ""
