@@ -118,9 +118,10 @@ class PublishedCandleClassifier(BaseCandle):
     \mathrm{MHA}(\mathrm{LN}(z))` after attention, :math:`\lambda` trained from 0.1, the logit
     groups of class `k` are :math:`\cos(z_x, z_{t_k}) / T`, :math:`\cos(\tilde{z_x},
     \tilde{z_{t_k}}) / T` and :math:`\beta \cos(\tilde{z_x}, \tilde{z_{p_k}}) / T`, with the
-    temperature `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log [\pi_y^m e^{s_y}
-    / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches that also hold
-    every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight decay 5e-4.
+    temperature `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log
+    [\pi_y^m e^{s_y} / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches
+    that also hold every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight
+    decay 5e-4.
     Its learning rate is 1e-5 in the first epoch, and :math:`\eta (1 + \cos(\pi (e - 1) / E)) /
     2` in epoch :math:`e = 1, \ldots, E - 1` of `E`.
 
