@@ -172,7 +172,7 @@ class ReliabilityDisplay:
         """
 
         def curve(y_proba):
-            return _reliability(y_true, y_proba, classes, n_bins)
+            return reliability(y_true, y_proba, classes, n_bins)
 
         return cls(
             curve=curve(y_proba),
@@ -197,8 +197,8 @@ class ReliabilityDisplay:
         ax.plot([0, 1], [0, 1], color="#9A9A9A", linewidth=1, linestyle=":")
         ax.text(0.02, 0.055, "calibrated", color=GREY, fontsize=9, rotation=45)
         if self.zero_shot_curve is not None:
-            _draw(ax, self.zero_shot_curve, "zero-shot CLIP", GREY, "s", "--")
-        _draw(ax, self.curve, self.name or "classifier", BLUE, "o", "-")
+            draw_curve(ax, self.zero_shot_curve, "zero-shot CLIP", GREY, "s", "--")
+        draw_curve(ax, self.curve, self.name or "classifier", BLUE, "o", "-")
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         ax.set_xlabel("confidence")
         ax.set_ylabel("accuracy")
@@ -209,7 +209,8 @@ class ReliabilityDisplay:
         return self
 
 
-def _reliability(y_true, y_proba, classes, n_bins):
+def reliability(y_true, y_proba, classes, n_bins):
+    """The curve of the predicted classes."""
     ece = expected_calibration_error(y_true, y_proba, classes=classes, n_bins=n_bins)
     y_proba = np.asarray(y_proba, dtype=np.float64)
     hit = np.asarray(classes)[y_proba.argmax(axis=1)] == label_array(y_true)
@@ -220,7 +221,7 @@ def _reliability(y_true, y_proba, classes, n_bins):
     return Reliability(mean_confidence, accuracy, n_samples[n_samples > 0], ece)
 
 
-def _draw(ax, curve, name, colour, marker, line):
+def draw_curve(ax, curve, name, colour, marker, line):
     """A line through the bins; the area of a marker is the share of samples in its bin."""
     label = f"{name}, ECE {100 * curve.ece:.1f} %"
     style = {"linestyle": line, "marker": marker, "markersize": 0, "label": label}

@@ -525,14 +525,37 @@ def test_demo_without_matplotlib_says_what_to_install(run, tmp_path, monkeypatch
     assert not (tmp_path / "demo").exists()
 
 
-@pytest.mark.slow
-def test_demo_writes_its_pages_and_never_over_others(run, tmp_path):
+def test_demo_says_before_the_work_what_cannot_be_written(run, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    paths = list(map(Path, run("demo", tmp_path / "demo").stdout.split()))
-    assert len(paths) > 1 and all(path.stat().st_size for path in paths)
-    assert "exists; --force replaces it" in run("demo", tmp_path / "demo", code=1).stderr
+    monkeypatch.delattr("skcandle._demo._evaluation.evaluate")  # is not reached
+
+    def message(folder):
+        return run("demo", folder, code=1).stderr
+
     (tmp_path / "file").write_text("")
-    assert "is a file; a folder is needed" in run("demo", tmp_path / "file", code=1).stderr
+    assert "file' is a file; a folder is needed." in message(tmp_path / "file")
+    assert "cannot be made: No such file or directory." in message(tmp_path / "not" / "there")
+    for name in ("skcandle_demo.png", "index.html"):
+        folder = tmp_path / f"with {name}"
+        folder.mkdir()
+        (folder / name).write_text("of an earlier call")
+        assert f"{name}' exists; --force replaces it." in message(folder)
+
+    def denied(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_outputs.tempfile, "mkstemp", denied)
+    assert "cannot be written: Permission denied in the folder" in message(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", denied)
+    assert "demo' cannot be made: Permission denied." in message(tmp_path / "demo")
+
+
+@pytest.mark.slow
+def test_demo_prints_a_table_and_where_its_files_are(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    *table, picture, page = run("demo", tmp_path / "demo").stdout.splitlines()
+    assert "Candle" in table[0]
+    assert Path(picture).stat().st_size and Path(page).stat().st_size
 
 
 # --- in a process of its own -----------------------------------------------------------------
