@@ -4,8 +4,7 @@ New classes after the fit
 
 A classifier of animals is in use. Then people ask for fruit: no image of any, only names.
 ``add_classes`` makes them part of the label set in milliseconds. Most of the fruit is right then,
-and some animals are taken for fruit: a larger label set has its price, most of all with few images
-and a weak model.
+and few animals are taken for fruit.
 """
 
 # %%

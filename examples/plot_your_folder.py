@@ -31,9 +31,9 @@ for name, n_images in HOW_MANY.items():
     (folder / name).mkdir(parents=True)
     for i in np.flatnonzero(emoji.target == name)[:n_images]:
         emoji.images[i].save(folder / name / f"IMG_{i:04}.png")
-(folder / "penguin").mkdir()  # known by name alone
 (folder / "cat" / "notes.txt").write_text("taken in the garden")
 (folder / "dog" / "IMG_9999.jpg").write_bytes(b"")
+(folder / "penguin").mkdir()  # known by name alone
 
 # %%
 # What is in it
