@@ -1,12 +1,12 @@
 """What both classifiers share: the label universe, checked input, and prediction in blocks."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
+from functools import partial, wraps
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,23 @@ from ._universe import LabelUniverse, label_universe, sorted_labels
 BLOCK_LOGITS = 2**20
 
 Classifier = TypeVar("Classifier", bound="BaseCandle")
+Fit = TypeVar("Fit", bound=Callable)
+
+
+def keeps_an_earlier_fit(fit: Fit) -> Fit:
+    """A fit that ends with an error, or is interrupted, leaves the estimator as it was."""
+
+    @wraps(fit)
+    def whole(self, *args, **kwargs):
+        former = vars(self).copy()
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(former)
+            raise
+
+    return cast(Fit, whole)
 
 
 class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
@@ -50,7 +67,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "class_names": ["array-like", Mapping, None],
         "text_encoder": [StrOptions({"auto"}), Mapping, HasMethods("encode_text"), callable, None],
         "templates": [str, "array-like"],
-        "margin": [Interval(Real, 0, None, closed="left")],
+        "margin": [Interval(Real, 0, 1e6, closed="both")],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

@@ -18,7 +18,7 @@ from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from .._warnings import warn_user
-from ._base import BaseCandle
+from ._base import BaseCandle, keeps_an_earlier_fit
 from ._held_out import fit_held_out_scores, signals_of
 from ._logit_weights import (
     CLIP_TEMPERATURE,
@@ -88,13 +88,13 @@ class CandleClassifier(BaseCandle):
         Prompt templates, each with one ``{}``. Text features are averaged over several.
 
     temperature : "auto" or float, default="auto"
-        Softmax temperature, in (0, inf): similarities are divided by it. A lower one makes
+        Softmax temperature, in [1e-6, 1e6]: similarities are divided by it. A lower one makes
         probabilities more extreme and lets the loss attend to the hardest images. ``"auto"``
         estimates it on held-out training images, starting from 0.01, which is CLIP's own (from
         1 without text); a number is used as it is.
 
     margin : float, default=1.0
-        Strength of the logit adjustment, in [0, inf); the paper's tau. 1 answers as if all
+        Strength of the logit adjustment, in [0, 1e6]; the paper's tau. 1 answers as if all
         classes were equally frequent, 0 as if they were as frequent as in training, values
         between as if frequencies were between, and above 1 rare and new classes are favoured.
         No effect where `class_prior` is given.
@@ -112,21 +112,21 @@ class CandleClassifier(BaseCandle):
         Frequencies are not negative and sum to one. :meth:`with_prior` changes them after fit.
 
     shrinkage : float, default=2.0
-        How many images the guess from the text is worth, in [0, inf). 0 takes class means as
+        How many images the guess from the text is worth, in [0, 1e12]. 0 takes class means as
         they are.
 
     prototype_weight : "auto" or float, default="auto"
         Weight of the image-to-prototype similarity, next to a weight of one of the
-        image-to-text similarity, in [0, inf). ``"auto"`` estimates it, and a bonus for classes
+        image-to-text similarity, in [0, 1e6]. ``"auto"`` estimates it, and a bonus for classes
         with many images.
 
     base_offset : "auto" or float, default="auto"
         What is taken off the logits of base classes: all of it where a class has many images,
-        half of it at half an image. Larger values answer with new classes more often.
-        ``"auto"`` balances both on pseudo-new classes.
+        half of it at half an image; in [-1e6, 1e6]. Larger values answer with new classes more
+        often. ``"auto"`` balances both on pseudo-new classes.
 
     penalty : float, default=100.0
-        Strength of the pull of the projection towards its start, the identity, in [0, inf),
+        Strength of the pull of the projection towards its start, the identity, in [0, 1e12],
         against a loss that is summed over images: many images move it further than few.
 
     max_iter : int, default=20
@@ -238,12 +238,12 @@ class CandleClassifier(BaseCandle):
 
     _parameter_constraints = {
         **BaseCandle._parameter_constraints,
-        "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "temperature": [StrOptions({"auto"}), Interval(Real, 1e-6, 1e6, closed="both")],
         "class_prior": [StrOptions({"training"}), "array-like", Mapping, None],
-        "shrinkage": [Interval(Real, 0, None, closed="left")],
-        "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "base_offset": [StrOptions({"auto"}), Interval(Real, None, None, closed="neither")],
-        "penalty": [Interval(Real, 0, None, closed="left")],
+        "shrinkage": [Interval(Real, 0, 1e12, closed="both")],
+        "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, 1e6, closed="both")],
+        "base_offset": [StrOptions({"auto"}), Interval(Real, -1e6, 1e6, closed="both")],
+        "penalty": [Interval(Real, 0, 1e12, closed="both")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
     }
 
@@ -282,6 +282,7 @@ class CandleClassifier(BaseCandle):
         self.random_state = random_state
         self.verbose = verbose
 
+    @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
@@ -302,6 +303,14 @@ class CandleClassifier(BaseCandle):
         -------
         self : CandleClassifier
             Fitted estimator.
+
+        Notes
+        -----
+        In float64, an image of weight n and n copies of it, and any two orders of the rows, give
+        the same probabilities within 1e-5. In float32, estimates amplify rounding: in 300 small
+        fits the probabilities differed by up to 0.003. Beyond 4,000,000 similarities (images
+        times classes times up to twelve splits), the weights of the logits are estimated on some
+        of the rows: the order then still does not matter, but copies are rows of their own.
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)

@@ -156,7 +156,8 @@ def fit_held_out_scores(data, shrinkage, weights):
     from sklearn.linear_model import LogisticRegression  # takes a second to import
     from sklearn.preprocessing import StandardScaler
 
-    listed, unlisted, gaps, sample_weight, answered_new, is_new = [], [], [], [], [], []
+    listed, unlisted, gaps, answered_new, is_new = [], [], [], [], []
+    sample_weight, image_weight = [], []
     for split, rows in splits_of_universe(data, shrinkage):
         logits = split.joint_logits(weights)
         other = split.text_similarity
@@ -171,12 +172,14 @@ def fit_held_out_scores(data, shrinkage, weights):
         without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
         unlisted.append(signals_of(np.where(is_own, -np.inf, logits), without))
         sample_weight.append(split.sample_weight)
+        image_weight.append(data.sample_weight[rows])
     listed, unlisted = np.concatenate(listed), np.concatenate(unlisted)
     sample_weight = np.concatenate(sample_weight)
     sample_weight *= data.sample_weight.sum() / sample_weight.sum()
-    scaler = StandardScaler()
+    signals = np.concatenate([listed, unlisted])
+    scaler = StandardScaler().fit(signals, sample_weight=np.tile(np.concatenate(image_weight), 2))
     regression = LogisticRegression().fit(
-        scaler.fit_transform(np.concatenate([listed, unlisted])),
+        scaler.transform(signals),
         np.repeat([0, 1], len(listed)),
         sample_weight=np.tile(sample_weight, 2),
     )

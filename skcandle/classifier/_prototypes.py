@@ -217,7 +217,7 @@ def prototype_space(statistics, text_features, shrinkage):
     -------
     space : PrototypeSpace
     """
-    counts, scatter = statistics.counts, statistics.scatter
+    counts, scatter = statistics.counts, statistics.scatter_beyond_rounding()
     seen = counts > 0
     image_mean = statistics.means[seen].mean(axis=0)
     means = np.where(seen[:, None], statistics.means - image_mean, 0)
@@ -313,7 +313,9 @@ def whitening_matrix(scatter, freedom):
     variance = float(np.trace(scatter)) / max(freedom, 1.0) / n_features
     if freedom <= 0 or variance <= np.finfo(scatter.dtype).tiny:
         return identity
-    covariance = (scatter + n_features * variance * identity) / (freedom + n_features)
+    # many images leave next to nothing of the identity, which the inverse may need
+    ridge = max(n_features, float(np.finfo(scatter.dtype).eps) ** 0.5 * freedom)
+    covariance = (scatter + ridge * variance * identity) / (freedom + ridge)
     return np.linalg.cholesky(np.linalg.inv(covariance))
 
 

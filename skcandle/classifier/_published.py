@@ -14,7 +14,7 @@ from .._devices import exact_matmul, resolve_device
 from .._sklearn_private import Interval, fit_context
 from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._attention_head import AttentionHead, groups_after_attention
-from ._base import BaseCandle
+from ._base import BaseCandle, keeps_an_earlier_fit
 from ._published_training import class_means, train
 
 
@@ -44,14 +44,14 @@ class PublishedCandleClassifier(BaseCandle):
         Prompt templates, each with one ``{}``. Text features are averaged over several.
 
     temperature : float, default=0.01
-        Softmax temperature of the similarities, in (0, inf). CLIP's own is 1/100.
+        Softmax temperature of the similarities, in [1e-6, 1e6]. CLIP's own is 1/100.
 
     margin : float, default=1.0
-        Strength of the logit adjustment in the loss, in [0, inf); the paper's tau. 0 trains
+        Strength of the logit adjustment in the loss, in [0, 1e6]; the paper's tau. 0 trains
         with plain cross-entropy and favours frequent classes.
 
     prototype_scale : float, default=0.5
-        Factor of the image-to-prototype logits, in [0, inf). The default is that of the released
+        Factor of the image-to-prototype logits, in [0, 1e6]. The default is that of the released
         code. Its example command sets 1.0, which is worse on the three sets of the Notes.
 
     dropout : float, default=0.1
@@ -59,7 +59,7 @@ class PublishedCandleClassifier(BaseCandle):
 
     learning_rate : float, default=3e-4
         Learning rate of SGD after the first epoch, from which it falls along a cosine, in
-        (0, inf). The first epoch is a warm-up at 1e-5.
+        (0, 1e3]. The first epoch is a warm-up at 1e-5.
 
     batch_size : int, default=128
         Images of a mini-batch. With more images than that, an incomplete last batch is left out
@@ -181,10 +181,10 @@ class PublishedCandleClassifier(BaseCandle):
 
     _parameter_constraints = {
         **BaseCandle._parameter_constraints,
-        "temperature": [Interval(Real, 0, None, closed="neither")],
-        "prototype_scale": [Interval(Real, 0, None, closed="left")],
+        "temperature": [Interval(Real, 1e-6, 1e6, closed="both")],
+        "prototype_scale": [Interval(Real, 0, 1e6, closed="both")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, 1e3, closed="right")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
     }
@@ -224,6 +224,7 @@ class PublishedCandleClassifier(BaseCandle):
         self.random_state = random_state
         self.verbose = verbose
 
+    @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None

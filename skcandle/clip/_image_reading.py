@@ -178,6 +178,10 @@ def decode_image(content):
     if isinstance(content.data, Image.Image):
         return content.data
     with open_image(io.BytesIO(content.data)) as image:
+        if image.format == "EPS":  # Pillow would have Ghostscript run it
+            raise NoImage(
+                f"{_name_in_messages(image)}is PostScript, which is a program; convert it to PNG"
+            )
         image.load()
         return _to_rgb(image)
 

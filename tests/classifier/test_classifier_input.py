@@ -102,8 +102,11 @@ OUT_OF_RANGE = {
     "both": [
         ("temperature", 0.0),
         ("temperature", -1),
+        ("temperature", 1e-40),
+        ("temperature", 1e300),
         ("temperature", "cold"),
         ("margin", -0.1),
+        ("margin", 1e300),
         ("max_iter", -1),
         ("max_iter", 2.5),
         ("random_state", "seed"),
@@ -121,6 +124,10 @@ OUT_OF_RANGE = {
         ("prototype_weight", "some"),
         ("base_offset", None),
         ("base_offset", np.inf),
+        ("base_offset", 1e300),
+        ("prototype_weight", 1e300),
+        ("shrinkage", 1e300),
+        ("penalty", 1e300),
         ("penalty", -1),
     ],
     "published": [
@@ -129,6 +136,8 @@ OUT_OF_RANGE = {
         ("dropout", -0.1),
         ("dropout", 1.0),
         ("learning_rate", 0.0),
+        ("learning_rate", 1e300),
+        ("prototype_scale", 1e300),
         ("batch_size", 0),
     ],
 }

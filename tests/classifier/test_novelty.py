@@ -54,6 +54,14 @@ def test_the_score_is_a_weighted_sum_of_the_largest_logit_and_the_largest_simila
     assert_allclose(fitted.novelty_score(X), expected)
 
 
+def test_weight_two_is_a_repeated_image(candle):
+    X_train, y = X[TRAIN], NAMES[Y[TRAIN]]
+    repeats = np.arange(len(y)) % 3 + 1
+    weighted = clone(candle).fit(X_train, y, sample_weight=repeats)
+    repeated = clone(candle).fit(X_train.repeat(repeats, axis=0), y.repeat(repeats))
+    assert_allclose(weighted.novelty_score(X), repeated.novelty_score(X), atol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
 def test_frequencies_do_not_count(candle, fitted, options):
     clf = clone(candle).set_params(**options).fit(X[TRAIN], NAMES[Y[TRAIN]])

@@ -163,7 +163,18 @@ def test_weight_two_is_a_repeated_image():
     repeated = make().fit(DATA.X.repeat(repeats, axis=0), DATA.y.repeat(repeats))
     assert_array_equal(weighted.class_count_, repeated.class_count_)
     assert_allclose(
-        weighted.predict_proba(DATA.X_test), repeated.predict_proba(DATA.X_test), atol=1e-4
+        weighted.predict_proba(DATA.X_test), repeated.predict_proba(DATA.X_test), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weight_three_is_three_copies_with_one_image_a_class(seed):
+    data = long_tailed(seed, n_train=[1] * 8 + [0] * 4)
+    clf = make(text_encoder=data.texts)
+    weighted = clone(clf).fit(data.X, data.y, sample_weight=np.full(8, 3))
+    copies = clone(clf).fit(np.tile(data.X, (3, 1)), np.tile(data.y, 3))
+    assert_allclose(
+        weighted.predict_proba(data.X_test), copies.predict_proba(data.X_test), atol=1e-6
     )
 
 
@@ -197,6 +208,36 @@ def test_global_generators_are_left_alone(kind):
 def test_fitting_again_forgets_the_first_fit(kind):
     clf = fit(kind, new_classes=None).set_params(new_classes=NEW).fit(DATA.X, DATA.y)
     assert_array_equal(clf.decision_function(DATA.X), fit(kind).decision_function(DATA.X))
+
+
+FAULTS = {"candle": ("_candle", "fit_held_out_scores"), "published": ("_published", "train")}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+def test_a_fit_that_fails_leaves_the_earlier_one_whole(kind, error, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    clf = fit(kind)
+    expected, before = clf.predict_proba(DATA.X_test), dict(vars(clf))
+    module, name = FAULTS[kind]
+    monkeypatch.setattr(f"skcandle.classifier.{module}.{name}", fail)
+    texts = {label: text[:8] for label, text in DATA.texts.items()}
+    clf.set_params(text_encoder=texts)
+    with pytest.raises(error):
+        clf.fit(DATA.X[::2, :8], DATA.y[::2])
+    assert vars(clf) == before | {"text_encoder": texts}
+    assert_array_equal(clf.predict_proba(DATA.X_test), expected)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_first_fit_that_fails_leaves_nothing(kind):
+    clf = make(kind)
+    before = dict(vars(clf))
+    with pytest.raises(ValueError):
+        clf.fit(DATA.X, DATA.y, sample_weight=np.zeros(len(DATA.y)))
+    assert vars(clf) == before
 
 
 CHANGED = {

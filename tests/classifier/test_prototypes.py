@@ -24,7 +24,8 @@ def data():
 
 def fit(data, *, sample_weight=None, text=True, shrinkage=1.0, n_classes=6):
     X, y, texts = data
-    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
+    weight = weight.astype(X.dtype)
     data = TrainingSet(X, y, weight, texts if text else None, n_classes)
     return fit_prototypes(data, shrinkage)
 
@@ -132,6 +133,31 @@ def test_weight_two_is_a_repeated_image_for_what_is_left_out(data):
     repeated = fit((X2, y2, texts)).transform_left_out(X2, y2, np.ones(len(X2)))
     for one, other in zip(weighted, repeated, strict=True):
         np.testing.assert_allclose(one.repeat(repeats, axis=0), other, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rounding", [0, 4], ids=["exact", "rounded"])
+def test_copies_of_one_image_have_no_covariance(data, dtype, rounding):
+    X, y, texts = data
+    first = np.unique(y, return_index=True)[1].repeat(3)
+    X = X[first].astype(dtype)
+    X[1::3] *= 1 + rounding * np.finfo(dtype).eps
+    space = fit((X, y[first], texts.astype(dtype)))
+    np.testing.assert_array_equal(space.whitener, np.eye(X.shape[1]))
+
+
+def test_images_that_are_nearly_equal_have_a_covariance(data):
+    X, y, texts = data
+    near = X[np.unique(y, return_index=True)[1]][y] + 1e-9 * X
+    assert not np.allclose(fit((near, y, texts)).whitener, np.eye(X.shape[1]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_images_of_any_weight_have_a_covariance(data, dtype):
+    X, y, texts = data
+    X, texts = X[:8].astype(dtype), texts.astype(dtype)  # seven residuals in eight dimensions
+    space = fit((X, np.arange(8) // 4, texts), sample_weight=np.full(8, 1e12))
+    assert np.isfinite(space.whitener).all()
 
 
 # --- text to image ---------------------------------------------------------------------------

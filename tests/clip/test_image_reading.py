@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, features
+from PIL import EpsImagePlugin, Image, ImageOps, features
 
 from skcandle.clip._image_input import as_image_list
 from skcandle.clip._image_reading import decode_image, read_image
@@ -130,6 +130,15 @@ def test_damaged_exif_data_cost_no_image(format, damage):
     np.testing.assert_array_equal(pixels(data), pixels(encode(image, format)))
     opened = Image.open(io.BytesIO(data))
     np.testing.assert_array_equal(pixels(opened), pixels(data))
+
+
+def test_postscript_is_not_run(monkeypatch):
+    def run(*args, **kwargs):
+        raise AssertionError("Ghostscript was called")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    with pytest.raises(ValueError, match="PostScript, which is a program; convert it to PNG"):
+        pixels(encode(plain("RGB", RED), "EPS"))
 
 
 def test_the_callers_image_is_left_as_it_was():

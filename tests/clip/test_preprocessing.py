@@ -196,6 +196,25 @@ def test_exact_pixels_are_those_of_open_clip(size, resize_mode):
     np.testing.assert_array_equal(exact.numpy(), np.asarray(expected))
 
 
+@pytest.mark.parametrize("size", [(2, 400), (401, 3), (4, 1201), (1, 20_000)])
+def test_ends_of_a_strip_are_cut_off_before_it_is_resized(size, monkeypatch):
+    image, areas, resize = photograph(*size), [], Image.Image.resize
+
+    def watched(self, size, *args, **kwargs):
+        areas.append(size[0] * size[1])
+        return resize(self, size, *args, **kwargs)
+
+    config = {"size": SIZE}
+    expected = image_transform_v2(PreprocessCfg(**config), is_train=False)(image)
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    preprocess = preprocessing()
+    pixels = [preprocess(read_image(image), exact) for exact in (True, False)]
+    assert max(areas) <= 103 * SIZE**2
+    for found in pixels:
+        found = preprocess.normalise(found.permute(2, 0, 1) / 255)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_exact_pixels_need_no_draft(monkeypatch):
     def fail(*args):
         raise AssertionError("decoded at reduced scale")

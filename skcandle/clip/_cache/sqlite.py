@@ -234,6 +234,8 @@ class Database:
 
     def _connect(self):
         if self._connection is None:
+            if os.path.islink(self.path):  # nothing outside of the folder is written
+                raise sqlite3.DatabaseError("it is a symbolic link")
             try:
                 self._connection = _open(self.path)
             except sqlite3.OperationalError:
