@@ -38,6 +38,13 @@ def tests(session):
 
 
 @nox.session
+def docs(session):
+    """The documentation, examples run; it fails on warnings and on links that lead nowhere."""
+    session.install(".[docs]")
+    session.run("make", "-C", "doc", "html", external=True)
+
+
+@nox.session
 def coverage(session):
     """The tests, and which lines and branches they do not reach."""
     session.install("-e", ".[dev]")

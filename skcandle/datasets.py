@@ -167,7 +167,7 @@ def make_long_tailed(
 
     Notes
     -----
-    Class :math:`i = 0, \\dots, C - 1` keeps :math:`\\max(1, \\lfloor n_{max}\\,
+    Class :math:`i = 0, \\ldots, C - 1` keeps :math:`\\max(1, \\lfloor n_{max}\\,
     r^{i / (C - 1)} \\rfloor)` images, where :math:`r` is the imbalance ratio, or all it has if
     these are fewer. This is the usual construction of long-tailed benchmarks [1]_.
 

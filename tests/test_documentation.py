@@ -1,9 +1,12 @@
-"""Pages of doc/ whose examples are run in a folder as they describe it."""
+"""The code of the pages in doc/, run from top to bottom in a folder as they describe it."""
 
+import ast
 import doctest
+import re
 import shlex
 from itertools import takewhile
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from odd_folder import emoji_of
@@ -11,9 +14,31 @@ from typer.testing import CliRunner
 
 from skcandle.cli._app import app
 
+pytest.importorskip("dask", reason="pages use what pip install '.[tests]' adds")
+
 DOC = Path(__file__).parents[1] / "doc"
 INDENT = 4 * " "
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+# Plain code, shown or hidden (testsetup, testcleanup).
+BLOCK = re.compile(
+    r"^\.\. (?:code-block:: python|testsetup::|testcleanup::)\n\n((?: {3,}.*\n|\n)+)", re.MULTILINE
+)
+
+
+def examples_of(text):
+    """Doctests of a page, and its plain blocks, in their order."""
+    examples = [(example.lineno, example) for example in doctest.DocTestParser().get_examples(text)]
+    for block in BLOCK.finditer(text):
+        source = dedent(block[1])
+        line = text[: block.start(1)].count("\n")
+        if ">>>" not in source:
+            ast.parse(source)
+            examples.append((line, doctest.Example(f"exec({source!r}, globals())\n", "")))
+    return [example for _, example in sorted(examples, key=lambda pair: pair[0])]
+
+
+FILES = [path for path in DOC.glob("*.rst") if not path.name.startswith("sg_")]  # of the gallery
+PAGES = {path.name: examples_of(path.read_text(encoding="utf-8")) for path in FILES}
 
 
 @pytest.fixture
@@ -31,9 +56,18 @@ def photos(tmp_path, monkeypatch):
     (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")
 
 
-def test_images(photos):
-    failed, tried = doctest.testfile(str(DOC / "images.rst"), False, optionflags=OPTIONS)
-    assert tried > 5 and failed == 0
+@pytest.mark.parametrize("page", sorted(name for name, examples in PAGES.items() if examples))
+def test_the_code_of_the_page_runs(page, photos):
+    test = doctest.DocTest(PAGES[page], {"__name__": "__main__"}, page, page, 0, None)
+    report = []
+    result = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
+    assert result.failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_no_block_of_the_page_is_left_out(page):
+    text = (DOC / page).read_text(encoding="utf-8")
+    assert not re.findall(r"^(?! *\.\.).*::$", text, re.MULTILINE), "use code-block:: python"
 
 
 def test_command_line(photos):

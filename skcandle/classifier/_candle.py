@@ -182,7 +182,7 @@ class CandleClassifier(BaseCandle):
     n_features_in_ : int
         Width of `X`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of `X`, if it has string ones.
 
     See Also

@@ -105,7 +105,7 @@ class PublishedCandleClassifier(BaseCandle):
     n_features_in_ : int
         Width of `X`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of `X`, if it has string ones.
 
     See Also
@@ -116,13 +116,14 @@ class PublishedCandleClassifier(BaseCandle):
     -----
     With tokens :math:`z` after projection and :math:`\tilde z = \mathrm{LN}(z) + \lambda\,
     \mathrm{MHA}(\mathrm{LN}(z))` after attention, :math:`\lambda` trained from 0.1, the logit
-    groups of class `k` are :math:`\cos(z_x, z_{t_k}) / T`, :math:`\cos(\tilde z_x, \tilde
-    z_{t_k}) / T` and :math:`\beta \cos(\tilde z_x, \tilde z_{p_k}) / T`, with the temperature
-    `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log [\pi_y^m e^{s_y}
-    / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches that also hold
-    every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight decay 5e-4.
+    groups of class `k` are :math:`\cos(z_x, z_{t_k}) / T`, :math:`\cos(\tilde{z_x},
+    \tilde{z_{t_k}}) / T` and :math:`\beta \cos(\tilde{z_x}, \tilde{z_{p_k}}) / T`, with the
+    temperature `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log
+    [\pi_y^m e^{s_y} / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches
+    that also hold every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight
+    decay 5e-4.
     Its learning rate is 1e-5 in the first epoch, and :math:`\eta (1 + \cos(\pi (e - 1) / E)) /
-    2` in epoch :math:`e = 1, \dots, E - 1` of `E`.
+    2` in epoch :math:`e = 1, \ldots, E - 1` of `E`.
 
     **Differences from the released code.** Effects are changes of *H*, the harmonic mean of base
     and new accuracy in separate label spaces, in percentage points, when the released behaviour

@@ -56,7 +56,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     n_features_in_ : int
         Width of `X`, if the estimator knows it.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of `X`, if it has string ones.
 
     See Also

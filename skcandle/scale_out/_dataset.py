@@ -44,7 +44,7 @@ def encode_dataset(
     Parameters
     ----------
     images : list, array, Series, dask Bag or dask Series of images
-        Images as for :meth:`CLIPFeaturizer.transform`. The elements of a bag are paths, or
+        Images as for :meth:`skcandle.CLIPFeaturizer.transform`. The elements of a bag are paths, or
         pairs (key, image). What is in a Dask collection need not fit into memory.
 
     folder : str or path-like
@@ -223,7 +223,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     Parameters
     ----------
     classifier : fitted classifier with `predict_proba`
-        A :class:`CandleClassifier`, or another one, fitted on embeddings of the same model.
+        A :class:`skcandle.CandleClassifier`, or another, fitted on embeddings of the same model.
 
     folder : str or path-like
         What :func:`encode_dataset` has made.

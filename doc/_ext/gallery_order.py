@@ -1,0 +1,26 @@
+"""Examples in the order in which a newcomer may want them."""
+
+ORDER = [
+    "quickstart",
+    "your_folder",
+    "new_classes",
+    "label_life",
+    "long_tail",
+    "grid_search",
+    "none_of_these",
+    "label_errors",
+    "own_encoder",
+    "persistence",
+    "scale_out",
+]
+
+
+class GalleryOrder:
+    """Sort key of the files of a folder; what is not listed comes last."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, filename):
+        name = filename.removeprefix("plot_").removesuffix(".py")
+        return ORDER.index(name) if name in ORDER else len(ORDER), name

@@ -1,0 +1,26 @@
+"""Links to the pages of scikit-learn and of others, by their scheme instead of an inventory.
+
+An inventory (intersphinx) would have to be fetched, and the build needs no network.
+"""
+
+from docutils.nodes import reference
+
+SCIKIT_LEARN = "https://scikit-learn.org/stable/modules/generated/{}.html"
+OTHERS = {
+    "distributed.Client": "https://distributed.dask.org/en/stable/api.html#client",
+    "io.BytesIO": "https://docs.python.org/3/library/io.html#io.BytesIO",
+    "joblib.parallel_config": "https://joblib.readthedocs.io/en/stable/parallel.html",
+}
+
+
+def resolve(app, env, node, content):
+    target = node.get("reftarget", "")
+    uri = OTHERS.get(target)
+    if target.startswith("sklearn."):
+        uri = SCIKIT_LEARN.format(target)
+    return uri and reference("", "", content, internal=False, refuri=uri)
+
+
+def setup(app):
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
