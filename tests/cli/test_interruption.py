@@ -12,6 +12,21 @@ from helpers import random_images
 from skcandle import CLIPFeaturizer
 
 SECONDS = 120
+# the command, with a model that takes its time, so that it is not done when it is interrupted
+SLOW_COMMAND = """
+import time
+from skcandle.cli import main
+from skcandle.clip._model import LoadedModel
+
+encode = LoadedModel.encode_images
+
+def slowly(self, pixels):
+    time.sleep(0.5)
+    return encode(self, pixels)
+
+LoadedModel.encode_images = slowly
+main()
+"""
 
 
 @pytest.mark.slow
@@ -25,14 +40,14 @@ def test_ctrl_c_leaves_a_cache_that_is_used_and_no_half_file(tmp_path, encoded):
         image.resize((128, 128)).save(path)
         paths.append(str(path))
     output = tmp_path / "model.skops"
-    command = [sys.executable, "-m", "skcandle", "fit", photos, "-o", output, "--cache", cache]
+    command = [sys.executable, "-c", SLOW_COMMAND, "fit", photos, "-o", output, "--cache", cache]
     process = subprocess.Popen(
         [*map(str, command), "--model", "emoji-clip"], stderr=subprocess.PIPE, text=True
     )
     end = time.monotonic() + SECONDS
     while not list(cache.glob("*")) and time.monotonic() < end:
         time.sleep(0.01)
-    time.sleep(0.2)
+    time.sleep(0.7)  # some are encoded by then
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, message
