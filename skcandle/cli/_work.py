@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from .._bundled import BUNDLED_MODEL
 from ._answers import answer_rows, zero_shot_proba
 from ._failures import note, say
 from ._images import encode, labelled_images, readable, unlabelled_images
@@ -155,10 +156,11 @@ def describe_model(model, *, trust):
     pipe = load_model(model, trust=trust)
     clip, candle = pipe["clip"], pipe["candle"]
     n_new = int(candle.is_new_.sum())
+    weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
     facts = {
         "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
         "classifier": type(candle).__name__,
-        "CLIP": f"{clip.model_name}, {clip.pretrained}, {candle.n_features_in_} features",
+        "CLIP": f"{clip.model_name}, {weights}, {candle.n_features_in_} features",
         "classes": f"{len(candle.classes_)}, {n_new} of them by name alone",
         "images": f"{candle.class_count_.sum():.0f}",
     }
