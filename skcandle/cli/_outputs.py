@@ -1,9 +1,8 @@
-"""Files that are written whole or not at all, and never over others unless told to."""
+"""Outputs that are never written over others unless told to."""
 
-import os
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
+
+from .. import _files
 
 
 def check_output(path, force):
@@ -24,7 +23,7 @@ def check_output(path, force):
         raise FileExistsError(f"{str(path)!r} exists; --force replaces it.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} for {path.name!r}.")
-    os.unlink(_temporary(path))
+    _temporary(path).unlink()
 
 
 def check_new_folder(path, force):
@@ -38,32 +37,23 @@ def check_new_folder(path, force):
     place = path if path.is_dir() else path.parent
     if not place.is_dir():
         raise FileNotFoundError(f"There is no folder {str(place)!r} for {path.name!r}.")
-    os.unlink(_temporary(place / "probe"))
+    _temporary(place / "probe").unlink()
 
 
 @contextmanager
 def replacing(path, force):
     """A temporary file beside `path` that takes its name when the block ends without an error."""
-    temporary = _temporary(path)
-    try:
+    with _files.replacing(path, _temporary(path)) as temporary:
         yield temporary
         if path.exists() and not force:  # made by somebody else meanwhile
             raise FileExistsError(f"{str(path)!r} exists; --force replaces it.")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _temporary(path):
-    """A new empty file in the folder of `path`, with its suffix and usual permissions."""
+    """A new file beside `path`, or an error that names the folder."""
     try:
-        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=".skcandle-", dir=path.parent)
+        return _files.new_file_beside(path)
     except OSError as error:
         raise type(error)(
             f"{str(path)!r} cannot be written: {error.strerror} in the folder {str(path.parent)!r}."
         ) from error
-    os.close(handle)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(name, 0o666 & ~umask)  # mkstemp's are for the user alone
-    return Path(name)

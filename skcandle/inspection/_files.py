@@ -2,9 +2,9 @@
 
 import csv
 import io
-import os
-import secrets
 from pathlib import Path
+
+from .._files import new_file_beside, replacing
 
 # What a spreadsheet takes for the start of a formula; see OWASP, "CSV injection".
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -40,18 +40,14 @@ def write_atomically(path, text, *, overwrite=False):
         raise FileNotFoundError(
             f"The folder {str(path.parent)!r} does not exist; make it first, or give another name."
         )
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        with open(temporary, "xb") as file:
-            file.write(text.encode("utf-8", "replace"))
-        os.replace(temporary, path)
+        with replacing(path, new_file_beside(path)) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "replace"))
     except OSError as error:
         raise type(error)(
             f"{str(path)!r} cannot be written ({error.strerror or error}); give a name in a folder "
             "in which you may write."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -13,7 +13,7 @@ from odd_folder import ODD_CLASSES, break_folder, emoji_of, make_odd_folder
 from typer.testing import CliRunner
 
 import skcandle
-from skcandle import _version
+from skcandle import _files, _version
 from skcandle.cli import _outputs, _tables
 from skcandle.cli._app import app
 from skcandle.cli._models import load_model
@@ -496,7 +496,7 @@ def test_a_folder_without_permission_is_told_before_the_work(run, odd, tmp_path,
     def denied(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_outputs.tempfile, "mkstemp", denied)
+    monkeypatch.setattr(_files.tempfile, "mkstemp", denied)
     result = run("fit", odd, "-o", tmp_path / "model.skops", *MODEL, code=1)
     assert "model.skops' cannot be written: Permission denied in the folder" in result.stderr
 
@@ -544,7 +544,7 @@ def test_demo_says_before_the_work_what_cannot_be_written(run, tmp_path, monkeyp
     def denied(*args, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_outputs.tempfile, "mkstemp", denied)
+    monkeypatch.setattr(_files.tempfile, "mkstemp", denied)
     assert "cannot be written: Permission denied in the folder" in message(tmp_path)
     monkeypatch.setattr(Path, "mkdir", denied)
     assert "demo' cannot be made: Permission denied." in message(tmp_path / "demo")
