@@ -78,9 +78,13 @@ def mean(rows, column):
 def paired_difference(rows, reference, column):
     """Mean over tasks of reference minus method, and half its 95 % confidence interval (t)."""
     difference = np.array([b[column] - a[column] for a, b in zip(rows, reference, strict=True)])
-    n = len(difference)
-    half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return difference.mean(), half
+    return difference.mean(), half_interval(difference)
+
+
+def half_interval(values):
+    """Half the 95 % confidence interval of a mean (t); NaN for a single value."""
+    n = len(values)
+    return stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
 
 
 def markdown_table(header, body):

@@ -6,17 +6,15 @@ All classes of a task have a long tail of images. Those of a random half come la
 knows the names of these classes only.
 """
 
-import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 from accuracy import markdown_table
-from novelty import interval
-from protocol import draw_task, encode_emoji, load_features
+from protocol import draw_task
+from sections import interval, write_sections
 from sklearn.metrics import recall_score
 
-from skcandle import CandleClassifier, CLIPFeaturizer
+from skcandle import CandleClassifier
 
 STAGES = ["names only", "add_images", "fit on all images"]
 
@@ -69,23 +67,5 @@ def report(name, features, seeds):
     return f"## {name}\n\n" + markdown_table(["balanced accuracy", *columns, "seconds"], body)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
-    parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
-    parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write add_images.md")
-    args = parser.parse_args()
-    parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
-    if args.emoji:
-        features = encode_emoji(CLIPFeaturizer("emoji-clip", precision="fp32"))
-        parts.append(report("emoji", features, args.seeds))
-    text = "\n\n".join(parts)
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "add_images.md").write_text(text + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_sections("add_images", __doc__, report)

@@ -7,16 +7,13 @@ classes. The pool of unlabelled images has a long tail of ratio 0.1. In each rou
 images as there are classes are chosen, labelled, and added by `add_images`.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from accuracy import markdown_table
-from novelty import interval
-from protocol import encode_emoji, load_features, pool_mask
+from protocol import pool_mask
+from sections import interval, write_sections
 from sklearn.metrics import recall_score
 
-from skcandle import CandleClassifier, CLIPFeaturizer
+from skcandle import CandleClassifier
 
 MAX_ROUNDS = 8
 
@@ -99,23 +96,5 @@ def report(name, features, seeds):
     return f"## {name}\n\n" + markdown_table(["accuracy", *columns], body)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
-    parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
-    parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write choose_to_label.md")
-    args = parser.parse_args()
-    parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
-    if args.emoji:
-        features = encode_emoji(CLIPFeaturizer("emoji-clip", precision="fp32"))
-        parts.append(report("emoji", features, args.seeds))
-    text = "\n\n".join(parts)
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "choose_to_label.md").write_text(text + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_sections("choose_to_label", __doc__, report)

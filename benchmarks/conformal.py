@@ -7,15 +7,12 @@ images of each class that has three or more calibrates sets of all classes whose
 large enough. There are no such images of new classes.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from accuracy import markdown_table
-from novelty import interval
-from protocol import draw_task, encode_emoji, load_features
+from protocol import draw_task
+from sections import interval, write_sections
 
-from skcandle import CandleClassifier, CLIPFeaturizer
+from skcandle import CandleClassifier
 
 LEVELS = [0.8, 0.9, 0.95]
 
@@ -86,23 +83,5 @@ def report(name, features, seeds):
     return f"## {name}\n\n" + markdown_table(["level", *columns], body)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
-    parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
-    parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write conformal.md")
-    args = parser.parse_args()
-    parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
-    if args.emoji:
-        features = encode_emoji(CLIPFeaturizer("emoji-clip", precision="fp32"))
-        parts.append(report("emoji", features, args.seeds))
-    text = "\n\n".join(parts)
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "conformal.md").write_text(text + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_sections("conformal", __doc__, report)

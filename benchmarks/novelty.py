@@ -7,20 +7,18 @@ them with a long tail of training images, half with a name only. All test images
 to be told from all images of the classes left out.
 """
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from accuracy import markdown_table
 from PIL import Image, ImageOps
-from protocol import Features, Task, draw_task, encode_emoji, load_features, unit
-from scipy import stats
+from protocol import Features, Task, draw_task, unit
 from scipy.special import logsumexp, softmax
+from sections import interval, write_sections
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 
-from skcandle import CandleClassifier, CLIPFeaturizer, RejectingClassifier
+from skcandle import CandleClassifier, RejectingClassifier
 from skcandle.datasets import load_emoji
 
 RATES = [0.05, 0.1, 0.2]
@@ -140,13 +138,6 @@ def unusual_images(featurizer):
     }
 
 
-def interval(values, scale=100):
-    """Mean, and half its 95 % confidence interval (t)."""
-    values = scale * np.asarray(values)
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():.1f} ± {half:.1f}"
-
-
 def report(name, features, seeds, unusual=None):
     """Markdown of one set of features."""
     scored, kept, shown = {score: [] for score in SCORES}, [], []
@@ -193,24 +184,5 @@ def report(name, features, seeds, unusual=None):
     return "\n\n".join(parts)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
-    parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
-    parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write novelty.md")
-    args = parser.parse_args()
-    parts = [report(path.stem, load_features(path), args.seeds) for path in args.features]
-    if args.emoji:
-        featurizer = CLIPFeaturizer("emoji-clip", precision="fp32")
-        features, unusual = encode_emoji(featurizer), unusual_images(featurizer)
-        parts.append(report("emoji", features, args.seeds, unusual))
-    text = "\n\n".join(parts)
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "novelty.md").write_text(text + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_sections("novelty", __doc__, report, unusual_images)
