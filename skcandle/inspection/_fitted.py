@@ -1,6 +1,7 @@
 """A fitted pipeline taken apart: embeddings, the classifier, and CLIP's own answer beside it."""
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length
@@ -151,8 +152,8 @@ def zero_shot_log_proba(classifier, X):
     text = getattr(classifier, "text_features_", None)
     if text is None:
         return None
-    logits = normalize(np.asarray(X, dtype=np.float64)) @ text.T / CLIP_TEMPERATURE
-    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    similarity = normalize(np.asarray(X, dtype=np.float64)) @ text.T
+    return log_softmax(similarity / CLIP_TEMPERATURE, axis=1)
 
 
 def _best(estimator):
