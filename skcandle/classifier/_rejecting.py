@@ -14,6 +14,7 @@ from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
 from .._typing import Images, Labels
 from .._warnings import warn_user
+from ._base import keeps_an_earlier_fit
 
 
 class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMixin, BaseEstimator):
@@ -105,6 +106,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         self.reject_label = reject_label
         self.rejection_rate = rejection_rate
 
+    @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
@@ -154,6 +156,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
                 f"least {1 / (held_out.n_images + 1):.2g}."
             )
         for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
         return self
