@@ -316,7 +316,10 @@ def whitening_matrix(scatter, freedom):
     # many images leave next to nothing of the identity, which the inverse may need
     ridge = max(n_features, float(np.finfo(scatter.dtype).eps) ** 0.5 * freedom)
     covariance = (scatter + ridge * variance * identity) / (freedom + ridge)
-    return np.linalg.cholesky(np.linalg.inv(covariance))
+    # the Cholesky factor of the inverse, without forming the inverse, which rounding may make
+    # indefinite: from a factor of the covariance that is upper triangular
+    upper = np.linalg.cholesky(covariance[::-1, ::-1])[::-1, ::-1]
+    return np.linalg.inv(upper).T
 
 
 def james_stein(means, counts, scatter, freedom):

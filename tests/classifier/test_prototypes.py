@@ -404,3 +404,13 @@ def test_precision_is_kept(data, dtype, text):
 
 def test_unit_leaves_zeros():
     np.testing.assert_array_equal(unit([[3.0, 4.0], [0.0, 0.0]]), [[0.6, 0.8], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_images_that_hardly_differ_can_be_whitened_however_much_they_weigh(seed):
+    X, y, texts = clip_like([1, 2, 2], 8, seed=seed)
+    X, weight = unit(X[:1] + 1e-7 * X), np.full(len(y), 1e12)
+    for kept in (y >= 0, y > 0, y < 2):
+        space = fit((X[kept], y[kept], texts), sample_weight=weight[kept], n_classes=3)
+        whitener = space.whitener
+        assert np.isfinite(whitener).all() and (np.linalg.svd(whitener)[1] > 0).all()
