@@ -46,9 +46,10 @@ def hint_at_format(head):
 
 @cache
 def _register_formats():
-    if find_spec("pillow_heif") is not None:
+    if find_spec("pillow_heif") is not None:  # pragma: no branch - one of the extras
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        if not features.check("avif") and hasattr(pillow_heif, "register_avif_opener"):
+        has_avif = features.check("avif") or not hasattr(pillow_heif, "register_avif_opener")
+        if not has_avif:  # pragma: no cover - Pillow before 11.3
             pillow_heif.register_avif_opener()
