@@ -357,6 +357,18 @@ def test_evaluate_compares_with_the_folders(run, model, odd):
     assert "most frequent confusions" in lines
 
 
+def test_evaluate_without_a_wrong_answer_lists_no_confusions(run, model, odd, tmp_path):
+    answers = tmp_path / "answers.csv"
+    run("predict", model, odd, "-o", answers)
+    right = [row for row in table_of(answers) if Path(row["file"]).parent.name == row["label"]]
+    photo = Path(right[0]["file"])
+    (tmp_path / "photos" / photo.parent.name).mkdir(parents=True)
+    (tmp_path / "photos" / photo.parent.name / photo.name).write_bytes(photo.read_bytes())
+    out = run("evaluate", model, tmp_path / "photos").stdout
+    assert out.splitlines()[1].split() == ["accuracy", "1.000"]
+    assert "confusions" not in out
+
+
 def test_evaluate_reports_base_and_new_classes(run, model, odd, tmp_path):
     for label, name in (("red_apple", "apple"), ("okapi", "deer")):
         (tmp_path / label).mkdir()
