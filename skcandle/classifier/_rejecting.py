@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._earlier_fit import keeps_an_earlier_fit
 from .._labels import is_textual
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
@@ -105,6 +106,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         self.reject_label = reject_label
         self.rejection_rate = rejection_rate
 
+    @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
