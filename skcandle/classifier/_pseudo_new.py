@@ -102,7 +102,7 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     -------
     splits : list of PseudoNewSplit
     """
-    data = data.among(np.flatnonzero(np.bincount(data.y, minlength=data.n_classes)))
+    data = data.among(np.unique(data.y))
     ranking = _content_ranking(data)
     if rng is not None:
         ranking = rng.permutation(ranking)
@@ -141,7 +141,7 @@ def splits_of_universe(data, shrinkage):
     splits : list of tuple of PseudoNewSplit and ndarray of int
         With the positions of the images that the split is about.
     """
-    seen = np.flatnonzero(np.bincount(data.y, minlength=data.n_classes))
+    seen = np.unique(data.y)
     masks = [np.zeros(data.n_classes, dtype=bool)]
     if data.text_features is not None and len(seen) > 1:
         position = np.argsort(_content_ranking(data.among(seen)))

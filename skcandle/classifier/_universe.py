@@ -73,7 +73,7 @@ class LabelUniverse:
                 f"The largest label is {largest}, which leaves no room for {len(names)} more up to "
                 f"{limit}. Fit on smaller numbers, or on strings."
             )
-        return LabelUniverse(np.arange(largest + 1, largest + 1 + len(names)), names)
+        return LabelUniverse(largest + np.arange(1, len(names) + 1), names)
 
 
 def label_universe(y, new_classes=None, class_names=None, categories=None):
@@ -215,7 +215,7 @@ def _named_labels(class_names, textual):
                     f"class_names lists {wrong[0]!r}, but the labels in y are strings; for "
                     "synonyms give a mapping of label to a list of names."
                 )
-            named = dict(zip(names, names, strict=True))
+            named = {name: name for name in names}
     return {label: _checked_name(label, name) for label, name in named.items()}
 
 

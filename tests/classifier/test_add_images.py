@@ -213,6 +213,7 @@ def test_merged_statistics_are_those_of_all_images():
     rows, y, weight = rng.normal(size=(40, 5)), rng.integers(0, 4, 40), rng.random(40)
     y[20:][y[20:] == 3] = 2  # one class in the first part only
     y[:20][y[:20] == 0] = 1  # and one in the second
+    weight[y == 2] /= 20  # and one that weighs less than an image
 
     def statistics(part):
         return ClassStatistics.of(TrainingSet(rows[part], y[part], weight[part], None, 5))

@@ -59,6 +59,7 @@ def test_with_prior_none_goes_back_to_the_margin():
     assert_array_equal(again.predict_proba(DATA.X_test), clf.predict_proba(DATA.X_test))
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_class_that_does_not_occur_is_never_answered(fitted):
     frequencies = np.where(np.isin(LABELS, NEW), 0.0, 1 / len(BASE))
     view = fitted.with_prior(frequencies)

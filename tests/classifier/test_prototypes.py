@@ -92,9 +92,10 @@ def test_base_prototypes_are_means_of_images_and_of_shrinkage_many_guesses(data)
 
 
 def test_shrinkage_counts_less_the_more_images_there_are(data):
+    _, _, texts = data
     space = fit(data)
     drawn = np.linalg.norm(space.prototypes - space.means, axis=1)[:SEEN]
-    whole = np.linalg.norm(space.priors - space.means, axis=1)[:SEEN]
+    whole = np.linalg.norm(virtual(space, texts) - space.means, axis=1)[:SEEN]
     np.testing.assert_allclose(drawn / whole, 1 / (np.array(COUNTS[:SEEN]) + 1))
 
 
@@ -361,10 +362,27 @@ def test_james_stein_recovers_the_ratio_of_variances():
     assert kappa == pytest.approx(within / between, rel=0.1)
 
 
-def test_james_stein_trusts_means_without_noise_and_distrusts_means_of_noise():
+@pytest.mark.parametrize("counts", [[1, 3], [1, 2, 6]])
+def test_james_stein_has_an_unbiased_variance_between_few_classes(counts):
     rng = np.random.default_rng(0)
-    assert james_stein(rng.normal(size=(5, 2)), np.ones(5), 0.0, 10.0) == 0.0
-    assert james_stein(np.zeros((5, 2)), np.ones(5), 3.0, 10.0) == 1e6
+    counts, freedom, d, within, between, n_draws = np.array(counts), 1.0, 4, 0.5, 5.0, 4000
+    spread = np.sqrt((between + within / counts) / d)[:, None]
+    means = spread * rng.normal(size=(n_draws, len(counts), d))
+    means -= means.mean(axis=1, keepdims=True)
+    estimates = [within / james_stein(m, counts, freedom * within, freedom) for m in means]
+    assert np.mean(estimates) == pytest.approx(between, rel=0.05)
+
+
+def test_james_stein_trusts_means_without_noise_and_distrusts_means_of_noise():
+    means = np.random.default_rng(0).normal(size=(5, 2))
+    assert james_stein(means, np.ones(5), 0.0, 10.0) == 0.0
+    assert james_stein(np.zeros((5, 2)), np.ones(5), 3.0, 10.0) == pytest.approx(1e6)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 3.0])
+def test_james_stein_trusts_means_where_nothing_is_known_of_noise(scatter):
+    assert james_stein(np.zeros((5, 2)), np.full(5, 0.5), scatter, 0.0) == 0.0
+    assert james_stein(np.zeros((5, 2)), np.full(5, 2.0), 0.0, 5.0) == 0.0
 
 
 # --- degenerate training sets ----------------------------------------------------------------
@@ -396,10 +414,13 @@ def test_precision_is_kept(data, dtype, text):
     texts = texts.astype(dtype) if text else None
     weight = np.ones(len(X), dtype=dtype)
     space = fit_prototypes(TrainingSet(X.astype(dtype), y, weight, texts, n_classes), 1.0)
-    for name in ("counts", "image_mean", "means", "priors", "prototypes", "whitener"):
+    for name in ("counts", "image_mean", "means", "prototypes", "whitener"):
         assert getattr(space, name).dtype == dtype, name
     left_out = space.transform_left_out(X.astype(dtype), y, np.ones(len(X), dtype=dtype))
     assert [array.dtype for array in left_out] == [dtype, dtype]
+    if text:
+        grown = space.with_classes(texts)
+        assert (grown.counts.dtype, grown.prototypes.dtype) == (dtype, dtype)
 
 
 def test_unit_leaves_zeros():

@@ -168,6 +168,16 @@ def test_lone_images_weigh_nothing_and_all_others_what_they_did():
     assert effective_size(data, lone_images=False) == pytest.approx(expected)
 
 
+def test_part_of_an_image_weighs_nothing_either():
+    data = training_set().among(np.flatnonzero(COUNTS))
+    data = replace(data, sample_weight=np.where(data.y == 9, 0.5, 1.0))
+    telling = without_lone_images(leave_one_out_split(data, 2.0), data)
+    assert (telling.sample_weight[data.y == 9] == 0).all()
+    whole = replace(data, sample_weight=np.ones(len(data.y)))
+    expected = effective_size(whole, lone_images=False)
+    assert effective_size(data, lone_images=False) == pytest.approx(expected)
+
+
 def test_half_a_further_image_makes_a_lone_image_count_half():
     counts = COUNTS[COUNTS > 0]
     data = training_set().among(np.flatnonzero(COUNTS))
