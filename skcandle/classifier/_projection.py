@@ -162,7 +162,7 @@ def _minimise(objective, max_iter, callback):
             total = total + part.detach()
         losses.append(float(total))
         if callback is not None:
-            callback(state.get("n_iter", 0), losses[-1])
+            callback(state["n_iter"], losses[-1])
         return total
 
     optimizer.step(evaluate)

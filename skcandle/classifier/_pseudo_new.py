@@ -226,10 +226,9 @@ def hidden_masks(ranking):
     """
     position = np.argsort(ranking)
     across, down = position % 3, position // 3 % 3
-    directions = [across, across + down, across + 2 * down, down]
-    lines = [direction % 3 == offset for direction in directions for offset in range(3)]
-    lines = [line for line in lines if line.any() and not line.all()]
-    return list(np.unique(lines, axis=0)) if lines else []
+    directions = np.stack([across, across + down, across + 2 * down, down]) % 3
+    lines = [direction == offset for direction in directions for offset in np.unique(direction)]
+    return list(np.unique([line for line in lines if not line.all()], axis=0))
 
 
 def _content_ranking(data):

@@ -8,7 +8,12 @@ from helpers import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcandle.classifier import _pseudo_new
-from skcandle.classifier._logit_weights import BONUS_HALF_COUNT, OFFSET_HALF_COUNT, LogitWeights
+from skcandle.classifier._logit_weights import (
+    BONUS_HALF_COUNT,
+    OFFSET_HALF_COUNT,
+    LogitWeights,
+    prototype_similarity,
+)
 from skcandle.classifier._prototypes import fit_prototypes
 from skcandle.classifier._pseudo_new import (
     balanced_weights,
@@ -16,6 +21,7 @@ from skcandle.classifier._pseudo_new import (
     hidden_masks,
     leave_one_out_split,
     pseudo_new_splits,
+    splits_of_universe,
     without_lone_images,
 )
 from skcandle.classifier._training_set import TrainingSet
@@ -146,6 +152,44 @@ def test_the_leave_one_out_split_hides_nothing(text):
     images, own = space.transform_left_out(data.X, data.y, data.sample_weight)
     found = split.prototype_similarity[np.arange(len(data.y)), data.y]
     assert_allclose(found, (images * own).sum(1) - (0.5 if text else (own**2).sum(1) / 2))
+
+
+@pytest.mark.parametrize("seen", [2, 3, 4, 10])
+def test_splits_of_the_universe_hide_each_class_with_images_once(seen):
+    X, y, texts = clip_like([3] * seen + [0, 0], 16)
+    data = TrainingSet(X, y, np.ones(len(y)), texts, seen + 2)
+    splits = splits_of_universe(data, 2.0)
+    masks = np.array([split.hidden for split, _ in splits])
+    assert_array_equal(masks.sum(axis=0), [1] * seen + [0, 0])
+    assert np.ptp(masks.sum(axis=1)) <= 1 and len(masks) == min(seen, 3)
+    for split, rows in splits:
+        assert_array_equal(rows, np.arange(len(y)))
+        space = fit_prototypes(data.without_images_of(split.hidden), 2.0)
+        of_hidden = split.hidden[y]
+        prototypes = space.transform(space.prototypes)
+        expected = prototype_similarity(space.transform_images(X[of_hidden]), prototypes)
+        assert_allclose(split.prototype_similarity[of_hidden], expected)
+
+
+@pytest.mark.parametrize("n_images, text", [([3, 2, 0], False), ([5, 0, 0], True)])
+def test_the_universe_is_split_once_where_nothing_can_be_hidden(n_images, text):
+    X, y, texts = clip_like(n_images, 16)
+    data = TrainingSet(X, y, np.ones(len(y)), texts if text else None, len(n_images))
+    ((split, rows),) = splits_of_universe(data, 2.0)
+    assert not split.hidden.any()
+    assert_array_equal(rows, np.arange(len(y)))
+    expected = leave_one_out_split(data, 2.0).prototype_similarity
+    assert_array_equal(split.prototype_similarity, expected)
+
+
+def test_splits_of_the_universe_are_about_some_rows_where_there_are_many(monkeypatch):
+    data = training_set()
+    whole = splits_of_universe(data, 2.0)
+    monkeypatch.setattr(_pseudo_new, "MAX_SIMILARITIES", 3 * len(COUNTS) * 20)
+    for (split, rows), (of_all, _) in zip(splits_of_universe(data, 2.0), whole, strict=True):
+        assert len(np.unique(rows)) == 20
+        assert_array_equal(split.target, data.y[rows])
+        assert_array_equal(split.prototype_similarity, of_all.prototype_similarity[rows])
 
 
 def test_effective_size_is_that_of_balanced_averages():
