@@ -107,7 +107,7 @@ class ProjectionObjective(nn.Module):
 
     def _project(self, tokens):
         projected = tokens @ self.projection
-        return normalize(projected, dim=-1) if self.normalize else projected
+        return normalize(projected) if self.normalize else projected
 
 
 def train_projection(data, space, weights, *, penalty, max_iter, device, callback=None):

@@ -18,7 +18,7 @@ MODERATE_LENGTHS = 1e-6, 1e6
 def unit(rows, eps=1e-12):
     """Scale rows to length one; a row of zeros stays zero."""
     rows = np.asarray(rows)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), eps)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), eps)
 
 
 def of_moderate_length(X, dtype, first=0):
