@@ -45,8 +45,7 @@ def of_moderate_length(X, dtype, first=0):
     if X.dtype.kind != "f" or X.dtype.itemsize < dtype.itemsize:
         X = X.astype(dtype)
     shortest, longest = MODERATE_LENGTHS
-    with np.errstate(over="ignore"):
-        squares = np.einsum("nd,nd->n", X, X)
+    squares = _dot(X, X)
     extreme = np.flatnonzero(~((squares >= shortest**2) & (squares <= longest**2)))
     if not len(extreme):
         return np.ascontiguousarray(X, dtype=dtype)
@@ -59,7 +58,7 @@ def of_moderate_length(X, dtype, first=0):
         )
     X = X.copy()
     X[extreme] = rows / largest
-    return X.astype(dtype, order="C")
+    return X.astype(dtype)
 
 
 @dataclass(frozen=True)

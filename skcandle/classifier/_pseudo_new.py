@@ -144,9 +144,8 @@ def splits_of_universe(data, shrinkage):
     seen = np.unique(data.y)
     masks = [np.zeros(data.n_classes, dtype=bool)]
     if data.text_features is not None and len(seen) > 1:
-        position = np.argsort(_content_ranking(data.among(seen)))
-        masks = [np.isin(np.arange(data.n_classes), seen[position % 3 == i]) for i in range(3)]
-        masks = [mask for mask in masks if mask.any()]
+        third = np.argsort(_content_ranking(data.among(seen))) % 3
+        masks = [np.isin(np.arange(data.n_classes), seen[third == i]) for i in np.unique(third)]
     rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
     return [(split, rows) for split in _splits(data, masks, shrinkage)]
 
@@ -191,7 +190,7 @@ def effective_size(data, *, lone_images=True):
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
     share = np.ones_like(counts) if lone_images else _share_left(counts)
-    return float(share.sum() ** 2 / max((share**2 / counts).sum(), 1e-12))
+    return float(share.sum() ** 2 / (share**2 / counts).sum()) if share.any() else 0.0
 
 
 def _share_left(counts):

@@ -105,7 +105,7 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
     textual = is_textual(seen)
     new = _check_new_classes(new_classes, seen, textual)
     if class_names is None and categories is not None:
-        new += sorted(set(categories).difference(seen.tolist(), new))
+        new += categories
     named = None if class_names is None else _named_labels(class_names, textual)
     known = list(seen) + new
     if named is not None:
@@ -122,8 +122,6 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
 def sorted_labels(labels, dtype):
     """Distinct labels, sorted, of the given dtype where it has room for all of them."""
     labels = np.unique(np.array(list(labels), dtype=object if dtype.kind == "O" else None))
-    if dtype.kind in "OU":
-        return labels
     converted = labels.astype(dtype)
     return converted if np.array_equal(converted, labels) else labels
 

@@ -22,9 +22,7 @@ def test_a_series_goes_by_its_index_and_columns_do_not():
     pd = pytest.importorskip("pandas")
     series = pd.Series(BY_LABEL).sort_values()
     assert class_frequencies(series, LABELS) == BY_LABEL
-    with pytest.raises(
-        ValueError, match=r"has shape \(4, 1\), but there are 4"
-    ):
+    with pytest.raises(ValueError, match=r"has shape \(4, 1\), but there are 4"):
         class_frequencies(series.to_frame(), LABELS)
 
 
@@ -59,6 +57,8 @@ def test_a_sum_may_be_as_far_from_one_as_three_decimals_bring_it(gap):
         ([0.5, 0.5, np.nan, 0], ValueError, "nan for 'cat'; frequencies are finite"),
         ([0.5, 0.5, 0, np.inf], ValueError, "inf for 'dog'; frequencies are finite"),
         (BY_LABEL | {"cat": "often"}, TypeError, "not a number: .*'often'"),
+        ({label: [p] for label, p in BY_LABEL.items()}, ValueError, r"has shape \(4, 1\)"),
+        ([[0.4, 0.3], [0.3]], TypeError, "holds what is not a number"),
         (BY_LABEL | {"cat": [0.2, 0.1]}, TypeError, "holds what is not a number"),
         ("uniform", ValueError, "class_prior is 'uniform'; give \"training\", freq"),
     ],

@@ -400,6 +400,16 @@ def test_degenerate_training_sets_give_finite_prototypes(counts, text):
         assert np.isfinite(array).all()
 
 
+@pytest.mark.parametrize("text", [True, False])
+def test_predictions_need_no_statistics(data, text):
+    X, _, _ = data
+    space = fit(data, text=text)
+    light = space.without_statistics()
+    assert light.means is None and light.held_out_priors is None
+    np.testing.assert_array_equal(light.transform_images(X), space.transform_images(X))
+    np.testing.assert_array_equal(light.prototypes, space.prototypes)
+
+
 def test_one_class_tells_nothing_about_the_map():
     _, _, texts = data = clip_like([3, 0, 0], 6)
     space = fit(data, n_classes=3)
@@ -456,6 +466,24 @@ def test_rows_of_moderate_length_are_used_as_they_are(length):
     found = of_moderate_length(columns, np.dtype(float))
     np.testing.assert_array_equal(found, rows)
     assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("length", [1e-6, 1e6])
+def test_moderate_lengths_have_their_ends(length):
+    rows = np.array([[0.0, length]])
+    assert of_moderate_length(rows, np.dtype(float)) is rows
+
+
+def test_rows_of_moderate_length_become_single_precision_where_it_is_asked_for():
+    found = of_moderate_length(DIRECTIONS, np.dtype(np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, DIRECTIONS.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_integers_keep_their_direction(dtype):
+    found = of_moderate_length(np.array([[3_000_000, -4_000_000]]), np.dtype(dtype))
+    np.testing.assert_allclose(unit(found), [[0.6, -0.8]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("length", [0.999e-6, 1.001e6])

@@ -200,6 +200,23 @@ def test_effective_size_is_that_of_balanced_averages():
     assert 1 / effective_size(data) == pytest.approx((1 / counts).sum() / 10**2)
 
 
+@pytest.mark.parametrize("lone_images", [True, False])
+def test_effective_size_is_that_of_kish(lone_images):
+    X, y, _ = clip_like([4, 0, 1, 30, 1, 2], 16)
+    weight = np.where(y == 2, 1.25, np.where(y == 4, 1, 2))
+    data = TrainingSet(X, y, weight, None, 7)
+    # each unit of weight is an image; images of a class weigh the same, together one
+    units = np.array([8, 1.25, 60, 1, 4])
+    together = np.array([1, 1 if lone_images else 0.25, 1, 1 if lone_images else 0, 1])
+    expected = together.sum() ** 2 / (units * (together / units) ** 2).sum()
+    assert effective_size(data, lone_images=lone_images) == pytest.approx(expected)
+
+
+def test_without_images_beside_the_lone_ones_nothing_is_worth_anything():
+    X, y, _ = clip_like([1, 1, 1], 16)
+    assert effective_size(TrainingSet(X, y, np.ones(3), None, 3), lone_images=False) == 0
+
+
 def test_lone_images_weigh_nothing_and_all_others_what_they_did():
     data = training_set().among(np.flatnonzero(COUNTS))
     split = leave_one_out_split(data, 2.0)
