@@ -234,7 +234,7 @@ def _content_ranking(data):
     """Classes from many to few images, and where these are equal, by how far out they are."""
     totals = np.zeros((data.n_classes, data.X.shape[1]))  # rounding must not change the order
     np.add.at(totals, data.y, data.sample_weight[:, None] * data.X)
-    counts = np.bincount(data.y, weights=data.sample_weight, minlength=data.n_classes)
+    counts = np.bincount(data.y, weights=data.sample_weight)
     means = totals / counts[:, None]
     return np.lexsort((((means - means.mean(axis=0)) ** 2).sum(axis=1), -counts))
 
@@ -244,7 +244,7 @@ def _some_rows(X, max_rows):
     if len(X) <= max(max_rows, 1):
         return np.arange(len(X))
     checksums = [crc32(row.tobytes()) for row in X]
-    return np.sort(np.argsort(checksums, kind="stable")[: max(max_rows, 1)])
+    return np.sort(sorted(range(len(X)), key=checksums.__getitem__)[: max(max_rows, 1)])
 
 
 def balanced_weights(target, sample_weight, hidden):

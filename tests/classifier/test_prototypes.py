@@ -53,7 +53,9 @@ def ridge_map(text, image, weight, penalty):
 
 
 def test_counts_cover_the_universe(data):
-    np.testing.assert_array_equal(fit(data).counts, COUNTS)
+    space = fit(data)
+    np.testing.assert_array_equal(space.counts, COUNTS)
+    np.testing.assert_array_equal(space.means[SEEN:], 0)
 
 
 def test_origins_are_means_over_the_classes_with_images(data):
@@ -137,6 +139,13 @@ def test_weight_two_is_a_repeated_image_for_what_is_left_out(data):
         np.testing.assert_allclose(one.repeat(repeats, axis=0), other, atol=1e-9)
 
 
+def test_parts_of_images_that_are_one_a_class_together_have_no_covariance(data):
+    X, y, texts = data
+    for part in (0.5, 0.4):
+        space = fit((X[:4], np.arange(4) // 2, texts), sample_weight=np.full(4, part))
+        np.testing.assert_array_equal(space.whitener, np.eye(8))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rounding", [0, 4], ids=["exact", "rounded"])
 def test_copies_of_one_image_have_no_covariance(data, dtype, rounding):
@@ -196,6 +205,17 @@ def test_held_out_rows_are_those_of_maps_without_the_class(regression, ridge):
         rest = np.arange(len(text)) != k
         without = ridge_map(text[rest], image[rest], weight[rest], penalty)
         np.testing.assert_allclose(held_out[k], text[k] @ without, atol=1e-9)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 3.0])
+def test_the_map_trusts_class_means_as_prototypes_do_with_a_ridge_of_one(data, shrinkage):
+    X, y, texts = data
+    text_map = fit(data, shrinkage=shrinkage).text_map
+    text = texts[:SEEN] - texts[:SEEN].mean(axis=0)
+    image = class_means(X, y) - class_means(X, y).mean(axis=0)
+    weight = np.array(COUNTS[:SEEN]) / (np.array(COUNTS[:SEEN]) + shrinkage)
+    expected = ridge_map(text, image, weight, penalty_of(text, weight, 1.0))
+    np.testing.assert_allclose(text_map, expected, atol=1e-9)
 
 
 def test_a_large_ridge_takes_texts_for_images(regression):
@@ -343,6 +363,7 @@ def test_directions_are_compared_with_text_and_positions_without(data):
 
 def test_without_text_prototypes_are_shrunk_to_the_common_mean(data):
     space = fit(data, text=False, n_classes=SEEN)
+    assert space.text_mean is None and space.text_map is None
     counts = np.array(COUNTS[:SEEN])[:, None]
     np.testing.assert_allclose(space.prototypes, counts / (counts + space.shrinkage) * space.means)
 
@@ -408,6 +429,14 @@ def test_predictions_need_no_statistics(data, text):
     assert light.means is None and light.held_out_priors is None
     np.testing.assert_array_equal(light.transform_images(X), space.transform_images(X))
     np.testing.assert_array_equal(light.prototypes, space.prototypes)
+
+
+def test_what_is_left_out_of_one_image_a_class_are_directions():
+    X, y, texts = clip_like([1, 1, 1], 6)
+    space = fit((X, y, texts), n_classes=3)
+    images, own = space.transform_left_out(X, y, np.ones(3))
+    np.testing.assert_allclose(images, unit(X - space.image_mean))
+    np.testing.assert_allclose(own, unit(space.held_out_priors))
 
 
 def test_one_class_tells_nothing_about_the_map():

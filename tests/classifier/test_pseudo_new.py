@@ -16,6 +16,8 @@ from skcandle.classifier._logit_weights import (
 )
 from skcandle.classifier._prototypes import fit_prototypes
 from skcandle.classifier._pseudo_new import (
+    _content_ranking,
+    _some_rows,
     balanced_weights,
     effective_size,
     hidden_masks,
@@ -113,6 +115,29 @@ def test_weights_and_repeated_images_hide_the_same_classes():
     assert sets[0] == sets[1]
 
 
+def test_classes_are_ranked_by_weight_and_then_by_distance_from_the_centre_of_all():
+    counts = [2, 3, 2, 1, 3, 2]
+    X, y, _ = clip_like(counts, 5)
+    weight = np.random.default_rng(0).integers(1, 4, len(y)).astype(float)
+    for k, total in enumerate([6, 4, 6, 6, 9, 6]):  # four classes of the same weight
+        first = np.flatnonzero(y == k)[0]
+        weight[first] += total - weight[y == k].sum()
+    means = np.stack([np.average(X[y == k], axis=0, weights=weight[y == k]) for k in range(6)])
+    distance = np.linalg.norm(means - means.sum(axis=0) / 6, axis=1)
+    ranking = _content_ranking(TrainingSet(X, y, weight, None, 6))
+    assert ranking.tolist() == [4, *sorted([0, 2, 3, 5], key=distance.__getitem__), 1]
+
+
+@pytest.mark.parametrize("n_rows, max_rows, n_kept", [(2, 0, 1), (2, 1, 1), (5, 3, 3), (5, 5, 5)])
+def test_some_rows_are_at_least_one(n_rows, max_rows, n_kept):
+    kept = _some_rows(np.random.default_rng(0).normal(size=(n_rows, 2)), max_rows)
+    assert len(kept) == n_kept and (np.diff(kept) > 0).all()
+
+
+def test_of_equal_rows_the_first_are_kept():
+    assert_array_equal(_some_rows(np.ones((50, 2)), 20), np.arange(20))
+
+
 # --- similarities ----------------------------------------------------------------------------
 
 
@@ -180,6 +205,23 @@ def test_the_universe_is_split_once_where_nothing_can_be_hidden(n_images, text):
     assert_array_equal(rows, np.arange(len(y)))
     expected = leave_one_out_split(data, 2.0).prototype_similarity
     assert_array_equal(split.prototype_similarity, expected)
+
+
+def test_the_bonus_share_of_the_own_class_is_without_one_image():
+    X, y, texts = clip_like([3, 1, 1, 4], 16)
+    weight = np.array([2, 0.5, 1, 0.5, 3, 1, 1, 0.25, 2])
+    split = leave_one_out_split(TrainingSet(X, y, weight, texts, 4), 2.0)
+    counts = np.array([3.5, 0.5, 3, 4.25])
+    for i, k in enumerate(y):
+        behind = counts.copy()
+        behind[k] -= min(weight[i], 1)
+        assert_allclose(split.bonus_share[i], behind / (behind + BONUS_HALF_COUNT), atol=1e-12)
+
+
+def test_the_leave_one_out_split_is_about_some_rows_where_there_are_many(monkeypatch):
+    data = training_set()
+    monkeypatch.setattr(_pseudo_new, "MAX_SIMILARITIES", len(COUNTS) * 20)
+    assert len(leave_one_out_split(data, 2.0).target) == 20
 
 
 def test_splits_of_the_universe_are_about_some_rows_where_there_are_many(monkeypatch):
