@@ -53,6 +53,14 @@ def coverage(session):
     session.run("coverage", "report", "--show-missing", "--skip-covered")
 
 
+@nox.session
+def mutation(session):
+    """Small changes to the mathematics that no test notices; tests/mutation.rst explains those."""
+    session.install("-e", ".[dev]")
+    session.run("mutmut", "run", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("mutmut", "results")
+
+
 @nox.session(python="3.10" if Path("/usr/bin/python3.10").exists() else None)
 def lowest(session):
     """The tests at the lowest versions that are allowed."""
