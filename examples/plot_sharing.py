@@ -2,9 +2,10 @@
 Share a pipeline, with a model card
 ===================================
 
-Whoever gets a classifier wants to know what it was made from and how well it works, and to load it
-without running code of others. ``save_pipeline`` writes a folder with the pipeline and a model card,
-``push_to_hub`` puts the folder on the Hugging Face Hub, and ``load_pipeline`` reads it from either.
+Whoever gets a classifier wants to know what it was made from and how well it works, and to load
+it without running code of others. ``save_pipeline`` writes a folder with the pipeline and a model
+card, ``push_to_hub`` puts the folder on the Hugging Face Hub, and ``load_pipeline`` reads it from
+either.
 """
 
 # %%
