@@ -12,7 +12,7 @@ and from `MAPIE <https://mapie.readthedocs.io>`_, a library for conformal predic
 # Sixty classes with images, forty without
 # ----------------------------------------
 # Five random draws from the emoji. A third of the images of the sixty, and all images of the forty,
-# are for testing.
+# are for testing; answers are given among all hundred.
 
 import warnings
 
@@ -111,13 +111,13 @@ for seed, (train, tests, new) in enumerate(draws):
             size[i, j, seed] = sets.sum(axis=1).mean()
             accuracy[i, j, seed] = np.mean(answers == y[test])
 
+print("classes        sets of        right class in set   classes in set   answers right")
 for i, kind in enumerate(kinds):
     for j, method in enumerate(methods):
         shares = coverage[i, j]
         print(
-            f"classes {kind:<13}  {method:<11}  covered {shares.mean():.1%} "
-            f"({shares.min():.0%} to {shares.max():.0%}), {size[i, j].mean():.1f} of "
-            f"{len(pipe.classes_)} classes in a set, {accuracy[i, j].mean():.1%} of answers right"
+            f"{kind:<15}{method:<12}{shares.mean():8.1%} ({shares.min():.0%} to "
+            f"{shares.max():.0%}){size[i, j].mean():15.1f}{accuracy[i, j].mean():17.1%}"
         )
 
 # %%

@@ -14,6 +14,7 @@ either.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 
 import numpy as np
 import skops.io
@@ -61,9 +62,9 @@ folder = save_pipeline(
     Path(temporary.name) / "animals",
     license="cc-by-4.0",
     description=(
-        "Tells twelve kinds of animals on emoji. Trained on three quarters of the emoji that come "
-        f"with skcandle, evaluated on {len(test)} images: the other quarter, and all of the four "
-        "classes without training images."
+        "Tells twelve kinds of animals on emoji. Trained on three quarters of the emoji "
+        f"that come with skcandle, evaluated on {len(test)} images: the other quarter, "
+        "and all of the four classes without training images."
     ),
     metrics={
         name: report[name]
@@ -95,7 +96,7 @@ again = load_pipeline(folder)
 same = np.array_equal(again.predict_proba(X_test), pipe.predict_proba(X_test))
 print(f"the same probabilities: {same}")
 print(f"with two more names: {len(again.add_classes(['fox', 'owl']).classes_)} classes")
-PredictionGridDisplay.from_estimator(again, X_test, y_test, random_state=0)
+grid = PredictionGridDisplay.from_estimator(again, X_test, y_test, random_state=0)
 
 # %%
 # A file is refused if it holds anything but what such a pipeline is made of. Here, somebody has
@@ -106,7 +107,7 @@ skops.io.dump(pipe, folder / "model.skops")
 try:
     load_pipeline(folder)
 except ValueError as error:
-    print(error)
+    print(fill(str(error), 80))
 
 # %%
 # The card

@@ -47,7 +47,7 @@ def save_pipeline(
         what `metrics` were measured on.
 
     metrics : mapping of str to float, default=None
-        Results for the card, for example of :func:`skcandle.metrics.base_new_report` with
+        Results for the card, for example of :func:`~skcandle.metrics.base_new_report` with
         ``output_dict=True``.
 
     overwrite : bool, default=False
