@@ -5,8 +5,8 @@
 The functions of `Soak` that begin with ``step_`` are work, those with ``fault_`` are work during
 which something goes wrong: images that are broken, files that are damaged, locked or gone, a full
 disk, Ctrl-C, processes that are killed. Each is run once, then they are drawn at random. Whatever
-is computed has to be what a clean run at the start computed, and memory, open files, threads and
-processes at the end what they were after a tenth of the time, up to what allocators keep.
+is computed has to be what a clean run at the start computed. The process has to use no more memory,
+files, threads and processes at the end than after a tenth of the time, up to what allocators keep.
 
 The draws of a step depend on the seed and its number alone, which an error names: ``--only N``
 repeats them.
@@ -59,8 +59,6 @@ from skcandle.exceptions import CacheWarning, ImageReadError, UnreadableImageWar
 from skcandle.scale_out import encode_dataset, predict_dataset, read_embeddings
 
 N_CLASSES, N_NEW, N_IMAGES = 12, 4, 8
-N_SAMPLES = 10  # of what the process uses
-MORE_MB, MORE_FILES, MORE_THREADS = 64, 5, 2  # at the end
 RARE = ["processes", "killed_worker"]  # seconds each; the others take tenths
 CLOSED_FORM = {"temperature": 0.01, "prototype_weight": 1.0, "base_offset": 0.0, "max_iter": 0}
 
@@ -475,13 +473,17 @@ def describe(seed):
     packages = ["skcandle", "torch", "scikit-learn", "numpy", "joblib"]
     print(", ".join(f"{name} {version(name)}" for name in packages), end=", ")
     print(f"Python {platform.python_version()}")
-    print(f"{processor[1] if processor else platform.machine()}, {os.cpu_count()} processors, ")
-    print(f"{torch.get_num_threads()} threads of PyTorch; seed {seed}\n")
+    print(f"{processor[1] if processor else platform.machine()}, {os.cpu_count()} cores", end=", ")
+    print(f"threads of PyTorch: {torch.get_num_threads()}, seed {seed}\n")
+
+
+def step_names():
+    return [name for name in dir(Soak) if name.startswith(("step_", "fault_"))]
 
 
 def run_step(state, number, seed):
     """Run the step of a number and return its name."""
-    names = [name for name in dir(state) if name.startswith(("step_", "fault_"))]
+    names = step_names()
     state.random = random.Random(f"{seed} {number}")
     often = [0.05 if name.partition("_")[2] in RARE else 1 for name in names]
     drawn = state.random.choices(names, often)[0]
@@ -494,36 +496,40 @@ def run_step(state, number, seed):
     return name
 
 
+def grown(first, last):
+    """What the process uses more of at the end than allocators and pools keep."""
+    allowed = Use(megabytes=64, files=5, threads=2, processes=0)
+    more = np.subtract(last, first) > allowed
+    return [name for name, is_more in zip(Use._fields, more, strict=True) if is_more]
+
+
 def soak(minutes, seed):
     describe(seed)
-    n_steps = len([name for name in dir(Soak) if name.startswith(("step_", "fault_"))])
     counts, uses = collections.Counter(), []
     with TemporaryFolder() as folder:
-        state, start = Soak(folder), time.monotonic()
+        state, numbers = Soak(folder), itertools.count()
+        for _ in step_names():
+            counts[run_step(state, next(numbers), seed)] += 1
+        start = time.monotonic()
         print("minutes   steps     MB  files  threads  processes")
-        for number in itertools.count():
-            passed = (time.monotonic() - start) / 60
-            if number >= n_steps and passed >= minutes * (len(uses) + 1) / N_SAMPLES:
-                uses.append(use_now())
-                row = "{:7.1f} {:7,} {:6} {:6} {:8} {:10}"
-                print(row.format(passed, number, *uses[-1]), flush=True)
-            if len(uses) == N_SAMPLES:
-                break
-            counts[run_step(state, number, seed)] += 1
-    print(f"\n{sum(counts.values()):,} steps, all as in the clean run")
+        for tenth in range(11):
+            while time.monotonic() - start < 6 * minutes * tenth:
+                counts[run_step(state, next(numbers), seed)] += 1
+            uses.append(use_now())
+            row = ((time.monotonic() - start) / 60, counts.total(), *uses[-1])
+            print("{:7.1f} {:7,} {:6} {:6} {:8} {:10}".format(*row), flush=True)
+    print(f"\n{counts.total():,} steps, all as in the clean run")
     for kind in ("step", "fault"):
-        some = {n.split("_", 1)[1]: k for n, k in counts.items() if n.startswith(kind)}
-        print(f"{kind}s:", ", ".join(f"{n.replace('_', ' ')} {k}" for n, k in sorted(some.items())))
-    first, last = uses[0], uses[-1]
-    more = Use(*np.subtract(last, first))
-    if (
-        more.megabytes > MORE_MB
-        or more.files > MORE_FILES
-        or more.threads > MORE_THREADS
-        or more.processes > 0
-    ):
-        raise SystemExit("what the process uses has grown")
-    print("what the process uses has not grown")
+        some = [
+            f"{name.partition('_')[2].replace('_', ' ')} {counts[name]}"
+            for name in step_names()
+            if name.startswith(kind)
+        ]
+        print(f"{kind}s: {', '.join(some)}")
+    more = grown(uses[1], uses[-1])
+    if more:
+        raise SystemExit(f"there are more {' and '.join(more)} than after a tenth of the time")
+    print("no more memory, files, threads or processes than after a tenth of the time")
 
 
 def main():
