@@ -35,7 +35,7 @@ def near_duplicates(X, similarity):
         search = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(distinct)
         distance, neighbour = search.kneighbors(distinct)
         source, rank = np.nonzero(distance <= np.sqrt(2 - 2 * similarity))
-        # connected_components of SciPy before 1.12 knows no other type of numbers
+        # connected_components of SciPy 1.11 gives nonsense for int64
         places = source.astype(np.int32), neighbour[source, rank].astype(np.int32)
         graph = coo_array(
             (np.ones(len(source), dtype=bool), places), shape=(len(distinct), len(distinct))
