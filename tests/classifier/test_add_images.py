@@ -175,7 +175,7 @@ def test_a_prior_that_lacks_an_unlisted_label_is_told():
         (X[:2], [Y[0], None], None, ValueError, r"y\[1\] is missing"),
         (X[:2], Y[:3], None, ValueError, "inconsistent numbers of samples"),
         (X[:2], ["kiwi", "kiwi"], None, ValueError, "no vector for the label 'kiwi'"),
-        (X[:2], Y[:2], [0, 0], ValueError, "at least one non-zero"),
+        (X[:2], Y[:2], [0, 0], ValueError, "No sample has a positive weight|at least one non-zero"),
         (X[:2], Y[:2], [1, -1], ValueError, "Negative values"),
         (np.zeros((1, 32)), Y[:1], None, ValueError, "Row 0 of X is all zeros"),
         (np.array(["a.jpg"]), Y[:1], None, TypeError, "X holds images"),
