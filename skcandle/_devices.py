@@ -1,6 +1,8 @@
 """From the ``device`` parameter of the estimators to a torch device, and arithmetic on it."""
 
+import os
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 
@@ -9,6 +11,10 @@ from .exceptions import DeviceNotAvailableError
 
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
 _n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
+
+# The threads of OpenMP do not exist in a forked child, which would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def resolve_device(device, metal=False):

@@ -12,17 +12,22 @@ class ForkSafeLock:
 
     A thread of the parent that held the lock does not exist in the child, which would wait for
     it for ever.
+
+    ``with`` finds the methods of the lock itself, since Ctrl-C may end a method written in Python
+    when it has taken the lock, or before it has released it.
     """
 
     def __init__(self):
         self._renew()
         _locks.add(self)
 
+    @property
     def __enter__(self):
-        self._lock.acquire()
+        return self._lock.__enter__
 
-    def __exit__(self, *error):
-        self._lock.release()
+    @property
+    def __exit__(self):
+        return self._lock.__exit__
 
     def _renew(self):
         self._lock = threading.Lock()

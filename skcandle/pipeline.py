@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 
+from ._earlier_fit import keeps_an_earlier_fit
 from ._typing import ClassNames, ClassPrior, Images, Labels, Path, RandomState
 from .classifier import CandleClassifier, PublishedCandleClassifier
 from .clip import CLIPFeaturizer, EmbeddingCache
@@ -69,6 +70,26 @@ class CandlePipeline(Pipeline):
     >>> pipe.top_k(images_of("strawberry")[:1], 1)[0]
     array([['strawberry']], dtype='<U10')
     """
+
+    @keeps_an_earlier_fit
+    def fit(self, X: Images, y: Labels = None, **params: Any) -> "CandlePipeline":
+        """Fit the steps; after an error, all are as they were before.
+
+        Parameters
+        ----------
+        X : images
+            What the first step takes.
+        y : array-like of shape (n_samples,)
+            Labels.
+        **params : dict
+            Such as ``candle__sample_weight``, see :meth:`sklearn.pipeline.Pipeline.fit`.
+
+        Returns
+        -------
+        self : CandlePipeline
+            Fitted pipeline.
+        """
+        return super().fit(X, y, **params)
 
     @_last_step_has("add_classes")
     def add_classes(self, names: Sequence[str] | Mapping[str, Any]) -> "CandlePipeline":

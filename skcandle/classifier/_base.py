@@ -1,12 +1,12 @@
 """What both classifiers share: the label universe, checked input, and prediction in blocks."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import partial, wraps
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,23 +36,6 @@ from ._universe import LabelUniverse, label_universe, sorted_labels
 BLOCK_LOGITS = 2**20
 
 Classifier = TypeVar("Classifier", bound="BaseCandle")
-Fit = TypeVar("Fit", bound=Callable)
-
-
-def keeps_an_earlier_fit(fit: Fit) -> Fit:
-    """A fit that ends with an error, or is interrupted, leaves the estimator as it was."""
-
-    @wraps(fit)
-    def whole(self, *args, **kwargs):
-        former = vars(self).copy()
-        try:
-            return fit(self, *args, **kwargs)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(former)
-            raise
-
-    return cast(Fit, whole)
 
 
 class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):

@@ -14,11 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
+from .._earlier_fit import keeps_an_earlier_fit
 from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from .._warnings import warn_user
-from ._base import BaseCandle, keeps_an_earlier_fit
+from ._base import BaseCandle
 from ._held_out import fit_held_out_scores, signals_of
 from ._logit_weights import (
     CLIP_TEMPERATURE,

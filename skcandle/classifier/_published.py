@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from .._devices import exact_matmul, resolve_device
+from .._earlier_fit import keeps_an_earlier_fit
 from .._sklearn_private import Interval, fit_context
 from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._attention_head import AttentionHead, groups_after_attention
-from ._base import BaseCandle, keeps_an_earlier_fit
+from ._base import BaseCandle
 from ._published_training import class_means, train
 
 

@@ -9,12 +9,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._earlier_fit import keeps_an_earlier_fit
 from .._labels import is_textual
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
 from .._typing import Images, Labels
 from .._warnings import warn_user
-from ._base import keeps_an_earlier_fit
 
 
 class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMixin, BaseEstimator):

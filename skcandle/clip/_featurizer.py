@@ -130,8 +130,8 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
     A GPU works on one batch while the next is decoded; a CPU does the one after the other, each
     on all cores. About two batches of images are in memory at a time. Where a batch is too large
-    for a GPU, it is halved with a `BatchSizeWarning`. Images of more than 179 megapixels are
-    refused; see ``PIL.Image.MAX_IMAGE_PIXELS``.
+    for a GPU, it is halved with a `BatchSizeWarning`. Images of more than 179 megapixels (see
+    ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused.
 
     Examples
     --------

@@ -50,6 +50,6 @@ def _register_formats():
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        has_avif = features.check("avif") or not hasattr(pillow_heif, "register_avif_opener")
-        if not has_avif:  # pragma: no cover - Pillow before 11.3
-            pillow_heif.register_avif_opener()
+        has_avif = "avif" in features.modules and features.check("avif")
+        if not has_avif and hasattr(pillow_heif, "register_avif_opener"):
+            pillow_heif.register_avif_opener()  # pragma: no cover - Pillow before 11.3

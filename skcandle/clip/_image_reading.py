@@ -34,6 +34,8 @@ TURNS = {
 URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # Path makes one slash of two
 PRINTABLE = re.compile(rb"[^\x00-\x1f\x7f]+")
 MAX_PATH = 255  # bytes; longer ones would fill the message
+# Of a file. An image of as many pixels as Pillow decodes takes 720 MB in RGBA, uncompressed.
+MAX_FILE_BYTES = 2**30
 # How many unreadable images a message lists; the exception has all their positions.
 MAX_LISTED = 5
 
@@ -106,6 +108,9 @@ def encoded_bytes(image):
         return bytes(image)
     if getattr(image, "closed", False):
         raise NoImage(f"{_name_in_messages(image) or 'the file '}is closed; open it again")
+    file = getattr(image, "raw", image)  # of what open() returns
+    if isinstance(file, io.FileIO):
+        _check_kind(repr(file.name), os.fstat(file.fileno()))
     with _shared_objects:
         position = image.tell()
         try:
@@ -124,7 +129,9 @@ def reread(image, content):
     """The content with its data, for a file that :func:`read_image` did not read again."""
     if content.data is not None:
         return content
-    with open(_asked_for(image), "rb") as file:
+    path = _asked_for(image)
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        _check_file(path, os.fstat(file.fileno()))
         again = _from_bytes(file.read())
     if again.digest != content.digest:
         raise ValueError("it was changed meanwhile")
@@ -144,9 +151,8 @@ def check_image_file(path):
         In words that follow on the path, such as "is empty (0 bytes)".
     """
     try:
-        status = os.stat(path)
-        _check_file(path, status)
-        with open_image(path):
+        _check_file(path, os.stat(path))
+        with open(path, "rb", opener=_open_without_waiting) as file, open_image(file):
             return None
     except MemoryError:
         raise
@@ -266,8 +272,11 @@ def _asked_for(image):
 def _head(image):
     """The first bytes of a file, or of its content."""
     if isinstance(image, (str, os.PathLike)):
-        with open(image, "rb") as file:
-            return file.read(32)
+        try:  # it may have gone, or changed, meanwhile
+            with open(image, "rb", opener=_open_without_waiting) as file:
+                return file.read(32) or b""
+        except OSError:
+            return b""
     return encoded_bytes(image)[:32] if is_encoded(image) else b""
 
 
@@ -283,8 +292,8 @@ def _hint_at_path(image):
 
 def _read_file(path):
     # Opened even if it is known: a network file system may answer os.stat from memory. By os.open,
-    # which takes half the time of open; without waiting, as a pipe would let it.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    # which takes half the time of open.
+    handle = _open_without_waiting(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(handle)
         digest = file_digests.get(status)
@@ -300,14 +309,30 @@ def _read_file(path):
     return content
 
 
+def _open_without_waiting(path, flags):
+    """``os.open`` that does not wait for somebody to write to a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _check_file(path, status):
     """An error for what is no image file before its content is looked at."""
+    name = repr(os.fspath(path))
     if stat.S_ISDIR(status.st_mode):
-        raise NoImage(f"{os.fspath(path)!r} is a folder; list the files in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise NoImage(f"{os.fspath(path)!r} is no regular file but a device, pipe or socket")
+        raise NoImage(f"{name} is a folder; list the files in it")
+    _check_kind(name, status)
     if status.st_size == 0:
-        raise NoImage(f"the file {os.fspath(path)!r} is empty (0 bytes)")
+        raise NoImage(f"the file {name} is empty (0 bytes)")
+
+
+def _check_kind(name, status):
+    """An error for what would be read for ever, or into more memory than an image needs."""
+    if not stat.S_ISREG(status.st_mode):
+        raise NoImage(f"{name} is no regular file but a device, pipe or socket")
+    if status.st_size > MAX_FILE_BYTES:
+        raise NoImage(
+            f"the file {name} has {status.st_size / 1e9:.1f} GB; no more than "
+            f"{MAX_FILE_BYTES / 1e9:.1f} GB are read"
+        )
 
 
 def _from_bytes(data):
@@ -363,5 +388,8 @@ def in_rgb(image):
 def _from_deep_grey(image):
     """8 of 16 bits; Pillow's own conversion would turn everything above 255 white."""
     # Mode "I" has 32 bits because Pillow has read 16-bit files into it.
-    deep = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-    return Image.fromarray(np.uint8((deep + 128) // 257))
+    deep = np.array(image, dtype=np.int32)
+    np.clip(deep, 0, 65535, out=deep)
+    deep += 128
+    deep //= 257
+    return Image.fromarray(deep.astype(np.uint8))

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import os
 import pickle
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -112,26 +111,6 @@ def test_looking_something_up_makes_no_folder(database, folder):
     assert EmbeddingCache(folder).info().n_embeddings == 0
     EmbeddingCache(folder).clear()
     assert not os.path.exists(folder)
-
-
-@pytest.mark.slow
-def test_a_killed_writer_leaves_whole_batches_and_no_wrong_row(folder):
-    rng = np.random.default_rng(0)
-    confirmed = 0
-    for attempt in range(20):
-        start = 100_000 * attempt
-        with run_writer(WRITER, folder, start, 10_000) as writer:
-            for _ in range(rng.integers(1, 10)):
-                reached = int(writer.stdout.readline())
-            time.sleep(rng.uniform(0, 0.01))
-            writer.send_signal(signal.SIGKILL)
-            reached = int((writer.stdout.read().split() or [reached])[-1])
-        stored = get(Database(folder), range(start, reached + 20))
-        assert stored >= set(range(start, reached))
-        assert len(stored) % 10 == 0
-        confirmed += reached - start
-    assert EmbeddingCache(folder).info().n_embeddings >= confirmed
-    assert sql(folder, "PRAGMA integrity_check") == [[("ok",)]]
 
 
 @pytest.mark.slow
@@ -301,6 +280,26 @@ def test_a_link_in_place_of_the_database_is_not_followed(folder, tmp_path):
         link.unlink()
     assert get(elsewhere, range(6)) == {0, 1, 2}
     assert empty.read_bytes() == b""
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_link_beside_the_database_is_not_written_through(folder, tmp_path, suffix):
+    Path(folder).mkdir()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"something of somebody")
+    (Path(folder) / (DATABASE_NAME + suffix)).symlink_to(victim)
+    with pytest.warns(CacheWarning, match=f"'{DATABASE_NAME}{suffix}' is a symbolic link"):
+        put(Database(folder), range(3))
+    assert victim.read_bytes() == b"something of somebody"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_in_place_of_the_database(folder, make):
+    os.mkdir(folder)
+    make(Path(folder) / DATABASE_NAME)
+    check_goes_on_uncached(FolderStore(EmbeddingCache(folder), MemoryCache()), "is no regular file")
 
 
 def test_truncated_database(database, folder):

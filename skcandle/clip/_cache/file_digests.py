@@ -10,6 +10,8 @@ MAX_ENTRIES = 2**17
 # A file that changes twice between two ticks of its file system's clock shows it once; the
 # coarsest clocks, those of FAT, tick every two seconds.
 SETTLED_NS = 3 * 10**9
+# Seconds by which a clock may be set back before a file can show a time that it has shown before.
+SET_BACK_NS = 10**9
 
 
 class FileDigests:
@@ -19,19 +21,25 @@ class FileDigests:
     content under an old date is noticed. Where there is none (on Windows), nothing is
     remembered. What is not noticed is a change through a memory map where it sets no times, as on
     tmpfs; the documentation of :class:`skcandle.CLIPFeaturizer` says what to do.
+
+    When the clock is set back, everything is forgotten: a file may then be changed at a time at
+    which it was changed before.
     """
 
     def __init__(self, max_entries=MAX_ENTRIES):
         self.max_entries = max_entries
         self._digests = {}
+        self._ahead_ns = _ahead_ns()
         self._lock = ForkSafeLock()
 
     def get(self, status):
         """The digest of an open file with this ``os.fstat``, or None."""
+        self._watch_clock()
         return self._digests.get(_identity(status))
 
     def put(self, status, digest):
         """Remember a digest, unless the file is so young that its times prove nothing."""
+        self._watch_clock()
         youngest = max(status.st_mtime_ns, status.st_ctime_ns)
         if os.name != "posix" or time.time_ns() - youngest < SETTLED_NS:
             return
@@ -44,6 +52,19 @@ class FileDigests:
         """Forget everything."""
         with self._lock:
             self._digests.clear()
+
+    def _watch_clock(self):
+        ahead = _ahead_ns()
+        if ahead < self._ahead_ns - SET_BACK_NS:
+            self.clear()
+            self._ahead_ns = ahead
+        elif ahead > self._ahead_ns:
+            self._ahead_ns = ahead
+
+
+def _ahead_ns():
+    """How far the clock, which can be set, is ahead of one that cannot."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 def _identity(status):

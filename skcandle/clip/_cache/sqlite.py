@@ -8,6 +8,7 @@ that does not fit it counts as missing. Whatever goes wrong costs time, never a 
 import hashlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -78,6 +79,7 @@ class Database:
         self.path = os.path.join(folder, DATABASE_NAME)
         self._lock = threading.Lock()
         self._connection = None
+        self._identity = None  # of the file that is open
         self._resting_until = {}  # from "read" or "written" to a time
         self._has_warned = False
         self._seen = set()  # keys
@@ -100,6 +102,7 @@ class Database:
 
     def not_seen(self, fingerprint, digests):
         """Digests not known to be stored."""
+        self._attempt("read", self._exists)
         if len(self._seen) > MAX_SEEN:
             self._seen.clear()
         return [digest for digest in digests if fingerprint + digest not in self._seen]
@@ -162,7 +165,12 @@ class Database:
         )
 
     def _exists(self):
-        return self._connection is not None or os.path.exists(self.path)
+        """Whether there is a database; one that was removed or replaced is let go of."""
+        identity = _identity(self.path)
+        if identity != self._identity:  # nobody else would see what is written to the former file
+            self._disconnect()
+            self._seen.clear()
+        return identity is not None
 
     def _read(self, keys):
         rows = {}
@@ -216,15 +224,15 @@ class Database:
             raise
         except sqlite3.DatabaseError:
             self._disconnect()
-            for suffix in ("", "-wal", "-shm"):
+            for path in self._files():
                 with suppress(FileNotFoundError):
-                    os.unlink(self.path + suffix)
+                    os.unlink(path)
 
     @contextmanager
     def _transaction(self):
         connection = self._connect()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        try:  # Ctrl-C may come when a transaction has begun
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
         except BaseException:
@@ -233,21 +241,46 @@ class Database:
             raise
 
     def _connect(self):
+        self._exists()
         if self._connection is None:
-            if os.path.islink(self.path):  # nothing outside of the folder is written
-                raise sqlite3.DatabaseError("it is a symbolic link")
+            self._check_files()
             try:
                 self._connection = _open(self.path)
             except sqlite3.OperationalError:
                 if not os.path.exists(self.path) or _is_writable(self.folder):
                     raise
                 self._connection = _open_read_only(self.path)
+            self._identity = _identity(self.path)
         return self._connection
+
+    def _check_files(self):
+        """An error for what would have SQLite write outside of the folder, or wait for ever."""
+        for path in self._files():
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(mode):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+                raise sqlite3.DatabaseError(f"{os.path.basename(path)!r} is {kind}")
+
+    def _files(self):
+        """The database and the files that SQLite makes beside it."""
+        return [self.path + suffix for suffix in ("", "-wal", "-shm", "-journal")]
 
     def _disconnect(self):
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._identity = None
+
+
+def _identity(path):
+    """What tells a file from another one of its name; None if there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _open(path):

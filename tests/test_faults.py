@@ -1,0 +1,525 @@
+"""Ctrl-C at any moment, killed processes, full disks, vanished folders, clocks that jump."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import clip_like, random_images
+from numpy.testing import assert_array_equal
+from sklearn.decomposition import PCA
+from typer.testing import CliRunner
+
+import skcandle
+from skcandle import (
+    CandleClassifier,
+    CandlePipeline,
+    CLIPFeaturizer,
+    EmbeddingCache,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+    clear_memory,
+)
+from skcandle._locks import ForkSafeLock
+from skcandle.cli._app import app
+from skcandle.clip import _model
+from skcandle.clip._cache import file_digests, sqlite
+from skcandle.clip._cache.file_digests import FileDigests
+from skcandle.clip._cache.sqlite import DATABASE_NAME
+from skcandle.exceptions import CacheWarning, ImageReadError
+from skcandle.inspection._files import write_atomically
+
+PACKAGE = str(Path(skcandle.__file__).parent)
+ROOT = Path(__file__).parents[1]
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupted_at(moment):
+    """A KeyboardInterrupt at one of the moments at which Python handles Ctrl-C.
+
+    These are the start of a function of this package, and the return from C to one: there, a signal
+    that came meanwhile is handled. Yields a list of one item, the moments that have passed.
+    """
+    passed = [0]
+
+    def watch(frame, event, arg):
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PACKAGE):
+            passed[0] += 1
+            if passed[0] == moment:
+                raise KeyboardInterrupt
+
+    sys.setprofile(watch)
+    try:
+        yield passed
+    finally:
+        sys.setprofile(None)
+
+
+def moments(work, n):
+    """About n moments, evenly over all that `work` has."""
+    with interrupted_at(None) as passed:
+        work()
+    return np.unique(np.linspace(1, passed[0], n, dtype=int)).tolist()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals")
+def test_a_lock_is_open_after_ctrl_c():
+    lock, rng = ForkSafeLock(), np.random.default_rng(0)
+    for seconds in rng.uniform(1e-5, 1e-3, 200):
+        former = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            while True:
+                with lock:
+                    pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.signal(signal.SIGALRM, former)
+        assert lock._lock.acquire(blocking=False)
+        lock._lock.release()
+
+
+X, Y, TEXTS = clip_like([6, 4, 2, 1, 0], 16)
+NAMES = np.array(["ant", "bee", "cat", "dog", "elk"])
+TEXT = dict(zip(NAMES.tolist(), TEXTS, strict=True))
+OPTIONS = {"new_classes": ["elk"], "text_encoder": TEXT, "max_iter": 2}
+
+
+def with_pca():
+    return CandlePipeline([("pca", PCA(4)), ("candle", CandleClassifier(text_encoder=None))])
+
+
+ESTIMATORS = {
+    "candle": lambda: CandleClassifier(**OPTIONS),
+    "published": lambda: PublishedCandleClassifier(**OPTIONS, random_state=0),
+    "rejecting": lambda: RejectingClassifier(CandleClassifier(**OPTIONS), rejection_rate=0.3),
+    "pipeline": with_pca,
+    "rejecting in a pipeline": lambda: CandlePipeline(
+        [("all", RejectingClassifier(CandleClassifier(**OPTIONS), rejection_rate=0.3))]
+    ),
+}
+each_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
+
+
+@each_estimator
+def test_a_fit_that_is_interrupted_leaves_the_earlier_fit_whole(make):
+    labels = NAMES[Y]
+    clf = make().fit(X, labels)
+    expected, n_interrupted = clf.predict_proba(X), 0
+    other = X[::-1] ** 3, labels[np.r_[0, : len(labels) - 1]]
+    for moment in moments(lambda: make().fit(*other), 25):
+        with suppress(KeyboardInterrupt), interrupted_at(moment):
+            clf.fit(*other)
+            continue
+        n_interrupted += 1
+        assert_array_equal(clf.predict_proba(X), expected)
+    assert n_interrupted >= 20
+    assert_array_equal(clf.fit(*other).predict_proba(X), make().fit(*other).predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore:new_classes names 'elk'")
+@each_estimator
+def test_a_fit_that_fails_leaves_the_earlier_fit_whole(make):
+    clf = make().fit(X, NAMES[Y])
+    expected = clf.predict_proba(X)
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        clf.fit(np.where(X > 0.3, np.inf, X), NAMES[Y])
+    with pytest.raises(ValueError, match="one class"):
+        clf.fit(X[:6], ["elk"] * 6)
+    assert_array_equal(clf.predict_proba(X), expected)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_in_transform_leaves_the_cache_to_others(tiny_clip, tmp_path, monkeypatch, cold):
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    images = random_images(7)
+    clip = CLIPFeaturizer(tiny_clip, batch_size=3, n_jobs=1)
+    expected = clip.transform(images)
+    others = random_images(2, seed=1)
+    expected_of_others = clip.transform(others)
+    clip.set_params(cache=tmp_path / "cache")
+
+    def encode():
+        clear_memory()
+        _model.load_model(clip._encoder().checkpoint, "fp32", clip._encoder().device)
+        return clip.transform(images)
+
+    encode()
+    EmbeddingCache(tmp_path / "cache").clear()
+    found = moments(encode, 50)
+    EmbeddingCache(tmp_path / "cache").clear()
+    n_interrupted = 0
+    for moment in found:
+        with suppress(KeyboardInterrupt), interrupted_at(moment):
+            encode()
+            continue
+        n_interrupted += 1
+        # as another process, which no transaction of this one may keep waiting
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            database = sqlite.Database(str(tmp_path / "cache"))
+            key = bytes([moment % 256]) * 32
+            database.put_many(bytes(32), [key], expected[:1], 2**30)
+            assert key in database.get_many(bytes(32), [key])
+            database._disconnect()
+            np.testing.assert_allclose(clip.transform(images), expected, atol=1e-6)
+            np.testing.assert_allclose(clip.transform(others), expected_of_others, atol=1e-6)
+        EmbeddingCache(tmp_path / "cache").clear()
+    assert n_interrupted >= 40
+
+
+def test_ctrl_c_while_a_model_is_loaded_leaves_it_to_be_loaded(tiny_clip, monkeypatch, cold):
+    clip = CLIPFeaturizer(tiny_clip)
+    create = _model._create_module
+
+    def interrupted(*args):
+        create(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_model, "_create_module", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            clip.transform(random_images(1))
+    assert clip.transform(random_images(1)).shape == (1, 64)
+
+
+# --- killed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
+def test_killed_writers_leave_whole_batches_and_no_wrong_row():
+    pytest.importorskip("pyarrow")
+    command = [sys.executable, ROOT / "tools" / "kill_writers.py", "--kills", "20"]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [line.split(",")[0] for line in result.stdout.splitlines()] == [
+        "cache: 20 kills",
+        "shards: 20 kills",
+    ]
+
+
+# --- full disks ------------------------------------------------------------------------------
+
+
+class SmallDisk:
+    """A file system of 3 MB, filled up by a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def fill(self):
+        with suppress(OSError), open(self.folder / "filler", "wb", buffering=0) as file:
+            for size in (2**16, 1):
+                with suppress(OSError):
+                    while file.write(bytes(size)) == size:
+                        pass
+
+    def free(self):
+        (self.folder / "filler").unlink(missing_ok=True)
+
+
+class SmallFiles:
+    """A folder in which no file grows: an error as of a quota."""
+
+    def __init__(self, folder):
+        import resource
+
+        self.folder, self.resource = folder, resource
+        self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(self):
+        self.resource.setrlimit(self.resource.RLIMIT_FSIZE, (64, self.limits[1]))
+
+    def free(self):
+        self.resource.setrlimit(self.resource.RLIMIT_FSIZE, self.limits)
+
+
+@pytest.fixture(params=["small disk", "limit on files"])
+def disk(request, tmp_path):
+    if request.param == "limit on files":
+        pytest.importorskip("resource")
+        disk = SmallFiles(tmp_path)
+        yield disk
+        disk.free()
+        return
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield SmallDisk(place)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_costs_a_cache_nothing_but_time(disk, tiny_clip, cold, monkeypatch):
+    clip = CLIPFeaturizer(tiny_clip, batch_size=4)
+    images = random_images(60)
+    expected = clip.transform(images)
+    clear_memory()
+    cache = EmbeddingCache(disk.folder / "cache")
+    clip.set_params(cache=cache).transform(images[:4])
+    disk.fill()
+    with pytest.warns(CacheWarning, match="cannot be written .*nothing is lost") as caught:
+        rows = clip.transform(images)
+    disk.free()
+    assert len(caught) == 1
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+    clock = time.monotonic() + sqlite.RETRY_SECONDS
+    monkeypatch.setattr(sqlite.time, "monotonic", lambda: clock)
+    clip.transform(images)
+    assert cache.info().n_embeddings == 60
+    sqlite.open_database(cache.folder)._disconnect()
+
+
+def test_a_full_disk_stops_a_job_that_then_goes_on(disk, tiny_clip, tmp_path):
+    pytest.importorskip("dask.dataframe")
+    pytest.importorskip("distributed")
+    pytest.importorskip("pyarrow")
+    from skcandle.scale_out import encode_dataset, read_embeddings
+
+    images, keys = random_images(12), [f"{i:02}" for i in range(12)]
+    clip = CLIPFeaturizer(tiny_clip)
+    folder = disk.folder / "data"
+    encode_dataset(images[:6], folder, clip, keys=keys[:6], shard_size=3)
+    disk.fill()
+    with pytest.raises(OSError, match="No space left on device|File too large"):
+        encode_dataset(images, folder, clip, keys=keys, shard_size=3)
+    disk.free()
+    assert sorted(read_embeddings(folder)[0]) == keys[:6]
+    assert not list(folder.glob("_tmp-*"))
+    encode_dataset(images, folder, clip, keys=keys, shard_size=3)
+    np.testing.assert_allclose(read_embeddings(folder, keys)[1], clip.transform(images), atol=1e-6)
+
+
+def test_a_full_disk_leaves_the_files_of_a_command_as_they_were(disk, tmp_path):
+    for i, image in enumerate(random_images(4)):
+        path = tmp_path / "photos" / f"class {i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    model, answers = disk.folder / "model.skops", disk.folder / "answers.csv"
+    options = ["--model", "emoji-clip", "--no-cache", "--force"]
+    commands = [
+        ["fit", tmp_path / "photos", "-o", model, *options],
+        ["predict", tmp_path / "photos", "--classes", "a, b", "-o", answers, *options],
+    ]
+    for path in (model, answers):
+        path.write_text("former")
+    disk.fill()
+    results = [CliRunner().invoke(app, list(map(str, command))) for command in commands]
+    disk.free()
+    for result in results:
+        assert result.exit_code == 1
+        [*_, line] = result.stderr.splitlines()
+        assert line.startswith("Error: ") and ("No space" in line or "too large" in line)
+    assert model.read_text() == answers.read_text() == "former"
+    assert {path.name for path in disk.folder.iterdir()} <= {model.name, answers.name, "photos"}
+    for command in commands:
+        assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+
+
+def test_a_full_disk_leaves_a_report_as_it_was(disk):
+    path = disk.folder / "report.html"
+    path.write_text("former")
+    disk.fill()
+    with pytest.raises(OSError, match="report.html' cannot be written"):
+        write_atomically(path, "text " * 10**6, overwrite=True)
+    disk.free()
+    assert path.read_text() == "former"
+    assert [p.name for p in disk.folder.iterdir()] == ["report.html"]
+
+
+# --- folders that vanish ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_cache_that_is_removed_during_a_call_is_made_anew(
+    tiny_clip, tmp_path, monkeypatch, cold, beside
+):
+    images = random_images(12)
+    clip = CLIPFeaturizer(tiny_clip, batch_size=4)
+    expected = clip.transform(images)
+    clear_memory()
+    cache = EmbeddingCache(tmp_path / "cache")
+    clip.set_params(cache=cache)
+    encode, n_batches = _model.LoadedModel.encode_images, 0
+
+    def removing(self, pixels):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == 2:
+            shutil.rmtree(cache.folder)
+            if beside:  # another process has made it anew
+                sqlite.Database(cache.folder).put_many(bytes(32), [bytes(32)], expected[:1], 2**30)
+        return encode(self, pixels)
+
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", removing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(clip.transform(images), expected, atol=1e-6)
+        assert EmbeddingCache(tmp_path / "cache").info().n_embeddings == 8 + beside
+        clip.transform(images)  # the first four are in memory, and stored again
+    assert cache.info().n_embeddings == 12 + beside
+
+
+def test_images_that_vanish_during_a_call_are_named(tiny_clip, tmp_path, monkeypatch, cold):
+    paths = [tmp_path / "photos" / f"{i}.png" for i in range(70)]
+    paths[0].parent.mkdir()
+    for path, image in zip(paths, random_images(70), strict=True):
+        image.save(path)
+    clip = CLIPFeaturizer(tiny_clip, batch_size=4, n_jobs=1)
+    expected = clip.transform(paths)
+    clear_memory()
+    encode, removed = _model.LoadedModel.encode_images, []
+
+    def removing(self, pixels):
+        if not removed:
+            removed.append(True)
+            shutil.rmtree(tmp_path / "photos")
+        return encode(self, pixels)
+
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", removing)
+    with pytest.raises(ImageReadError, match="No such file") as caught:
+        clip.transform(paths)
+    lost = caught.value.positions
+    assert 0 < len(lost) < 70 and lost[-1] == 69
+    kept = [i for i in range(70) if i not in lost]
+    clip.set_params(on_error="nan")
+    assert len(kept) >= 4
+    np.testing.assert_allclose(clip.transform(random_images(70)), expected, atol=1e-6)
+
+
+def test_a_data_set_that_vanishes_stops_the_job_with_its_name(tiny_clip, tmp_path, monkeypatch):
+    pytest.importorskip("dask.dataframe")
+    pytest.importorskip("distributed")
+    pytest.importorskip("pyarrow")
+    from skcandle.scale_out import encode_dataset, read_embeddings
+
+    folder, clip = tmp_path / "data", CLIPFeaturizer(tiny_clip)
+    images, keys = random_images(4), list("abcd")
+    encode = _model.LoadedModel.encode_images
+
+    def removing(self, pixels):
+        shutil.rmtree(folder, ignore_errors=True)
+        return encode(self, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_model.LoadedModel, "encode_images", removing)
+        clear_memory()
+        with pytest.raises(FileNotFoundError, match=str(folder)):
+            encode_dataset(images, folder, clip, keys=keys)
+    encode_dataset(images, folder, clip, keys=keys)
+    assert sorted(read_embeddings(folder)[0]) == keys
+
+
+# --- clocks ----------------------------------------------------------------------------------
+
+SECOND = 10**9
+
+
+class Clock:
+    """One that is set, beside one that goes on."""
+
+    def __init__(self):
+        self.set_to, self.going_on = 10**18, 5 * SECOND
+
+    def time(self):
+        return self.set_to / SECOND
+
+    def time_ns(self):
+        return self.set_to
+
+    def monotonic(self):
+        return self.going_on / SECOND
+
+    def monotonic_ns(self):
+        return self.going_on
+
+    def wait(self, seconds):
+        self.set_to += int(seconds * SECOND)
+        self.going_on += int(seconds * SECOND)
+
+
+def file_of(time_ns):
+    return SimpleNamespace(st_dev=1, st_ino=1, st_size=9, st_mtime_ns=time_ns, st_ctime_ns=time_ns)
+
+
+def test_a_file_changed_at_the_same_time_again_is_read_again(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(file_digests, "time", clock)
+    digests, written_at = FileDigests(), clock.set_to
+    clock.wait(10)
+    digests.put(file_of(written_at), b"former")
+    assert digests.get(file_of(written_at)) == b"former"
+    clock.wait(3600)
+    assert digests.get(file_of(written_at)) == b"former"
+    clock.set_to = written_at  # and the file is written once more
+    clock.wait(0.01)
+    assert digests.get(file_of(written_at)) is None
+    digests.put(file_of(written_at), b"new")
+    assert digests.get(file_of(written_at)) is None  # it is young
+    clock.wait(10)
+    digests.put(file_of(written_at), b"new")
+    assert digests.get(file_of(written_at)) == b"new"
+
+
+@pytest.mark.parametrize("jump", [-(10**9), -86400, 86400, 10**9])
+@pytest.mark.timeout(60)
+def test_a_clock_that_jumps_moves_no_row_and_no_lock(jump, tiny_clip, tmp_path, monkeypatch, cold):
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, image in zip(paths, random_images(4), strict=True):
+        image.save(path)
+    clip = CLIPFeaturizer(tiny_clip)
+    expected = clip.transform(random_images(4)), clip.transform(random_images(4, seed=1))
+    clip.set_params(cache=tmp_path / "cache")
+    now, offset = time.time, 0
+    monkeypatch.setattr(time, "time", lambda: now() + offset)
+    monkeypatch.setattr(time, "time_ns", lambda: int((now() + offset) * SECOND))
+    for i in range(4):
+        offset += jump * (-1) ** i
+        clear_memory()
+        for path, image in zip(paths, random_images(4, seed=i % 2), strict=True):
+            image.save(path)
+            os.utime(path, (now() - 10**6, now() - 10**6 + jump // 10**4))
+        np.testing.assert_allclose(clip.transform(paths), expected[i % 2], atol=1e-6)
+    assert EmbeddingCache(tmp_path / "cache").info().n_embeddings == 8
+
+
+@pytest.mark.timeout(60)
+def test_a_writer_waits_for_another_for_a_bounded_time_whatever_the_clock_says(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    folder = str(tmp_path)
+    row = np.eye(1, 64, dtype=np.float32)
+    database = sqlite.Database(folder)
+    database.put_many(bytes(32), [bytes(32)], row, 2**30)
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # it stands still
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with sqlite.Database(folder)._transaction():
+            held.set()
+            release.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    with pytest.warns(CacheWarning, match="locked"):
+        sqlite.Database(folder).put_many(bytes(32), [b"1" * 32], row, 2**30)
+    release.set()
+    thread.join()
+    assert (tmp_path / DATABASE_NAME).exists()
