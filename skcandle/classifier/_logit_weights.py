@@ -166,7 +166,7 @@ class _PenalisedLikelihood:
         self.is_free = np.append(free, "base_offset" not in fixed)
         self.lowest = np.array([0.01 if image_only else 0.05, 0.0, 0.0, -np.inf])
 
-    def maximise(self, weights, keep_offset=False):
+    def maximise(self, weights, keep_offset):
         start = self._theta(weights)
         is_free = self.is_free & [True, True, True, not keep_offset]
         if not is_free.any():

@@ -15,6 +15,7 @@ from skcandle.classifier._logit_weights import (
     OFFSET_HALF_COUNT,
     PRIOR_SD,
     LogitWeights,
+    _PenalisedLikelihood,
     balanced_offset,
     fit_logit_weights,
     fit_temperature,
@@ -239,6 +240,7 @@ def test_the_temperature_alone_is_the_optimum_at_weights_that_stay():
     assert result.temperature == pytest.approx(values[0], rel=2e-3)
 
 
+@pytest.mark.filterwarnings("error")
 def test_images_of_no_weight_leave_the_start():
     plain = split(hidden=())
     nothing = replace(plain, sample_weight=0 * plain.sample_weight)
@@ -272,3 +274,22 @@ def test_similarities_that_mislead_lead_to_the_largest_temperature(text, times):
     start = LogitWeights(TEMPERATURE, 1.0)
     result = fit_logit_weights([s], [], start, 1e6, fixed=["prototype_weight", "base_offset"])
     assert result.temperature == pytest.approx(times * TEMPERATURE)
+
+
+def test_only_the_proportions_of_sample_weights_count():
+    plain = [split(seed, hidden=()) for seed in range(2)]
+    light = [replace(s, sample_weight=s.sample_weight / 8) for s in plain]
+    fixed = ["base_offset"]
+    expected = fit_logit_weights(plain, [], START, N_IMAGES, fixed=fixed)
+    found = fit_logit_weights(light, [], START, N_IMAGES, fixed=fixed)
+    np.testing.assert_allclose(astuple(found), astuple(expected), rtol=1e-6)
+
+
+def test_gradient_of_the_penalised_likelihood_by_finite_differences():
+    start = replace(START, base_offset=1.0)
+    estimate = _PenalisedLikelihood([split(0), split(1)], start, N_IMAGES, ())
+    u, step = np.random.default_rng(0).uniform(0.1, 1, 4), 1e-6
+    gradient = estimate._objective(u)[1]
+    for i, direction in enumerate(step * np.eye(4)):
+        ahead, behind = (estimate._objective(u + s * direction)[0] for s in (1, -1))
+        assert gradient[i] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
