@@ -167,6 +167,7 @@ def independent_optimum(splits, start, sd, free, weights):
     return objective(best), best
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("signal", [0.3, 2.0])
 @pytest.mark.parametrize("base_offset", [0.0, 2.0])
 def test_weights_maximise_the_penalised_likelihood(base_offset, signal):
