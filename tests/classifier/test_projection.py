@@ -37,7 +37,8 @@ class Space:
         return unit(rotated) if self.normalize else rotated
 
     def transform_left_out(self, X, y, sample_weight):
-        return X @ self.rotation, self.own
+        part = np.minimum(sample_weight, 1)[:, None]  # as the real one: no more than one image
+        return X @ self.rotation, part * self.own + y[:, None] / 5
 
 
 def problem(*, text=True, normalize=True, seed=0, sample_weight=None):
