@@ -84,6 +84,11 @@ def test_object_labels_stay_objects():
     assert classes.tolist() == ["ant", "bee", "cow"]
 
 
+def test_object_labels_are_not_cut_as_arrays_of_strings_cut_them():
+    y = np.array(["cow", "cow\0", "ant"], dtype=object)
+    assert label_universe(y, ["ant\0"]).classes.tolist() == ["ant", "ant\0", "cow", "cow\0"]
+
+
 def test_integers_in_an_object_array_are_integers():
     universe = label_universe(np.array(NUMBERS, dtype=object), class_names=["a", "b", "c"])
     assert universe.classes.tolist() == [0, 1, 2]
