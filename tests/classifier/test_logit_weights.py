@@ -15,6 +15,7 @@ from skcandle.classifier._logit_weights import (
     OFFSET_HALF_COUNT,
     PRIOR_SD,
     LogitWeights,
+    _OffsetCurve,
     _PenalisedLikelihood,
     balanced_offset,
     fit_logit_weights,
@@ -95,8 +96,8 @@ def test_similarity_to_prototypes_ranks_by_distance():
 # --- offset ----------------------------------------------------------------------------------
 
 
-def smooth_harmonic_mean(splits, weights, offset):
-    """Harmonic mean of base and new accuracy, image by image; a win is worth a sigmoid."""
+def smooth_accuracies(splits, weights, offset):
+    """Base and new accuracy, image by image; a win is worth a sigmoid."""
     accuracy = {True: 0.0, False: 0.0}
     for e in splits:
         scores = e.joint_logits(replace(weights, base_offset=offset))
@@ -107,13 +108,28 @@ def smooth_harmonic_mean(splits, weights, offset):
                 continue  # wrong among the classes of its side, at any offset
             lead = row[same].max() - row[~same].max()
             accuracy[is_new] += weight / (1 + np.exp(-lead / OFFSET_BANDWIDTH))
-    return 2 * accuracy[True] * accuracy[False] / (accuracy[True] + accuracy[False])
+    return accuracy[False], accuracy[True]
 
 
-@pytest.mark.parametrize("base_advantage", [-3.0, 0.0, 4.0])
-def test_balanced_offset_has_the_largest_harmonic_mean(base_advantage):
+def smooth_harmonic_mean(splits, weights, offset):
+    base, new = smooth_accuracies(splits, weights, offset)
+    return 2 * base * new / (base + new)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("offset", [-2.0, 0.0, 3.0])
+def test_the_curve_is_that_of_smoothed_accuracies(signal, offset):
+    s = split(signal=signal)
+    found = _OffsetCurve(s, START).accuracies(offset)
+    np.testing.assert_allclose(found, smooth_accuracies([s], START, offset))
+
+
+@pytest.mark.parametrize("base_advantage, start", [(-3.0, 0.0), (0.0, 1.3), (4.0, -2.0)])
+def test_balanced_offset_has_the_largest_harmonic_mean(base_advantage, start):
     splits = [split(seed, base_advantage=base_advantage) for seed in range(2)]
-    offset = balanced_offset(splits, START)
+    offset = balanced_offset(splits, replace(START, base_offset=start))
+    eighths = 8 * (offset - start)
+    assert eighths == pytest.approx(round(eighths), abs=1e-9)
     grid = np.arange(-12, 12, 0.1)
     best = max(smooth_harmonic_mean(splits, START, g) for g in grid)
     assert smooth_harmonic_mean(splits, START, offset) == pytest.approx(best, rel=1e-3)
