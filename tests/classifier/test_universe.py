@@ -173,6 +173,18 @@ def test_further_classes_of_integers_count_on():
     assert (added.classes.tolist(), added.names) == ([3, 4], ["d", "e"])
 
 
+@pytest.mark.parametrize("y, classes", [(STRINGS, ["elk", "bee"]), (NUMBERS, [3, 4])])
+def test_further_classes_of_a_mapping_have_its_names(y, classes):
+    added = label_universe(np.array(y)).added({"elk": "red deer", "bee": ["bee", "honey bee"]})
+    assert added.classes.tolist() == classes
+    assert added.names == ["red deer", ("bee", "honey bee")]
+
+
+def test_the_name_of_a_further_class_is_a_string():
+    with pytest.raises(TypeError, match="^add_classes has 3 for label 'elk'; names are strings"):
+        label_universe(np.array(STRINGS)).added({"elk": 3})
+
+
 @pytest.mark.parametrize(
     "y, class_names, names, wrong",
     [
