@@ -251,7 +251,7 @@ def shrink(total, weight, prior, kappa):
     """Mean of `weight` observations that sum to `total` and `kappa` observations at `prior`."""
     denominator = weight + kappa
     empty = denominator <= 0
-    return np.where(empty, prior, (total + kappa * prior) / np.where(empty, 1, denominator))
+    return np.where(empty, prior, (total + kappa * prior) / np.where(empty, np.inf, denominator))
 
 
 def text_to_image(text, image, weight, ridge=1.0):

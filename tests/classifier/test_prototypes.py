@@ -10,6 +10,7 @@ from skcandle.classifier._prototypes import (
     shrink,
     text_to_image,
     unit,
+    whitening_matrix,
 )
 from skcandle.classifier._training_set import TrainingSet
 
@@ -102,6 +103,7 @@ def test_shrinkage_counts_less_the_more_images_there_are(data):
     np.testing.assert_allclose(drawn / whole, 1 / (np.array(COUNTS[:SEEN]) + 1))
 
 
+@pytest.mark.filterwarnings("error")
 def test_nothing_observed_is_the_prior():
     prior = np.array([[1.0, 2.0]])
     np.testing.assert_array_equal(shrink(np.zeros((1, 2)), np.zeros((1, 1)), prior, 0.0), prior)
@@ -329,6 +331,14 @@ def test_whitener_is_a_root_of_the_inverse_of_the_shrunk_covariance(data):
     np.testing.assert_allclose(
         whitener @ whitener.T, fractional_matrix_power(covariance, -1), rtol=1e-8, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0])
+def test_two_images_of_a_class_have_a_covariance(freedom):
+    residual = np.array([[1.0, 2.0, -2.0]])
+    whitener = whitening_matrix(residual.T @ residual, freedom)
+    covariance = shrunk_covariance(residual.T @ residual, freedom)
+    np.testing.assert_allclose(whitener @ whitener.T @ covariance, np.eye(3), atol=1e-12)
 
 
 def test_whitened_residuals_are_white_when_there_are_many():
