@@ -39,7 +39,7 @@ class _FormerModule(ModuleType):
     """Stands where a module was, so that a file that names it is explained."""
 
     def __getattr__(self, name):
-        if name.startswith("__"):
+        if not name[:1].isupper():  # no class; skops up to 0.14 asks each module for functions
             raise AttributeError(name)
         raise ImportError(
             f"{self.__name__}.{name} was saved by an earlier development version of skcandle, "

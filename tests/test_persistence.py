@@ -199,3 +199,8 @@ def test_a_file_of_an_earlier_development_version_says_to_fit_again(module):
     code = f"import pickle; pickle.loads({data!r})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "fit it again" in result.stderr.splitlines()[-1]
+
+
+def test_modules_of_earlier_development_versions_have_nothing_else():
+    """skops 0.14 looks for functions in all modules, and stops at an ImportError."""
+    assert not hasattr(sys.modules["skcandle._classifier"], "agm")
