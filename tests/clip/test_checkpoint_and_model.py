@@ -139,6 +139,7 @@ class Program:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "weights.pth"])
 def test_weights_that_are_a_program_are_not_run(tiny_clip_dir, tmp_path, name):
     shutil.copy(tiny_clip_dir / "open_clip_config.json", tmp_path)
