@@ -10,6 +10,8 @@ from pathlib import Path
 import nox
 
 nox.options.sessions = ["lint", "tests"]
+# Versions after which the lowest ones of others fail: what Matplotlib 3.7 calls is deprecated.
+LATEST_FOR_LOWEST = ["pyparsing<3.3"]
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 
 
@@ -53,11 +55,19 @@ def coverage(session):
     session.run("coverage", "report", "--show-missing", "--skip-covered")
 
 
+@nox.session
+def mutation(session):
+    """Small changes to the mathematics that no test notices; tests/mutation.rst explains those."""
+    session.install("-e", ".[dev]")
+    session.run("mutmut", "run", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("mutmut", "results")
+
+
 @nox.session(python="3.10" if Path("/usr/bin/python3.10").exists() else None)
 def lowest(session):
     """The tests at the lowest versions that are allowed."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
-    constraints.write_text("\n".join(lower_bounds()))
+    constraints.write_text("\n".join([*lower_bounds(), *LATEST_FOR_LOWEST]))
     session.install(".[tests]", "--constraint", str(constraints))
     session.run("python", "-m", "pytest", *session.posargs)
 

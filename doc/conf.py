@@ -34,6 +34,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinx_design",
     "sphinx_copybutton",
+    "issue_links",
     "mathml",
     "repository_links",
     "scikit_learn_links",

@@ -1,10 +1,9 @@
 """
-None of these, and sets of answers
-==================================
+None of these
+=============
 
 A classifier of animals is shown vehicles. Probabilities cannot say no, since they sum to one over
 the animals. ``RejectingClassifier`` can, at a rate of wrong rejections that is chosen beforehand.
-Where an answer is uncertain, ``predict_set`` gives all classes that come into question.
 """
 
 # %%
@@ -72,17 +71,6 @@ is_unlisted = np.arange(len(both)) >= len(listed)
 novelty, certainty = fitted.novelty_score(both), fitted.predict_proba(both).max(axis=1)
 print(f"AUROC of novelty_score {roc_auc_score(is_unlisted, novelty):.2f}, ", end="")
 print(f"of the largest probability {roc_auc_score(is_unlisted, -certainty):.2f}")
-
-# %%
-# Sets that hold the right class in 90 % of the cases
-# ---------------------------------------------------
-
-sets = fitted.predict_set(images_at(listed), confidence_level=0.9)
-hit = sets[np.arange(len(listed)), np.searchsorted(fitted.classes_, emoji.target[listed])]
-for name, group in (("with images", ~np.isin(emoji.target[listed], NEW)),
-                    ("by name alone", np.isin(emoji.target[listed], NEW))):  # fmt: skip
-    size = sets[group].sum(axis=1).mean()
-    print(f"animals {name:<14} covered: {hit[group].mean():.0%}, {size:.1f} classes in a set")
 
 # %%
 # The scores

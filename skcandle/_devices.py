@@ -1,7 +1,7 @@
 """From the ``device`` parameter of the estimators to a torch device, and arithmetic on it."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from ._locks import ForkSafeLock
 from .exceptions import DeviceNotAvailableError
 
-_settings = ForkSafeLock()
+_settings, _defaults = ForkSafeLock(), ForkSafeLock()
 _n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
 
 # The threads of OpenMP do not exist in a forked child, which would wait for them for ever.
@@ -96,19 +96,27 @@ def cpu_has_bf16():
 
 @contextmanager
 def exact_matmul(device):
-    """Do not round float32 to TF32 on CUDA, so that a GPU gives what a CPU gives.
+    """Multiply in the precision of the tensors: not in TF32 on CUDA, and not under autocast.
 
-    The settings belong to the process: they change when the first thread enters, and change back
-    when the last one leaves.
+    Autocast belongs to a thread. The settings of CUDA belong to the process: they change when the
+    first thread enters, and change back when the last one leaves.
 
     Parameters
     ----------
     device : torch.device
     """
+    with torch.autocast(device.type, enabled=False) if _has_autocast(device) else nullcontext():
+        with _without_tf32() if device.type == "cuda" else nullcontext():
+            yield
+
+
+def _has_autocast(device):
+    return torch.amp.autocast_mode.is_autocast_available(device.type)
+
+
+@contextmanager
+def _without_tf32():
     global _n_exact, _former
-    if device.type != "cuda":
-        yield
-        return
     with _settings:
         if _n_exact == 0:
             cudnn = torch.backends.cudnn
@@ -128,3 +136,25 @@ def _set_precision(matmul, allow_tf32, deterministic):
     torch.set_float32_matmul_precision(matmul)
     torch.backends.cudnn.allow_tf32 = allow_tf32  # of convolutions
     torch.backends.cudnn.deterministic = deterministic
+
+
+@contextmanager
+def seeded_defaults(seed):
+    """PyTorch's own settings, and a seed, for modules that are made inside, on the CPU.
+
+    Modules take the number format and the device that are the default, and random numbers from
+    the generator of the process. They are as before at the end; one thread at a time is inside.
+
+    Parameters
+    ----------
+    seed : int
+    """
+    generator = torch.random.fork_rng(devices=[])
+    with _defaults, generator, torch.device("cpu"), torch.inference_mode(False):
+        former = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(former)

@@ -7,8 +7,12 @@ from . import _version
 from ._warnings import warn_user
 from .exceptions import VersionWarning
 
-# Modules that development versions before 0.1.0.dev1 stored in files, by their names.
-FORMER_MODULES = ("_classifier", "_featurizer", "_folder_cache")
+# Modules and classes that development versions before 0.1.0.dev1 stored in files by their names.
+FORMER_CLASSES = {
+    "_classifier": "CandleClassifier",
+    "_featurizer": "CLIPFeaturizer",
+    "_folder_cache": "EmbeddingCache",
+}
 
 
 class VersionedStateMixin:
@@ -39,7 +43,8 @@ class _FormerModule(ModuleType):
     """Stands where a module was, so that a file that names it is explained."""
 
     def __getattr__(self, name):
-        if name.startswith("__"):
+        # pickle and skops look for objects by name in all modules, this one among them
+        if name != FORMER_CLASSES[self.__name__.rpartition(".")[2]]:
             raise AttributeError(name)
         raise ImportError(
             f"{self.__name__}.{name} was saved by an earlier development version of skcandle, "
@@ -49,6 +54,6 @@ class _FormerModule(ModuleType):
 
 def explain_former_modules():
     """Let files of earlier development versions fail with a sentence that says what to do."""
-    for module in FORMER_MODULES:
+    for module in FORMER_CLASSES:
         name = f"{__package__}.{module}"
         sys.modules.setdefault(name, _FormerModule(name))

@@ -11,6 +11,7 @@ __all__ = [
     "BatchSizeWarning",
     "CacheWarning",
     "DeviceNotAvailableError",
+    "HubError",
     "ImageReadError",
     "ModelMismatchError",
     "ModelNotFoundError",
@@ -25,6 +26,10 @@ __all__ = [
 
 class DeviceNotAvailableError(ValueError):
     """The requested device, for example ``device="cuda"``, does not exist on this machine."""
+
+
+class HubError(OSError):
+    """The Hugging Face Hub cannot be reached, does not have what was asked for, or refuses it."""
 
 
 class ImageReadError(ValueError):

@@ -103,8 +103,7 @@ def harmonic_mean_score(
     >>> harmonic_mean_score(y_true, y_pred, new_classes=["okapi"])  # 0.75 and 1
     0.857...
     """
-    y_true, y_pred = _check_labels(y_true, y_pred)
-    present = np.unique(y_true)
+    present, recall = _recall(y_true, y_pred)
     is_new = np.isin(present, _labels(new_classes, "new_classes"))
     if is_new.all() or not is_new.any():
         side = "base" if is_new.all() else "new"
@@ -114,7 +113,6 @@ def harmonic_mean_score(
             UndefinedMetricWarning,
         )
         return float(zero_division)
-    recall = recall_score(y_true, y_pred, labels=present, average=None, zero_division=0)
     return float(hmean([recall[~is_new].mean(), recall[is_new].mean()]))
 
 
@@ -496,16 +494,14 @@ def shot_band_accuracy(
     >>> shot_band_accuracy(y_true, y_pred, y_train=y_train)
     {'>= 20': 0.5, '5 to 19': nan, '1 to 4': 1.0, '0': 0.0}
     """
-    y_true, y_pred = _check_labels(y_true, y_pred)
     edges = list(bands)
     if not edges or any(b >= a for a, b in pairwise(edges)) or edges[-1] < 1:
         raise ValueError(f"bands must be positive and decreasing, got {bands!r}.")
-    present = np.unique(y_true)
-    recall = recall_score(y_true, y_pred, labels=present, average=None, zero_division=0)
+    present, recall = _recall(y_true, y_pred)
     y_train = _labels(y_train, "y_train")
     shots = np.array([np.count_nonzero(y_train == label) for label in present])
     accuracy = {}
-    for low, end in zip([*edges, 0], [np.inf, *edges], strict=True):
+    for end, low in pairwise([np.inf, *edges, 0]):
         inside = (shots >= low) & (shots < end)
         accuracy[_band_name(low, end)] = float(recall[inside].mean()) if inside.any() else np.nan
     return accuracy
@@ -524,12 +520,13 @@ def _labels(labels, name):
     return label_array(labels, name)
 
 
-def _check_labels(y_true, y_pred):
+def _recall(y_true, y_pred):
+    """The classes that occur in `y_true`, and the recall of each."""
     y_true, y_pred = _labels(y_true, "y_true"), _labels(y_pred, "y_pred")
-    check_consistent_length(y_true, y_pred)
     if not len(y_true):
         raise ValueError("y_true is empty.")
-    return y_true, y_pred
+    present = np.unique(y_true)
+    return present, recall_score(y_true, y_pred, labels=present, average=None)
 
 
 def _check_columns(y_true, columns, classes):

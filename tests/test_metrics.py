@@ -1,3 +1,4 @@
+import re
 import warnings
 from itertools import pairwise
 
@@ -102,6 +103,12 @@ def test_harmonic_mean_of_one_side_alone_warns_and_returns_zero_division(new, si
         assert harmonic_mean_score([0, 1], [0, 1], new_classes=new, zero_division=0.25) == 0.25
 
 
+def test_harmonic_mean_takes_a_class_that_does_not_occur_for_an_error_and_no_more():
+    y_true, y_pred = np.array(["bee", "bee", "cat", "dog"]), np.array(["ant", "bee", "eel", "dog"])
+    expected = 2 / (1 / balanced_accuracy(y_true[:3], y_pred[:3]) + 1)
+    assert harmonic_mean_score(y_true, y_pred, new_classes=["ant", "dog"]) == expected
+
+
 def test_harmonic_mean_works_through_make_scorer():
     X, y = np.arange(5)[:, None], CLASSES
     scorer = make_scorer(harmonic_mean_score, new_classes=NEW)
@@ -152,7 +159,7 @@ def test_scorer_looks_into_pipelines_and_searches():
     X, y = np.arange(5)[:, None].repeat(4, axis=0), CLASSES.repeat(4)
     train = y < "dog"
     search = GridSearchCV(KnowsNames(), {"names": [NEW]}, cv=2)
-    pipeline = make_pipeline("passthrough", search).fit(X[train], y[train])
+    pipeline = make_pipeline("passthrough", "passthrough", search).fit(X[train], y[train])
     assert harmonic_mean_scorer(pipeline, X, y) == 1
 
 
@@ -307,6 +314,25 @@ def test_report_probabilities_are_the_softmax_over_all_classes(scored):
     assert report["ece"] == expected_calibration_error(y_true, proba, classes=CLASSES)
 
 
+def test_report_takes_the_number_of_bins(scored):
+    y_true, scores = scored
+    kwargs = {"classes": CLASSES, "new_classes": NEW, "n_bins": 3, "output_dict": True}
+    report = base_new_report(y_true, scores, **kwargs)
+    proba = softmax(scores, axis=1)
+    assert report["ece"] == expected_calibration_error(y_true, proba, classes=CLASSES, n_bins=3)
+
+
+def test_a_class_without_test_images_competes_and_is_in_no_average(scored):
+    y_true, scores = scored
+    present = ~np.isin(y_true, ["cat", "eel"])
+    y_true, scores = y_true[present], scores[present]
+    report = base_new_report(y_true, scores, classes=CLASSES, new_classes=NEW, output_dict=True)
+    joint = joint_accuracies(y_true, scores, offset=0)
+    assert (report["joint_base"], report["joint_new"]) == pytest.approx(joint)
+    own = log_softmax(scores, axis=1)[np.arange(len(y_true)), np.searchsorted(CLASSES, y_true)]
+    assert report["log_loss"] == pytest.approx(-own.mean())
+
+
 def test_report_as_text_shows_the_numbers_of_the_dict(scored):
     y_true, scores = scored
     kwargs = {"classes": CLASSES, "new_classes": NEW}
@@ -331,6 +357,7 @@ def test_report_of_float32_scores_does_not_warn(scored):
         ({"new_classes": ["okapi"]}, "new_classes has labels that are not in classes: 'okapi'"),
         ({"classes": ["ant", "bee", None, "dog", "eel"]}, r"^classes\[2\] is missing"),
         ({"y_true": ["ant"] * 59 + [None]}, r"^y_true\[59\] is missing"),
+        ({"new_classes": ["dog", None]}, r"^new_classes\[1\] is missing"),
         ({"new_classes": []}, "no sample of a new class"),
         ({"new_classes": CLASSES}, "no sample of a base class"),
         ({"y_true": CLASSES}, "inconsistent numbers of samples"),
@@ -342,6 +369,16 @@ def test_report_rejects(scored, change, message):
     kwargs = {"y_true": y_true, "y_score": scores, "classes": CLASSES, "new_classes": NEW}
     with pytest.raises(ValueError, match=message):
         base_new_report(**kwargs | change)
+
+
+@pytest.mark.parametrize(
+    "classes, shown",
+    [("abcde", "'a', 'b', 'c', 'd', 'e'"), ("abcdef", "'a', 'b', 'c', 'd', 'e', ...")],
+)
+def test_an_error_shows_up_to_five_labels(classes, shown):
+    scores = np.zeros((len(classes), 2))
+    with pytest.raises(ValueError, match=rf"not in classes: {re.escape(shown)}\.$"):
+        base_new_report(list(classes), scores, classes=["x", "y"], new_classes=["y"])
 
 
 # expected_calibration_error
@@ -362,17 +399,37 @@ def test_calibration_error_is_the_weighted_gap_of_the_bins(scored, n_bins):
     ) == pytest.approx(error)
 
 
-def test_calibration_error_of_sure_predictions_is_the_error_rate():
-    assert expected_calibration_error(
-        [0, 0, 1, 1], [[1, 0], [1, 0], [0, 1], [1, 0]], classes=[0, 1]
-    ) == pytest.approx(1 / 4)
+def test_errors_of_two_bins_do_not_cancel_and_a_bin_has_its_upper_end():
+    n_classes, n_bins = 40, 8
+    # the middle and the upper end of each bin; all is right in every second bin, else all wrong
+    confidence = np.arange(1, 2 * n_bins + 1) / (2 * n_bins)
+    hit = (np.arange(2 * n_bins) // 2) % 2
+    rest = np.ones((2 * n_bins, n_classes - 1)) / (n_classes - 1)
+    proba = np.c_[confidence, (1 - confidence)[:, None] * rest]
+    error = expected_calibration_error(1 - hit, proba, classes=np.arange(n_classes), n_bins=n_bins)
+    assert error == pytest.approx(np.abs(confidence - hit).mean())
+
+
+@pytest.mark.parametrize("dtype", [bool, int, np.float32])
+def test_calibration_error_of_sure_predictions_is_the_error_rate(dtype):
+    proba = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], dtype)
+    assert expected_calibration_error([0, 0, 1, 1], proba, classes=[0, 1]) == 1 / 4
+
+
+def test_probabilities_that_were_rounded_to_four_decimals_are_taken():
+    proba = np.array([[0.3333, 0.3333, 0.3333], [0.6667, 0.1667, 0.1667]])
+    assert (proba.sum(axis=1) != 1).all()
+    error = expected_calibration_error([0, 0], proba, classes=[0, 1, 2])
+    assert error == pytest.approx((2 - 0.3333 - 0.6667) / 2)
 
 
 @pytest.mark.parametrize(
     "proba, n_bins, message",
     [
         ([[2.0, 0.5]], 15, "rows that sum to one"),
+        ([[0.5, 0.499]], 15, "rows that sum to one"),
         ([[1.5, -0.5]], 15, "no negative value"),
+        ([[np.nan, 1.0]], 15, "y_proba contains NaN"),
         ([[0.5, 0.5]], 0, "n_bins must be a positive integer, got 0"),
         ([[0.5, 0.5]], 2.5, "n_bins must be a positive integer, got 2.5"),
     ],
@@ -400,14 +457,22 @@ def test_bands_average_the_recall_of_their_classes():
 def test_bands_can_be_chosen():
     bands = shot_band_accuracy([0, 1, 2], [0, 1, 1], y_train=[0, 0, 1], bands=(2, 1))
     assert bands == {">= 2": 1.0, "1": 1.0, "0": 0.0}
+    bands = shot_band_accuracy([0, 1, 2], [0, 1, 1], y_train=[0, 0, 1], bands=(1,))
+    assert bands == {">= 1": 1.0, "0": 0.0}
+
+
+def test_bands_take_a_class_that_does_not_occur_for_an_error_and_no_more():
+    assert shot_band_accuracy([1, 1], [0, 1], y_train=[0, 1])["1 to 4"] == 0.5
 
 
 def test_a_band_without_test_images_is_nan():
-    bands = shot_band_accuracy([0], [0], y_train=[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bands = shot_band_accuracy([0], [0], y_train=[0])
     assert np.isnan([bands[">= 20"], bands["5 to 19"], bands["0"]]).all()
 
 
-@pytest.mark.parametrize("bands", [(), (1, 5), (5, 5), (5, 0)])
+@pytest.mark.parametrize("bands", [(), (1, 5), (5, 5), (5, 0), (5, 1, 0)])
 def test_bands_must_decrease(bands):
     with pytest.raises(ValueError, match="bands must be positive and decreasing"):
         shot_band_accuracy([0], [0], y_train=[0], bands=bands)
@@ -423,3 +488,9 @@ def test_the_scorer_says_which_labels_the_classifier_does_not_know():
     clf = DummyClassifier().fit(X, y)
     with pytest.warns(UndefinedMetricWarning, match="labels 'okapi' of y .* in its class_names"):
         assert harmonic_mean_scorer(clf, X, ["cat", "cow", "okapi", "okapi"]) == 0.0
+
+
+def test_the_scorer_needs_all_labels():
+    clf = DummyClassifier().fit(np.zeros((2, 1)), ["cat", "cow"])
+    with pytest.raises(ValueError, match=r"^y\[1\] is missing"):
+        harmonic_mean_scorer(clf, np.zeros((2, 1)), ["cat", None])

@@ -12,7 +12,7 @@ import torch
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skcandle import CandleClassifier, PublishedCandleClassifier, _devices
+from skcandle import CandleClassifier, _devices
 from skcandle._devices import exact_matmul
 from skcandle._locks import ForkSafeLock
 from skcandle.clip import _model
@@ -86,25 +86,6 @@ def test_precision_is_exact_while_any_thread_asks_for_it_and_then_as_before():
         assert _devices._n_exact == 0
     finally:
         torch.set_float32_matmul_precision(former)
-
-
-@pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_fit_and_use_do_not_depend_on_the_gradients_of_the_caller(mode, published):
-    def fit():
-        if not published:
-            return CandleClassifier(text_encoder=None).fit(X, Y)
-        texts = {"ant": X[0], "bee": X[1]}
-        return PublishedCandleClassifier(text_encoder=texts, max_iter=3, random_state=0).fit(X, Y)
-
-    expected = fit().predict_proba(X)
-    with mode():
-        fitted = fit()
-        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
-        assert not torch.is_grad_enabled()
-        np.testing.assert_array_equal(fitted.predict_proba(X), expected)
-    np.testing.assert_array_equal(fitted.predict_proba(X), expected)
-    assert torch.is_grad_enabled()
 
 
 def test_the_encoder_computes_exactly(monkeypatch, tiny_clip, cold):

@@ -1,45 +1,66 @@
 """Fit, search, predict and encode at random for a while, with faults, and compare every result.
 
-    python tools/soak.py --minutes 30
+    python tools/soak.py --minutes 30 --seed 0
 
-Every step is one of the functions of `Soak` that begin with ``step_``. Its result is compared with
-that of a clean run at the start. Among the steps are damaged images, a cache whose file is damaged,
-cut off or removed, interruptions by Ctrl-C, and threads. At the end, memory and open files of the
-process have to be what they were after the first tenth of the time, up to what allocators keep.
+The functions of `Soak` that begin with ``step_`` are work, those with ``fault_`` are work during
+which something goes wrong: images that are broken, files that are damaged, locked or gone, a full
+disk, Ctrl-C, processes that are killed. Each is run once, then they are drawn at random. Whatever
+is computed has to be what a clean run at the start computed. The process has to use no more memory,
+files, threads and processes at the end than after a tenth of the time, up to what allocators keep.
+
+The draws of a step depend on the seed and its number alone, which an error names: ``--only N``
+repeats them.
 """
 
 import argparse
 import collections
+import copy
 import gc
+import itertools
 import os
 import pickle
+import platform
 import random
+import re
+import resource
 import shutil
 import signal
+import sqlite3
+import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
+import joblib
 import numpy as np
+import skops.io
+import torch
+from joblib.externals.loky import get_reusable_executor
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from skcandle import CandleClassifier, CLIPFeaturizer, PublishedCandleClassifier, clear_memory
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    EmbeddingCache,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+    clear_memory,
+)
 from skcandle.datasets import load_emoji
-from skcandle.exceptions import CacheWarning, ImageReadError
+from skcandle.exceptions import CacheWarning, ImageReadError, UnreadableImageWarning
+from skcandle.scale_out import encode_dataset, predict_dataset, read_embeddings
 
 N_CLASSES, N_NEW, N_IMAGES = 12, 4, 8
-MORE_BYTES, MORE_FILES = 64 * 2**20, 5  # at the end; allocators keep some memory
-
-
-def resident_bytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def open_files():
-    return len(os.listdir("/proc/self/fd"))
+RARE = ["processes", "killed_worker"]  # seconds each; the others take tenths
+CLOSED_FORM = {"temperature": 0.01, "prototype_weight": 1.0, "base_offset": 0.0, "max_iter": 0}
 
 
 class Soak:
@@ -48,134 +69,341 @@ class Soak:
     Parameters
     ----------
     folder : Path
-        For files of images and caches.
-    seed : int
+        For files of images, caches and data sets.
     """
 
-    def __init__(self, folder, seed):
-        self.random = random.Random(seed)
+    def __init__(self, folder):
+        self.random = random.Random(0)
         emoji = load_emoji()
         self.names = emoji.target_names[:: len(emoji.target_names) // N_CLASSES][:N_CLASSES]
-        chosen = [np.flatnonzero(emoji.target == name)[:N_IMAGES] for name in self.names]
-        self.images = [emoji.images[i] for i in np.concatenate(chosen)]
-        y = np.asarray(emoji.target)[np.concatenate(chosen)]
-        self.folder, self.cache = folder, folder / "cache"
+        chosen = np.concatenate(
+            [np.flatnonzero(emoji.target == name)[:N_IMAGES] for name in self.names]
+        )
+        self.images = [emoji.images[i] for i in chosen]
+        self.y = np.asarray(emoji.target)[chosen]
+        self.base = np.flatnonzero(~np.isin(self.y, self.names[-N_NEW:]))
+        self.weights = 1.0 + np.arange(len(self.base)) % 3
+        self.folder = folder
         self.paths = [folder / f"{i}.png" for i in range(len(self.images))]
         for path, image in zip(self.paths, self.images, strict=True):
             image.save(path)
+        self.prompts = [f"a photo of a {name}." for name in self.names]
+        self.text_rows = self.clip().encode_text(self.prompts)
+        self.texts = dict(zip(self.names, self.text_rows, strict=True))
         self.X = self.clip().transform(self.images)
-        texts = self.clip().encode_text([f"a photo of a {name}." for name in self.names])
-        self.texts = dict(zip(self.names, texts, strict=True))
-        self.base = ~np.isin(y, self.names[-N_NEW:])
-        self.y = y
-        self.classifiers = {
-            kind: self.make(kind).fit(*self.training_set) for kind in ("candle", "published")
-        }
-        self.proba = {kind: c.predict_proba(self.X) for kind, c in self.classifiers.items()}
-        self.scores = self.search().cv_results_["mean_test_score"]
-
-    @property
-    def training_set(self):
-        return self.X[self.base], self.y[self.base]
+        self.classifiers = {kind: self.fit(kind) for kind in self.unfitted()}
+        self.proba = {kind: clf.predict_proba(self.X) for kind, clf in self.classifiers.items()}
+        self.scores = self.search(self.unfitted()["candle"], self.X)
+        self.scores_of_images = self.search(self.pipeline(), self.images)
 
     def clip(self, **options):
         return CLIPFeaturizer("emoji-clip", precision="fp32", device="cpu", **options)
 
-    def make(self, kind):
-        universe = {"new_classes": list(self.names[-N_NEW:]), "text_encoder": self.texts}
-        if kind == "candle":
-            return CandleClassifier(**universe, device="cpu")
-        return PublishedCandleClassifier(**universe, max_iter=3, random_state=0, device="cpu")
+    def pipeline(self, **options):
+        return make_pipeline(self.clip(**options), self.unfitted()["candle"])
 
-    def search(self):
-        return GridSearchCV(self.make("candle"), {"margin": [0.5, 1.0]}, cv=2).fit(
-            *self.training_set
-        )
+    def unfitted(self):
+        universe = {"new_classes": list(self.names[-N_NEW:]), "text_encoder": self.texts}
+        candle = CandleClassifier(**universe, device="cpu")
+        return {
+            "candle": candle,
+            "weighted": clone(candle),
+            "float64": clone(candle),
+            "images only": CandleClassifier(text_encoder=None, device="cpu"),
+            "rejecting": RejectingClassifier(candle, rejection_rate=0.2),
+            "published": PublishedCandleClassifier(
+                **universe, max_iter=3, random_state=0, device="cpu"
+            ),
+        }
+
+    def fit(self, kind):
+        X = self.X[self.base].astype(np.float64 if kind == "float64" else np.float32)
+        weights = self.weights if kind == "weighted" else None
+        return self.unfitted()[kind].fit(X, self.y[self.base], sample_weight=weights)
+
+    def search(self, estimator, X, n_jobs=None):
+        is_pipeline = hasattr(estimator, "steps")
+        grid = {f"{'candleclassifier__' if is_pipeline else ''}margin": [0.5, 1.0]}
+        search = GridSearchCV(estimator, grid, cv=2, n_jobs=n_jobs, error_score="raise")
+        search.fit([X[i] for i in self.base] if is_pipeline else X[self.base], self.y[self.base])
+        return search.cv_results_["mean_test_score"]
 
     def kind(self):
         return self.random.choice(list(self.classifiers))
 
+    def check(self, kind, classifier, atol=0.0):
+        proba = classifier.predict_proba(self.X)
+        np.testing.assert_allclose(proba, self.proba[kind], rtol=0, atol=atol, err_msg=kind)
+
+    def draw_images(self):
+        """Row numbers, and images in a random order, as files and in memory."""
+        rows = self.random.choices(range(len(self.images)), k=self.random.randint(1, 200))
+        return rows, [
+            self.random.choice([self.images[i], self.paths[i], self.paths[i].read_bytes()])
+            for i in rows
+        ]
+
+    def encode(self, *, drawn=None, **options):
+        rows, images = drawn or self.draw_images()
+        options = {"batch_size": self.random.choice([1, 16, 64])} | options
+        found = self.clip(**options).transform(images)
+        np.testing.assert_allclose(found, self.X[rows], rtol=0, atol=1e-6)
+
+    def encode_cold(self, **options):
+        clear_memory()
+        self.encode(**options)
+
+    # Work
+
     def step_fit(self):
         kind = self.kind()
-        proba = self.make(kind).fit(*self.training_set).predict_proba(self.X)
-        np.testing.assert_allclose(proba, self.proba[kind], atol=1e-6)
+        self.check(kind, self.fit(kind), atol=1e-6)
 
     def step_predict(self):
         kind = self.kind()
-        proba = self.classifiers[kind].predict_proba(self.X)
-        np.testing.assert_array_equal(proba, self.proba[kind])
+        self.check(kind, self.classifiers[kind])
 
     def step_search(self):
-        np.testing.assert_array_equal(self.search().cv_results_["mean_test_score"], self.scores)
+        found = self.search(self.unfitted()["candle"], self.X)
+        np.testing.assert_array_equal(found, self.scores)
 
-    def step_pickle(self):
-        kind = self.kind()
-        again = pickle.loads(pickle.dumps(self.classifiers[kind]))
-        np.testing.assert_array_equal(again.predict_proba(self.X), self.proba[kind])
+    def step_search_of_images(self):
+        images = self.random.choice([self.images, self.paths])
+        found = self.search(self.pipeline(cache=self.random.choice([None, self.cache])), images)
+        np.testing.assert_array_equal(found, self.scores_of_images)
+
+    def step_processes(self):
+        """A search in processes of joblib."""
+        try:
+            found = self.search(self.pipeline(cache=self.cache), self.images, n_jobs=2)
+            np.testing.assert_array_equal(found, self.scores_of_images)
+        finally:
+            get_reusable_executor().shutdown()
+
+    def step_file(self):
+        """A classifier that is written and read again."""
+        kind, form = self.kind(), self.random.choice(["pickle", "joblib", "skops"])
+        if form == "pickle":
+            again = pickle.loads(pickle.dumps(self.classifiers[kind]))
+        elif form == "joblib":
+            joblib.dump(self.classifiers[kind], self.folder / "model.joblib")
+            again = joblib.load(self.folder / "model.joblib")
+        else:
+            written = skops.io.dumps(self.classifiers[kind])
+            trusted = skops.io.get_untrusted_types(data=written)
+            again = skops.io.loads(written, trusted=trusted)
+        self.check(kind, again)
 
     def step_label_set(self):
         clf = self.classifiers["candle"]
         more = {
             f"more {i}": np.random.default_rng(i).normal(size=self.X.shape[1]) for i in range(2)
         }
-        view = clf.add_classes(more).restrict(clf.classes_)
-        np.testing.assert_allclose(view.predict_proba(self.X), self.proba["candle"], atol=1e-5)
+        self.check("candle", clf.add_classes(more).restrict(clf.classes_), atol=1e-5)
+
+    def step_add_images(self):
+        """Images that come later, where that is to equal a fit of all at once."""
+        first = self.random.sample(range(len(self.base)), len(self.base) // 2)
+        first = self.base[np.unique([*first, *np.unique(self.y[self.base], return_index=True)[1]])]
+        later = np.setdiff1d(self.base, first)
+        clf = self.unfitted()["float64"].set_params(**CLOSED_FORM)
+        X = self.X.astype(np.float64)
+        whole = clone(clf).fit(X[self.base], self.y[self.base]).predict_proba(X)
+        grown = clf.fit(X[first], self.y[first]).add_images(X[later], self.y[later])
+        np.testing.assert_allclose(grown.predict_proba(X), whole, rtol=0, atol=1e-6)
 
     def step_threads(self):
+        """Fits, predictions and encodings at the same time."""
+        works = [self.step_fit, self.step_predict, self.step_encode, self.step_cache]
         with ThreadPoolExecutor(4) as pool:
-            for proba in pool.map(self.classifiers["candle"].predict_proba, [self.X] * 8):
-                np.testing.assert_array_equal(proba, self.proba["candle"])
-
-    def encode(self, **options):
-        """Some images, in a random order, as files or in memory."""
-        rows = self.random.choices(range(len(self.images)), k=self.random.randint(1, 200))
-        X = [self.random.choice([self.images[i], self.paths[i]]) for i in rows]
-        found = self.clip(batch_size=self.random.choice([1, 16, 64]), **options).transform(X)
-        np.testing.assert_allclose(found, self.X[rows], atol=1e-6)
+            for done in [pool.submit(work) for work in self.random.choices(works, k=8)]:
+                done.result()
 
     def step_encode(self):
         self.encode(n_jobs=self.random.choice([None, 3]))
 
     def step_encode_cold(self):
-        clear_memory()
-        self.encode()
+        self.encode_cold(n_jobs=self.random.choice([None, 3]))
 
-    def step_folder(self):
-        clear_memory()
-        self.encode(cache=self.cache)
+    def step_encode_text(self):
+        rows = self.random.choices(range(len(self.prompts)), k=20)
+        found = self.clip().encode_text([self.prompts[i] for i in rows])
+        np.testing.assert_allclose(found, self.text_rows[rows], rtol=0, atol=1e-6)
 
-    def step_damaged_folder(self):
-        """Whatever happens to the files of a cache, rows are right."""
-        for path in self.cache.glob("*"):
-            fault = self.random.choice(["flip", "cut", "remove", "leave"])
-            if fault == "remove":
-                path.unlink()
-            elif fault == "cut":
-                os.truncate(path, self.random.randint(0, path.stat().st_size))
-            elif fault == "flip" and path.stat().st_size:
-                with open(path, "r+b") as file:
-                    file.seek(self.random.randrange(path.stat().st_size))
-                    file.write(self.random.randbytes(1))
-        clear_memory()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CacheWarning)
-            self.encode(cache=self.cache)
-        clear_memory()
-        shutil.rmtree(self.cache, ignore_errors=True)
+    @property
+    def cache(self):
+        """A cache that lives as long as the soak and has room for half of the images."""
+        return EmbeddingCache(self.folder / "cache", max_bytes=8 * 16384)
 
-    def step_broken_image(self):
-        broken = self.folder / "broken.png"
-        broken.write_bytes(self.paths[0].read_bytes()[: self.random.randint(0, 500)])
+    def step_cache(self):
+        self.encode_cold(cache=self.cache)
+
+    def step_dataset(self):
+        with self.new_folder() as folder:
+            self.encode_dataset(folder)
+            keys, X = read_embeddings(folder)
+            np.testing.assert_allclose(X, self.X[keys.astype(int)], rtol=0, atol=1e-6)
+            kind = self.random.choice(["candle", "rejecting", "images only"])
+            predict_dataset(self.classifiers[kind], folder, folder / "answers", proba=True)
+
+    def encode_dataset(self, folder):
+        keys = [str(i) for i in range(len(self.paths))]
+        encode_dataset(self.paths, folder, self.clip(), keys=keys, shard_size=20)
+
+    # Faults
+
+    def fault_broken_image(self):
+        """An image that is cut off, or is no image, is named, and costs no other its row."""
+        broken = self.folder / "broken"
+        fault = self.random.choice(["cut", "noise", "folder", "pipe", "missing"])
+        if fault == "cut":
+            broken.write_bytes(self.paths[0].read_bytes()[: self.random.randint(0, 500)])
+        elif fault == "noise":
+            broken.write_bytes(self.random.randbytes(self.random.randint(1, 10_000)))
+        elif fault == "folder":
+            broken.mkdir()
+        elif fault == "pipe":
+            os.mkfifo(broken)
         try:
-            self.clip().transform([*self.paths[:3], broken])
-        except ImageReadError as error:
-            assert error.positions == [3], error
-        else:
-            raise AssertionError("a truncated image was read")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnreadableImageWarning)
+                X = self.clip(on_error="nan").transform([*self.paths[:3], broken])
+            np.testing.assert_allclose(X[:3], self.X[:3], rtol=0, atol=1e-6)
+            assert np.isnan(X[3]).all(), f"{fault}: an image that is none has a row"
+            try:
+                self.clip().transform([*self.paths[:3], broken])
+            except ImageReadError as error:
+                assert error.positions == [3], error
+            else:
+                raise AssertionError(f"{fault}: an image that is none was read")
+        finally:
+            if broken.is_dir():
+                broken.rmdir()
+            else:
+                broken.unlink(missing_ok=True)
 
-    def step_interrupt(self):
+    def fault_changed_image(self):
+        """Another image under the name of one that was read."""
+        for i in self.random.choices(range(len(self.images)), k=3):
+            path = self.folder / "changing.png"
+            path.write_bytes(self.paths[i].read_bytes())
+            self.encode(drawn=([i], [path]))
+
+    def fault_failed_fit(self):
+        """A fit that ends with an error leaves what was fitted before."""
+        kind = self.kind()
+        clf = copy.copy(self.classifiers[kind])
+        X, y = self.X[self.base].copy(), self.y[self.base]
+        fault = self.random.choice(["infinite", "short", "parameter"])
+        if fault == "infinite":
+            X[self.random.randrange(len(X))] = np.inf
+        elif fault == "short":
+            y = y[1:]
+        elif kind != "rejecting":
+            clf.set_params(margin=-1)
+        else:
+            clf.set_params(rejection_rate=2)
+        try:
+            clf.fit(X, y)
+        except ValueError:
+            self.check(kind, clf)
+        else:
+            raise AssertionError(f"{kind}, {fault}: the fit ended well")
+
+    def fault_damaged_cache(self):
+        """Bits that flip, and files that are cut off or removed, between two processes."""
+        with self.new_folder() as folder:
+            work = partial(self.encode_cold, drawn=self.draw_images(), cache=folder)
+            in_process(work)
+            for path in folder.iterdir():
+                fault, size = self.random.choice(["flip", "cut", "remove"]), path.stat().st_size
+                if fault == "remove":
+                    path.unlink()
+                elif fault == "cut":
+                    os.truncate(path, self.random.randint(0, size))
+                elif size:
+                    with open(path, "r+b") as file:
+                        for _ in range(self.random.randint(1, 100)):
+                            file.seek(self.random.randrange(size))
+                            file.write(self.random.randbytes(1))
+            in_process(work)
+
+    def fault_vanished_cache(self):
+        folder = self.folder / "vanishing"
+        self.encode_cold(cache=folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.encode_cold(cache=folder)
+
+    def fault_locked_cache(self):
+        """Another connection that keeps the cache for itself for a moment."""
+        self.encode(cache=self.cache)  # so that it is there
+        path = next(Path(self.cache.folder).glob("*.sqlite"))
+        held = threading.Event()
+
+        def hold(seconds):
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.execute("BEGIN EXCLUSIVE")
+            held.set()
+            time.sleep(seconds)
+            connection.execute("ROLLBACK")
+            connection.close()
+
+        other = threading.Thread(target=hold, args=[self.random.uniform(0, 0.3)])
+        other.start()
+        held.wait()
+        try:
+            self.encode_cold(cache=self.cache)
+        finally:
+            other.join()
+
+    def fault_full_disk(self):
+        """Files that cannot grow any more, which is what a full disk looks like."""
+        room = self.random.randint(0, 200_000)
+
+        def work():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+            self.encode_cold(cache=folder)
+
+        with self.new_folder() as folder:
+            in_process(work)
+            in_process(partial(self.encode_cold, cache=folder))
+
+    def fault_killed_writer(self):
+        """A process is killed while it writes to the cache that this one uses."""
+        in_process(
+            partial(self.encode_cold, cache=self.cache, batch_size=1),
+            kill_after=self.random.uniform(0, 0.3),
+        )
+        self.encode_cold(cache=self.cache)
+
+    def fault_killed_dataset(self):
+        """A data set is completed by a second call where the first was killed."""
+        with self.new_folder() as folder:
+            in_process(partial(self.encode_dataset, folder), kill_after=self.random.uniform(0, 0.5))
+            self.encode_dataset(folder)
+            keys, X = read_embeddings(folder)
+            assert sorted(map(int, keys)) == list(range(len(self.paths))), keys
+            np.testing.assert_allclose(X, self.X[keys.astype(int)], rtol=0, atol=1e-6)
+
+    def fault_killed_worker(self):
+        """A worker of joblib dies; the search fails, and the next one works."""
+        pid = joblib.Parallel(n_jobs=2)(2 * [joblib.delayed(os.getpid)()])[0]
+        timer = threading.Timer(self.random.uniform(0, 3), os.kill, (pid, signal.SIGKILL))
+        timer.start()
+        try:
+            found = self.search(self.pipeline(cache=self.cache), self.images, n_jobs=2)
+            np.testing.assert_array_equal(found, self.scores_of_images)
+        except joblib.externals.loky.process_executor.TerminatedWorkerError:
+            pass
+        finally:
+            timer.cancel()
+            timer.join()
+        self.step_processes()
+
+    def fault_interrupt(self):
         """Ctrl-C at some moment leaves everything usable."""
-        work = self.random.choice([self.step_fit, self.step_encode_cold, self.step_folder])
+        works = [self.step_fit, self.step_search, self.step_encode_cold, self.step_cache]
+        work = self.random.choice([*works, self.step_dataset])
         timer = threading.Timer(self.random.uniform(0, 0.2), os.kill, (os.getpid(), signal.SIGINT))
         try:
             timer.start()
@@ -188,45 +416,135 @@ class Soak:
             timer.cancel()
         self.step_predict()
         self.step_encode()
+        self.step_cache()
+
+    def new_folder(self):
+        return TemporaryFolder(dir=self.folder)
+
+
+class TemporaryFolder(tempfile.TemporaryDirectory):
+    """A folder as a Path, removed at the end."""
+
+    def __enter__(self):
+        return Path(super().__enter__())
+
+
+def in_process(work, kill_after=None):
+    """Do the work in a forked process, which has to end well or is killed after some seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            torch.set_num_threads(1)  # the threads of PyTorch stay behind at a fork
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if status not in ([0, signal.SIGKILL] if kill_after is not None else [0]):
+        raise RuntimeError(f"a process ended with status {status}")
+
+
+Use = collections.namedtuple("Use", ["megabytes", "files", "threads", "processes"])
+
+
+def use_now():
+    """What this process uses."""
+    gc.collect()
+    about = Path("/proc/self/status").read_text()
+    children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return Use(
+        int(re.search(r"VmRSS:\s*(\d+) kB", about)[1]) // 1024,
+        len(os.listdir("/proc/self/fd")),
+        int(re.search(r"Threads:\s*(\d+)", about)[1]),
+        sum(map(len, children)),
+    )
+
+
+def describe(seed):
+    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    packages = ["skcandle", "torch", "scikit-learn", "numpy", "joblib"]
+    print(", ".join(f"{name} {version(name)}" for name in packages), end=", ")
+    print(f"Python {platform.python_version()}")
+    print(f"{processor[1] if processor else platform.machine()}, {os.cpu_count()} cores", end=", ")
+    print(f"threads of PyTorch: {torch.get_num_threads()}, seed {seed}\n")
+
+
+def step_names():
+    return [name for name in dir(Soak) if name.startswith(("step_", "fault_"))]
+
+
+def run_step(state, number, seed):
+    """Run the step of a number and return its name."""
+    names = step_names()
+    state.random = random.Random(f"{seed} {number}")
+    often = [0.05 if name.partition("_")[2] in RARE else 1 for name in names]
+    drawn = state.random.choices(names, often)[0]
+    name = names[number] if number < len(names) else drawn
+    try:
+        getattr(state, name)()
+    except BaseException:
+        print(f"in step {number}, {name}, of seed {seed}:", file=sys.stderr)
+        raise
+    return name
+
+
+def grown(first, last):
+    """What the process uses more of at the end than allocators and pools keep."""
+    allowed = Use(megabytes=64, files=5, threads=2, processes=0)
+    more = np.subtract(last, first) > allowed
+    return [name for name, is_more in zip(Use._fields, more, strict=True) if is_more]
 
 
 def soak(minutes, seed):
-    start, counts = time.monotonic(), collections.Counter()
-    end = start + 60 * minutes
-    with tempfile.TemporaryDirectory() as folder:
-        state = Soak(Path(folder), seed)
-        steps = [getattr(state, name) for name in dir(state) if name.startswith("step_")]
-        before, next_report = None, start
-        while time.monotonic() < end:
-            step = state.random.choice(steps)
-            step()
-            counts[step.__name__.removeprefix("step_")] += 1
-            now = time.monotonic()
-            if before is None and now > start + 6 * minutes:
-                gc.collect()
-                before = resident_bytes(), open_files()
-            if now > next_report:
-                next_report += max(60, 6 * minutes)
-                megabytes = resident_bytes() / 2**20
-                print(f"{(now - start) / 60:5.1f} min  {megabytes:7.0f} MB  {open_files()} files")
-        gc.collect()
-        after = resident_bytes(), open_files()
-    print(
-        f"{sum(counts.values()):,} steps, all as in the clean run: {dict(sorted(counts.items()))}"
-    )
-    print(f"memory {before[0] / 2**20:.0f} -> {after[0] / 2**20:.0f} MB", end=", ")
-    print(f"open files {before[1]} -> {after[1]}")
-    if after[0] > before[0] + MORE_BYTES or after[1] > before[1] + MORE_FILES:
-        raise SystemExit("memory or open files have grown")
+    describe(seed)
+    counts, uses = collections.Counter(), []
+    with TemporaryFolder() as folder:
+        state, numbers = Soak(folder), itertools.count()
+        for _ in step_names():
+            counts[run_step(state, next(numbers), seed)] += 1
+        start = time.monotonic()
+        print("minutes   steps     MB  files  threads  processes")
+        for tenth in range(11):
+            while time.monotonic() - start < 6 * minutes * tenth:
+                counts[run_step(state, next(numbers), seed)] += 1
+            uses.append(use_now())
+            row = ((time.monotonic() - start) / 60, counts.total(), *uses[-1])
+            print("{:7.1f} {:7,} {:6} {:6} {:8} {:10}".format(*row), flush=True)
+    print(f"\n{counts.total():,} steps, all as in the clean run")
+    for kind in ("step", "fault"):
+        some = [
+            f"{name.partition('_')[2].replace('_', ' ')} {counts[name]}"
+            for name in step_names()
+            if name.startswith(kind)
+        ]
+        print(f"{kind}s: {', '.join(some)}")
+    more = grown(uses[1], uses[-1])
+    if more:
+        raise SystemExit(f"there are more {' and '.join(more)} than after a tenth of the time")
+    print("no more memory, files, threads or processes than after a tenth of the time")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, metavar="N", help="run this step alone")
     args = parser.parse_args()
-    soak(args.minutes, args.seed)
+    warnings.simplefilter("ignore", CacheWarning)  # of the faults
+    if args.only is None:
+        soak(args.minutes, args.seed)
+    else:
+        with TemporaryFolder() as folder:
+            print(run_step(Soak(folder), args.only, args.seed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

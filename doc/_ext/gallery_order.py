@@ -7,10 +7,12 @@ ORDER = [
     "label_life",
     "long_tail",
     "grid_search",
+    "prediction_sets",
     "none_of_these",
     "label_errors",
     "own_encoder",
     "persistence",
+    "sharing",
     "scale_out",
 ]
 

@@ -15,6 +15,7 @@ PAGES = {
     "README.rst": "index",
     "CHANGES.rst": "changes",
     "CONTRIBUTING.rst": "contributing",
+    "SECURITY.rst": "security",
     "benchmarks/README.rst": "benchmarks",
     "benchmarks/results": "benchmark_results",
 }

@@ -177,7 +177,9 @@ def fit_held_out_scores(data, shrinkage, weights):
     sample_weight = np.concatenate(sample_weight)
     sample_weight *= data.sample_weight.sum() / sample_weight.sum()
     signals = np.concatenate([listed, unlisted])
-    scaler = StandardScaler().fit(signals, sample_weight=np.tile(np.concatenate(image_weight), 2))
+    with np.errstate(invalid="ignore"):  # the variance of equal signals may be a negative zero
+        image_weight = np.tile(np.concatenate(image_weight), 2)
+        scaler = StandardScaler().fit(signals, sample_weight=image_weight)
     regression = LogisticRegression().fit(
         scaler.transform(signals),
         np.repeat([0, 1], len(listed)),

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import hmean
 
 # Counts at which the count bonus, and the offset, reach half their size.
 BONUS_HALF_COUNT = 4.0
@@ -84,12 +85,12 @@ def prototype_similarity(tokens, prototypes):
     -------
     similarity : ndarray or Tensor of shape (n_samples, n_classes)
     """
-    return tokens @ prototypes.T - (prototypes**2).sum(-1) / 2
+    return tokens @ prototypes.T - (prototypes**2).sum(1) / 2
 
 
 def own_similarity(tokens, prototypes):
     """Compare each image to one prototype, that in the same row; see `prototype_similarity`."""
-    return (tokens * prototypes).sum(-1) - (prototypes**2).sum(-1) / 2
+    return (tokens * prototypes).sum(1) - (prototypes**2).sum(1) / 2
 
 
 def saturation(counts, half_count):
@@ -215,8 +216,7 @@ def balanced_offset(splits, weights):
     curves = [_OffsetCurve(split, replace(weights, base_offset=0.0)) for split in splits]
 
     def harmonic_mean(offset):
-        base, new = np.sum([curve.accuracies(offset) for curve in curves], axis=0)
-        return base * new / max(base + new, 1e-12)
+        return hmean(np.sum([curve.accuracies(offset) for curve in curves], axis=0))
 
     best = weights.base_offset
     if harmonic_mean(best) == 0:  # nothing hidden, or no image that tells

@@ -23,7 +23,7 @@ def log_prior(counts):
     return torch.log(counts + 1)
 
 
-def compensating_loss(logits, target, log_prior, margin=1.0, sample_weight=None):
+def compensating_loss(logits, target, log_prior, margin, sample_weight=None):
     r"""Compensating logit-adjusted cross-entropy.
 
     .. math:: \ell(x, y) = -\log \frac{\pi_y^{m} e^{s_y(x)}}{\sum_k \pi_k^{m} e^{s_k(x)}}
@@ -38,7 +38,7 @@ def compensating_loss(logits, target, log_prior, margin=1.0, sample_weight=None)
     target : Tensor of shape (n_samples,)
         Class indices.
     log_prior : Tensor of shape (n_classes,)
-    margin : float, default=1.0
+    margin : float
         Strength of the adjustment, :math:`m`; the paper's tau. 0 gives plain cross-entropy.
     sample_weight : Tensor of shape (n_samples,), optional
 

@@ -36,22 +36,22 @@ def class_frequencies(class_prior, classes):
             f'class_prior is {class_prior!r}; give "training", frequencies in the order of '
             "classes_, or a mapping of label to frequency."
         )
-    if hasattr(class_prior, "to_dict") and getattr(class_prior, "ndim", 0) == 1:
+    if hasattr(class_prior, "to_dict") and np.ndim(class_prior) == 1:
         class_prior = class_prior.to_dict()  # a Series goes by its index
     if isinstance(class_prior, Mapping):
         labels, values = list(map(plain_label, class_prior)), list(class_prior.values())
     else:
-        labels, values = classes.tolist(), np.asarray(class_prior)
-        if values.shape != (len(classes),):
-            raise ValueError(
-                f"class_prior has shape {values.shape}, but there are {len(classes)} classes; give "
-                "one frequency for each, in the order of classes_, or a mapping of label to "
-                "frequency."
-            )
+        labels, values = classes.tolist(), class_prior
     try:
         values = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise TypeError(f"class_prior holds what is not a number: {error}.") from error
+    if values.shape != (len(labels),):
+        raise ValueError(
+            f"class_prior has shape {values.shape}, but there are {len(labels)} classes; give "
+            "one frequency for each, in the order of classes_, or a mapping of label to "
+            "frequency."
+        )
     wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if len(wrong):
         raise ValueError(

@@ -107,11 +107,9 @@ class ProjectionObjective(nn.Module):
 
     def _project(self, tokens):
         projected = tokens @ self.projection
-        return normalize(projected, dim=-1) if self.normalize else projected
+        return normalize(projected) if self.normalize else projected
 
 
-@torch.inference_mode(False)  # this first: it, too, sets whether there are gradients
-@torch.enable_grad()
 def train_projection(data, space, weights, *, penalty, max_iter, device, callback=None):
     """Minimise the objective by full-batch L-BFGS, from the identity.
 
@@ -136,7 +134,15 @@ def train_projection(data, space, weights, *, penalty, max_iter, device, callbac
     """
     if not max_iter:
         return np.eye(data.X.shape[1], dtype=data.X.dtype), [], 0
-    objective = ProjectionObjective(data, space, weights, penalty, device)
+    # in this order: inference mode, too, sets whether there are gradients
+    with torch.inference_mode(False), torch.enable_grad(), exact_matmul(device):
+        objective = ProjectionObjective(data, space, weights, penalty, device)
+        losses, n_iter = _minimise(objective, max_iter, callback)
+    return objective.projection.detach().cpu().numpy(), losses, n_iter
+
+
+def _minimise(objective, max_iter, callback):
+    """Objective at each evaluation, and the number of iterations."""
     optimizer = torch.optim.LBFGS(
         objective.parameters(),
         max_iter=max_iter,
@@ -156,11 +162,10 @@ def train_projection(data, space, weights, *, penalty, max_iter, device, callbac
             total = total + part.detach()
         losses.append(float(total))
         if callback is not None:
-            callback(state.get("n_iter", 0), losses[-1])
+            callback(state["n_iter"], losses[-1])
         return total
 
-    with exact_matmul(device):
-        optimizer.step(evaluate)
+    optimizer.step(evaluate)
     if callback is not None:
         callback(state["n_iter"], losses[-1])
-    return objective.projection.detach().cpu().numpy(), losses, state["n_iter"]
+    return losses, state["n_iter"]

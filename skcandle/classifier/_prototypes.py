@@ -18,7 +18,7 @@ MODERATE_LENGTHS = 1e-6, 1e6
 def unit(rows, eps=1e-12):
     """Scale rows to length one; a row of zeros stays zero."""
     rows = np.asarray(rows)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), eps)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), eps)
 
 
 def of_moderate_length(X, dtype, first=0):
@@ -45,8 +45,7 @@ def of_moderate_length(X, dtype, first=0):
     if X.dtype.kind != "f" or X.dtype.itemsize < dtype.itemsize:
         X = X.astype(dtype)
     shortest, longest = MODERATE_LENGTHS
-    with np.errstate(over="ignore"):
-        squares = np.einsum("nd,nd->n", X, X)
+    squares = _dot(X, X)
     extreme = np.flatnonzero(~((squares >= shortest**2) & (squares <= longest**2)))
     if not len(extreme):
         return np.ascontiguousarray(X, dtype=dtype)
@@ -59,7 +58,7 @@ def of_moderate_length(X, dtype, first=0):
         )
     X = X.copy()
     X[extreme] = rows / largest
-    return X.astype(dtype, order="C")
+    return X.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,9 @@ class PrototypeSpace:
         Takes a centred text feature to a centred image feature; None without text.
     means : ndarray of shape (n_classes, n_features) or None
         Centred class means, zero for a class without images. Needed in training only.
-    priors : ndarray of shape (n_classes, n_features)
-        What a prototype is shrunk to: the mapped text, or zero without text.
     held_out_priors : ndarray of shape (n_classes, n_features) or None
-        The same from a map that has not seen the class. Needed in training only.
+        What a prototype is shrunk to, zero without text: the text by a map that has not seen the
+        class. Needed in training only.
     prototypes : ndarray of shape (n_classes, n_features)
         Centred prototypes; those of new classes are the virtual prototypes.
     shrinkage : float
@@ -97,7 +95,6 @@ class PrototypeSpace:
     text_mean: np.ndarray | None
     text_map: np.ndarray | None
     means: np.ndarray | None
-    priors: np.ndarray
     held_out_priors: np.ndarray | None
     prototypes: np.ndarray
     shrinkage: float
@@ -168,7 +165,6 @@ class PrototypeSpace:
         return replace(
             self,
             counts=np.concatenate([self.counts, np.zeros(len(virtual), self.counts.dtype)]),
-            priors=np.concatenate([self.priors, virtual]),
             prototypes=np.concatenate([self.prototypes, virtual]),
         )
 
@@ -242,7 +238,6 @@ def prototype_space(statistics, text_features, shrinkage):
         text_mean=text_mean,
         text_map=text_map,
         means=means,
-        priors=priors,
         held_out_priors=held_out,
         prototypes=shrink(weight * means, weight, priors, kappa),
         shrinkage=kappa,
@@ -324,5 +319,5 @@ def james_stein(means, counts, scatter, freedom):
     if freedom <= 0 or scatter <= 0:
         return 0.0
     within = scatter / freedom
-    between = max((means**2).sum() / max(len(means) - 1, 1) - within * np.mean(1 / counts), 0)
-    return float(min(within / between, 1e6)) if between > 0 else 1e6
+    between = (means**2).sum() / max(len(means) - 1, 1) - within * np.mean(1 / counts)
+    return float(within / max(between, within / 1e6))

@@ -102,7 +102,7 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     -------
     splits : list of PseudoNewSplit
     """
-    data = data.among(np.flatnonzero(np.bincount(data.y, minlength=data.n_classes)))
+    data = data.among(np.unique(data.y))
     ranking = _content_ranking(data)
     if rng is not None:
         ranking = rng.permutation(ranking)
@@ -141,12 +141,11 @@ def splits_of_universe(data, shrinkage):
     splits : list of tuple of PseudoNewSplit and ndarray of int
         With the positions of the images that the split is about.
     """
-    seen = np.flatnonzero(np.bincount(data.y, minlength=data.n_classes))
+    seen = np.unique(data.y)
     masks = [np.zeros(data.n_classes, dtype=bool)]
     if data.text_features is not None and len(seen) > 1:
-        position = np.argsort(_content_ranking(data.among(seen)))
-        masks = [np.isin(np.arange(data.n_classes), seen[position % 3 == i]) for i in range(3)]
-        masks = [mask for mask in masks if mask.any()]
+        third = np.argsort(_content_ranking(data.among(seen))) % 3
+        masks = [np.isin(np.arange(data.n_classes), seen[third == i]) for i in np.unique(third)]
     rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
     return [(split, rows) for split in _splits(data, masks, shrinkage)]
 
@@ -191,7 +190,7 @@ def effective_size(data, *, lone_images=True):
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
     share = np.ones_like(counts) if lone_images else _share_left(counts)
-    return float(share.sum() ** 2 / max((share**2 / counts).sum(), 1e-12))
+    return float(share.sum() ** 2 / (share**2 / counts).sum()) if share.any() else 0.0
 
 
 def _share_left(counts):
@@ -226,17 +225,16 @@ def hidden_masks(ranking):
     """
     position = np.argsort(ranking)
     across, down = position % 3, position // 3 % 3
-    directions = [across, across + down, across + 2 * down, down]
-    lines = [direction % 3 == offset for direction in directions for offset in range(3)]
-    lines = [line for line in lines if line.any() and not line.all()]
-    return list(np.unique(lines, axis=0)) if lines else []
+    directions = np.stack([across, across + down, across + 2 * down, down]) % 3
+    lines = [direction == offset for direction in directions for offset in np.unique(direction)]
+    return list(np.unique([line for line in lines if not line.all()], axis=0))
 
 
 def _content_ranking(data):
     """Classes from many to few images, and where these are equal, by how far out they are."""
     totals = np.zeros((data.n_classes, data.X.shape[1]))  # rounding must not change the order
     np.add.at(totals, data.y, data.sample_weight[:, None] * data.X)
-    counts = np.bincount(data.y, weights=data.sample_weight, minlength=data.n_classes)
+    counts = np.bincount(data.y, weights=data.sample_weight)
     means = totals / counts[:, None]
     return np.lexsort((((means - means.mean(axis=0)) ** 2).sum(axis=1), -counts))
 
@@ -246,7 +244,7 @@ def _some_rows(X, max_rows):
     if len(X) <= max(max_rows, 1):
         return np.arange(len(X))
     checksums = [crc32(row.tobytes()) for row in X]
-    return np.sort(np.argsort(checksums, kind="stable")[: max(max_rows, 1)])
+    return np.sort(sorted(range(len(X)), key=checksums.__getitem__)[: max(max_rows, 1)])
 
 
 def balanced_weights(target, sample_weight, hidden):

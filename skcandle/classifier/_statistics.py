@@ -70,7 +70,7 @@ class ClassStatistics:
         (a - b)(a - b)^T` (Chan, Golub and LeVeque, 1979), which needs no large sums of squares.
         """
         counts = self.counts + other.counts
-        share = other.counts / np.where(counts > 0, counts, 1)
+        share = other.counts / np.where(counts > 0, counts, np.inf)
         shift = other.means - self.means
         apart = np.sqrt(self.counts * share)[:, None] * shift
         return ClassStatistics(

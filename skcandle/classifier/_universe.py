@@ -73,7 +73,7 @@ class LabelUniverse:
                 f"The largest label is {largest}, which leaves no room for {len(names)} more up to "
                 f"{limit}. Fit on smaller numbers, or on strings."
             )
-        return LabelUniverse(np.arange(largest + 1, largest + 1 + len(names)), names)
+        return LabelUniverse(largest + np.arange(1, len(names) + 1), names)
 
 
 def label_universe(y, new_classes=None, class_names=None, categories=None):
@@ -105,7 +105,7 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
     textual = is_textual(seen)
     new = _check_new_classes(new_classes, seen, textual)
     if class_names is None and categories is not None:
-        new += sorted(set(categories).difference(seen.tolist(), new))
+        new += categories
     named = None if class_names is None else _named_labels(class_names, textual)
     known = list(seen) + new
     if named is not None:
@@ -122,8 +122,6 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
 def sorted_labels(labels, dtype):
     """Distinct labels, sorted, of the given dtype where it has room for all of them."""
     labels = np.unique(np.array(list(labels), dtype=object if dtype.kind == "O" else None))
-    if dtype.kind in "OU":
-        return labels
     converted = labels.astype(dtype)
     return converted if np.array_equal(converted, labels) else labels
 
@@ -215,7 +213,7 @@ def _named_labels(class_names, textual):
                     f"class_names lists {wrong[0]!r}, but the labels in y are strings; for "
                     "synonyms give a mapping of label to a list of names."
                 )
-            named = dict(zip(names, names, strict=True))
+            named = {name: name for name in names}
     return {label: _checked_name(label, name) for label, name in named.items()}
 
 

@@ -346,6 +346,35 @@ def explain_missing(checkpoint, part):
         ) from error
 
 
+def hub_repository(model_name, pretrained):
+    """Repository of the Hugging Face Hub that has the weights of a model, "owner/name".
+
+    Parameters
+    ----------
+    model_name : str
+    pretrained : str or None
+        As for :class:`~skcandle.CLIPFeaturizer`.
+
+    Returns
+    -------
+    repository : str or None
+        None for weights of another place.
+    """
+    scheme, _, rest = model_name.partition(":")
+    if scheme == "hf-hub":
+        return rest
+    return _published_config(model_name, pretrained).get("hf_hub", "").rpartition("/")[0] or None
+
+
+def is_published(model_name, pretrained):
+    """Whether open_clip knows where to find the weights of one of its architectures."""
+    return bool(_published_config(model_name, pretrained))
+
+
+def _published_config(model_name, pretrained):
+    return _tag_config(model_name.replace("/", "-"), pretrained or "") or {}
+
+
 def open_clip_name(checkpoint):
     return (
         checkpoint.name

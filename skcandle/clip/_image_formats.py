@@ -50,5 +50,6 @@ def _register_formats():
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        if not features.check("avif") and hasattr(pillow_heif, "register_avif_opener"):
+        has_avif = "avif" in features.modules and features.check("avif")  # Pillow 11.3
+        if not has_avif and hasattr(pillow_heif, "register_avif_opener"):
             pillow_heif.register_avif_opener()

@@ -9,7 +9,7 @@ import open_clip
 import torch
 from torch.nn.functional import normalize
 
-from .._devices import exact_matmul
+from .._devices import exact_matmul, seeded_defaults
 from .._locks import ForkSafeLock
 from .._warnings import warn_user
 from ..exceptions import ModelMismatchError, WeightsNotAvailableError
@@ -178,9 +178,8 @@ def _create_module(checkpoint, precision):
         if path is not None:
             arguments["pretrained"] = os.fspath(path)
     # Every model starts from random weights. Their seed is fixed so that weights that stay
-    # random are the same in every process; the caller's random state is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    # random are the same in every process.
+    with seeded_defaults(0):
         if checkpoint.scheme == "built-in" and path is None:
             warn_user(
                 f"{describe(checkpoint)} has random weights. Its embeddings carry next to no "

@@ -35,8 +35,11 @@ def near_duplicates(X, similarity):
         search = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(distinct)
         distance, neighbour = search.kneighbors(distinct)
         source, rank = np.nonzero(distance <= np.sqrt(2 - 2 * similarity))
-        pairs = np.ones(len(source), dtype=bool), (source, neighbour[source, rank])
-        graph = coo_array(pairs, shape=(len(distinct), len(distinct)))
+        # connected_components of SciPy 1.11 gives nonsense for int64
+        places = source.astype(np.int32), neighbour[source, rank].astype(np.int32)
+        graph = coo_array(
+            (np.ones(len(source), dtype=bool), places), shape=(len(distinct), len(distinct))
+        )
         _, group = connected_components(graph, directed=False)
     group = group[first]
     order = np.argsort(group, kind="stable")

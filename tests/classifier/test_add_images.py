@@ -6,9 +6,6 @@ from long_tail import BASE, DATA, FIXED, LABELS, NEW, fit, make, spelled
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from skcandle.classifier._statistics import ClassStatistics
-from skcandle.classifier._training_set import TrainingSet
-
 RNG = np.random.default_rng(0)
 FIRST = RNG.random(len(DATA.y)) < 0.6
 FIRST[[np.flatnonzero(DATA.y == label)[0] for label in BASE]] = True
@@ -178,7 +175,7 @@ def test_a_prior_that_lacks_an_unlisted_label_is_told():
         (X[:2], [Y[0], None], None, ValueError, r"y\[1\] is missing"),
         (X[:2], Y[:3], None, ValueError, "inconsistent numbers of samples"),
         (X[:2], ["kiwi", "kiwi"], None, ValueError, "no vector for the label 'kiwi'"),
-        (X[:2], Y[:2], [0, 0], ValueError, "at least one non-zero"),
+        (X[:2], Y[:2], [0, 0], ValueError, "No sample has a positive weight|at least one non-zero"),
         (X[:2], Y[:2], [1, -1], ValueError, "Negative values"),
         (np.zeros((1, 32)), Y[:1], None, ValueError, "Row 0 of X is all zeros"),
         (np.array(["a.jpg"]), Y[:1], None, TypeError, "X holds images"),
@@ -203,25 +200,3 @@ def test_two_labels_that_read_the_same_are_told():
     clf = make(**options).fit(DATA.X, DATA.y)
     with pytest.raises(ValueError, match="'class 00' and 'class_00' both read 'class 00'"):
         clf.add_images(DATA.X[:1], ["class_00"])
-
-
-# --- statistics ------------------------------------------------------------------------------
-
-
-def test_merged_statistics_are_those_of_all_images():
-    rng = np.random.default_rng(1)
-    rows, y, weight = rng.normal(size=(40, 5)), rng.integers(0, 4, 40), rng.random(40)
-    y[20:][y[20:] == 3] = 2  # one class in the first part only
-    y[:20][y[:20] == 0] = 1  # and one in the second
-
-    def statistics(part):
-        return ClassStatistics.of(TrainingSet(rows[part], y[part], weight[part], None, 5))
-
-    merged = statistics(slice(20)).merged(statistics(slice(20, None)))
-    for k in range(5):
-        own = y == k
-        assert_allclose(merged.counts[k], weight[own].sum())
-        if own.any():
-            assert_allclose(merged.means[k], np.average(rows[own], axis=0, weights=weight[own]))
-    residuals = rows - merged.means[y]
-    assert_allclose(merged.scatter, (residuals * weight[:, None]).T @ residuals)

@@ -257,3 +257,18 @@ def test_useless_prototypes_lose_weight_and_useful_ones_gain():
     estimates = [fit_logit_weights([s], [s], START, N_IMAGES) for s in (useless, useful)]
     weights = [estimate.prototype_weight for estimate in estimates]
     assert weights[0] < START.prototype_weight < weights[1]
+
+
+def test_prototypes_that_mislead_get_no_weight():
+    plain = split()
+    misleading = replace(plain, prototype_similarity=-plain.prototype_similarity)
+    result = fit_logit_weights([misleading], [misleading], START, 1e4)
+    assert (result.prototype_weight, result.count_bonus) == (0, 0)
+
+
+@pytest.mark.parametrize("text, times", [(True, 20), (False, 100)])
+def test_similarities_that_mislead_lead_to_the_largest_temperature(text, times):
+    s = split(text=text, hidden=(), signal=-2.0)
+    start = LogitWeights(TEMPERATURE, 1.0)
+    result = fit_logit_weights([s], [], start, 1e6, fixed=["prototype_weight", "base_offset"])
+    assert result.temperature == pytest.approx(times * TEMPERATURE)

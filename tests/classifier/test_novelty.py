@@ -282,3 +282,28 @@ def test_a_fit_with_weights_works_where_metadata_are_routed(candle):
     with config_context(enable_metadata_routing=True):
         clf = clone(candle).fit(X[TRAIN], NAMES[Y[TRAIN]], np.ones(TRAIN.sum()))
     assert np.isfinite(clf.novelty_score(X)).all()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, ValueError])
+def test_a_fit_that_fails_leaves_the_earlier_one_whole(candle, error, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    clf = RejectingClassifier(candle).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    expected, before = clf.predict(X), dict(vars(clf))
+    if error is ValueError:  # after the inner fit
+        clf.set_params(reject_label="ant")
+    else:
+        monkeypatch.setattr("skcandle.classifier._candle.train_projection", fail)
+    with pytest.raises(error):
+        clf.fit(X[TRAIN][::2], NAMES[Y[TRAIN]][::2])
+    assert vars(clf) == before | {"reject_label": clf.reject_label}
+    assert_array_equal(clf.predict(X), expected)
+
+
+def test_fitting_again_forgets_the_names_of_columns():
+    pd = pytest.importorskip("pandas")
+    clf = RejectingClassifier(CandleClassifier(text_encoder=None), rejection_rate=0.2)
+    clf.fit(pd.DataFrame(X[TRAIN]).rename(columns=str), NAMES[Y[TRAIN]])
+    assert clf.feature_names_in_.tolist() == list(map(str, range(16)))
+    assert not hasattr(clf.fit(X[TRAIN], NAMES[Y[TRAIN]]), "feature_names_in_")

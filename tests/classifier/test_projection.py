@@ -157,6 +157,17 @@ def test_losses_decrease():
     assert 0 < n_iter <= 20
 
 
+def test_the_callback_hears_of_each_evaluation_and_of_the_end():
+    heard = []
+    _, losses, n_iter = train(
+        problem(), max_iter=4, callback=lambda *progress: heard.append(progress)
+    )
+    iterations, of_objective = zip(*heard, strict=True)
+    assert list(of_objective) == [*losses, losses[-1]]
+    assert iterations[0] == 0 and iterations[-1] == n_iter == 4
+    assert set(np.diff(iterations)) == {0, 1}
+
+
 def test_an_image_is_compared_to_the_prototype_without_itself():
     plain, close = problem(), problem()
     close.space.own = close.data.X @ close.space.rotation

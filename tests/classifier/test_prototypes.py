@@ -6,6 +6,7 @@ from scipy.linalg import fractional_matrix_power
 from skcandle.classifier._prototypes import (
     fit_prototypes,
     james_stein,
+    of_moderate_length,
     shrink,
     text_to_image,
     unit,
@@ -52,7 +53,9 @@ def ridge_map(text, image, weight, penalty):
 
 
 def test_counts_cover_the_universe(data):
-    np.testing.assert_array_equal(fit(data).counts, COUNTS)
+    space = fit(data)
+    np.testing.assert_array_equal(space.counts, COUNTS)
+    np.testing.assert_array_equal(space.means[SEEN:], 0)
 
 
 def test_origins_are_means_over_the_classes_with_images(data):
@@ -92,9 +95,10 @@ def test_base_prototypes_are_means_of_images_and_of_shrinkage_many_guesses(data)
 
 
 def test_shrinkage_counts_less_the_more_images_there_are(data):
+    _, _, texts = data
     space = fit(data)
     drawn = np.linalg.norm(space.prototypes - space.means, axis=1)[:SEEN]
-    whole = np.linalg.norm(space.priors - space.means, axis=1)[:SEEN]
+    whole = np.linalg.norm(virtual(space, texts) - space.means, axis=1)[:SEEN]
     np.testing.assert_allclose(drawn / whole, 1 / (np.array(COUNTS[:SEEN]) + 1))
 
 
@@ -133,6 +137,13 @@ def test_weight_two_is_a_repeated_image_for_what_is_left_out(data):
     repeated = fit((X2, y2, texts)).transform_left_out(X2, y2, np.ones(len(X2)))
     for one, other in zip(weighted, repeated, strict=True):
         np.testing.assert_allclose(one.repeat(repeats, axis=0), other, atol=1e-9)
+
+
+def test_parts_of_images_that_are_one_a_class_together_have_no_covariance(data):
+    X, y, texts = data
+    for part in (0.5, 0.4):
+        space = fit((X[:4], np.arange(4) // 2, texts), sample_weight=np.full(4, part))
+        np.testing.assert_array_equal(space.whitener, np.eye(8))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -194,6 +205,17 @@ def test_held_out_rows_are_those_of_maps_without_the_class(regression, ridge):
         rest = np.arange(len(text)) != k
         without = ridge_map(text[rest], image[rest], weight[rest], penalty)
         np.testing.assert_allclose(held_out[k], text[k] @ without, atol=1e-9)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 3.0])
+def test_the_map_trusts_class_means_as_prototypes_do_with_a_ridge_of_one(data, shrinkage):
+    X, y, texts = data
+    text_map = fit(data, shrinkage=shrinkage).text_map
+    text = texts[:SEEN] - texts[:SEEN].mean(axis=0)
+    image = class_means(X, y) - class_means(X, y).mean(axis=0)
+    weight = np.array(COUNTS[:SEEN]) / (np.array(COUNTS[:SEEN]) + shrinkage)
+    expected = ridge_map(text, image, weight, penalty_of(text, weight, 1.0))
+    np.testing.assert_allclose(text_map, expected, atol=1e-9)
 
 
 def test_a_large_ridge_takes_texts_for_images(regression):
@@ -341,6 +363,7 @@ def test_directions_are_compared_with_text_and_positions_without(data):
 
 def test_without_text_prototypes_are_shrunk_to_the_common_mean(data):
     space = fit(data, text=False, n_classes=SEEN)
+    assert space.text_mean is None and space.text_map is None
     counts = np.array(COUNTS[:SEEN])[:, None]
     np.testing.assert_allclose(space.prototypes, counts / (counts + space.shrinkage) * space.means)
 
@@ -361,10 +384,27 @@ def test_james_stein_recovers_the_ratio_of_variances():
     assert kappa == pytest.approx(within / between, rel=0.1)
 
 
-def test_james_stein_trusts_means_without_noise_and_distrusts_means_of_noise():
+@pytest.mark.parametrize("counts", [[1, 3], [1, 2, 6]])
+def test_james_stein_has_an_unbiased_variance_between_few_classes(counts):
     rng = np.random.default_rng(0)
-    assert james_stein(rng.normal(size=(5, 2)), np.ones(5), 0.0, 10.0) == 0.0
-    assert james_stein(np.zeros((5, 2)), np.ones(5), 3.0, 10.0) == 1e6
+    counts, freedom, d, within, between, n_draws = np.array(counts), 1.0, 4, 0.5, 5.0, 4000
+    spread = np.sqrt((between + within / counts) / d)[:, None]
+    means = spread * rng.normal(size=(n_draws, len(counts), d))
+    means -= means.mean(axis=1, keepdims=True)
+    estimates = [within / james_stein(m, counts, freedom * within, freedom) for m in means]
+    assert np.mean(estimates) == pytest.approx(between, rel=0.05)
+
+
+def test_james_stein_trusts_means_without_noise_and_distrusts_means_of_noise():
+    means = np.random.default_rng(0).normal(size=(5, 2))
+    assert james_stein(means, np.ones(5), 0.0, 10.0) == 0.0
+    assert james_stein(np.zeros((5, 2)), np.ones(5), 3.0, 10.0) == pytest.approx(1e6)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 3.0])
+def test_james_stein_trusts_means_where_nothing_is_known_of_noise(scatter):
+    assert james_stein(np.zeros((5, 2)), np.full(5, 0.5), scatter, 0.0) == 0.0
+    assert james_stein(np.zeros((5, 2)), np.full(5, 2.0), 0.0, 5.0) == 0.0
 
 
 # --- degenerate training sets ----------------------------------------------------------------
@@ -379,6 +419,24 @@ def test_degenerate_training_sets_give_finite_prototypes(counts, text):
         assert np.isfinite(array).all()
     for array in space.transform_left_out(data[0], data[1], np.ones(len(data[0]))):
         assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_predictions_need_no_statistics(data, text):
+    X, _, _ = data
+    space = fit(data, text=text)
+    light = space.without_statistics()
+    assert light.means is None and light.held_out_priors is None
+    np.testing.assert_array_equal(light.transform_images(X), space.transform_images(X))
+    np.testing.assert_array_equal(light.prototypes, space.prototypes)
+
+
+def test_what_is_left_out_of_one_image_a_class_are_directions():
+    X, y, texts = clip_like([1, 1, 1], 6)
+    space = fit((X, y, texts), n_classes=3)
+    images, own = space.transform_left_out(X, y, np.ones(3))
+    np.testing.assert_allclose(images, unit(X - space.image_mean))
+    np.testing.assert_allclose(own, unit(space.held_out_priors))
 
 
 def test_one_class_tells_nothing_about_the_map():
@@ -396,11 +454,86 @@ def test_precision_is_kept(data, dtype, text):
     texts = texts.astype(dtype) if text else None
     weight = np.ones(len(X), dtype=dtype)
     space = fit_prototypes(TrainingSet(X.astype(dtype), y, weight, texts, n_classes), 1.0)
-    for name in ("counts", "image_mean", "means", "priors", "prototypes", "whitener"):
+    for name in ("counts", "image_mean", "means", "prototypes", "whitener"):
         assert getattr(space, name).dtype == dtype, name
     left_out = space.transform_left_out(X.astype(dtype), y, np.ones(len(X), dtype=dtype))
     assert [array.dtype for array in left_out] == [dtype, dtype]
+    if text:
+        grown = space.with_classes(texts)
+        assert (grown.counts.dtype, grown.prototypes.dtype) == (dtype, dtype)
 
 
 def test_unit_leaves_zeros():
     np.testing.assert_array_equal(unit([[3.0, 4.0], [0.0, 0.0]]), [[0.6, 0.8], [0.0, 0.0]])
+
+
+# --- lengths of rows -------------------------------------------------------------------------
+
+ROWS = np.array([[3.0, -4.0, 0.0], [1.0, 2.0, 2.0], [0.0, 0.0, -5.0]])
+DIRECTIONS = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-300, 1e-38, 1e-19, 1e19, 1e38, 1e300])
+def test_extreme_rows_keep_their_direction_and_get_squares_that_hold(scale, dtype):
+    rows = DIRECTIONS * np.array([[1.0], [scale], [1.0]])
+    before = rows.copy()
+    found = of_moderate_length(rows, np.dtype(dtype))
+    assert found.dtype == dtype and found.flags.c_contiguous
+    np.testing.assert_array_equal(rows, before)
+    np.testing.assert_array_equal(found[[0, 2]], DIRECTIONS[[0, 2]].astype(dtype))
+    np.testing.assert_allclose(unit(found[1:2]), DIRECTIONS[1:2], rtol=4 * np.finfo(dtype).eps)
+    assert 1 <= np.linalg.norm(found[1]) <= np.sqrt(3)
+
+
+@pytest.mark.parametrize("length", [1.001e-6, 0.999e6])
+def test_rows_of_moderate_length_are_used_as_they_are(length):
+    rows = length * DIRECTIONS
+    assert of_moderate_length(rows, np.dtype(float)) is rows
+    columns = np.asfortranarray(rows)
+    found = of_moderate_length(columns, np.dtype(float))
+    np.testing.assert_array_equal(found, rows)
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("length", [1e-6, 1e6])
+def test_moderate_lengths_have_their_ends(length):
+    rows = np.array([[0.0, length]])
+    assert of_moderate_length(rows, np.dtype(float)) is rows
+
+
+def test_rows_of_moderate_length_become_single_precision_where_it_is_asked_for():
+    found = of_moderate_length(DIRECTIONS, np.dtype(np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, DIRECTIONS.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_integers_keep_their_direction(dtype):
+    found = of_moderate_length(np.array([[3_000_000, -4_000_000]]), np.dtype(dtype))
+    np.testing.assert_allclose(unit(found), [[0.6, -0.8]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.999e-6, 1.001e6])
+def test_rows_beyond_moderate_length_are_not(length):
+    found = of_moderate_length(length * DIRECTIONS, np.dtype(float))
+    np.testing.assert_allclose(np.abs(found).max(axis=1), 1)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float16, object])
+def test_numbers_of_any_kind_become_what_is_asked_for(kind):
+    rows = np.abs(ROWS).astype(kind)
+    found = of_moderate_length(rows, np.dtype(np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, rows.astype(float))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.float32])
+def test_rows_of_zeros_have_no_direction_and_are_counted_from_the_first(kind):
+    rows = np.array([[1, 1], [0, 0], [1, 0], [0, 0]], dtype=kind)
+    for first in (0, 100):
+        with pytest.raises(ValueError, match=f"^Row {first + 1} of X is all zeros; an embedding"):
+            of_moderate_length(rows, np.dtype(np.float32), first)
+    with pytest.raises(ValueError, match="^Row 1 of X"):
+        of_moderate_length(rows, np.dtype(np.float32))

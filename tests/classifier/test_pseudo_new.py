@@ -8,14 +8,22 @@ from helpers import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcandle.classifier import _pseudo_new
-from skcandle.classifier._logit_weights import BONUS_HALF_COUNT, OFFSET_HALF_COUNT, LogitWeights
+from skcandle.classifier._logit_weights import (
+    BONUS_HALF_COUNT,
+    OFFSET_HALF_COUNT,
+    LogitWeights,
+    prototype_similarity,
+)
 from skcandle.classifier._prototypes import fit_prototypes
 from skcandle.classifier._pseudo_new import (
+    _content_ranking,
+    _some_rows,
     balanced_weights,
     effective_size,
     hidden_masks,
     leave_one_out_split,
     pseudo_new_splits,
+    splits_of_universe,
     without_lone_images,
 )
 from skcandle.classifier._training_set import TrainingSet
@@ -107,6 +115,29 @@ def test_weights_and_repeated_images_hide_the_same_classes():
     assert sets[0] == sets[1]
 
 
+def test_classes_are_ranked_by_weight_and_then_by_distance_from_the_centre_of_all():
+    counts = [2, 3, 2, 1, 3, 2]
+    X, y, _ = clip_like(counts, 5)
+    weight = np.random.default_rng(0).integers(1, 4, len(y)).astype(float)
+    for k, total in enumerate([6, 4, 6, 6, 9, 6]):  # four classes of the same weight
+        first = np.flatnonzero(y == k)[0]
+        weight[first] += total - weight[y == k].sum()
+    means = np.stack([np.average(X[y == k], axis=0, weights=weight[y == k]) for k in range(6)])
+    distance = np.linalg.norm(means - means.sum(axis=0) / 6, axis=1)
+    ranking = _content_ranking(TrainingSet(X, y, weight, None, 6))
+    assert ranking.tolist() == [4, *sorted([0, 2, 3, 5], key=distance.__getitem__), 1]
+
+
+@pytest.mark.parametrize("n_rows, max_rows, n_kept", [(2, 0, 1), (2, 1, 1), (5, 3, 3), (5, 5, 5)])
+def test_some_rows_are_at_least_one(n_rows, max_rows, n_kept):
+    kept = _some_rows(np.random.default_rng(0).normal(size=(n_rows, 2)), max_rows)
+    assert len(kept) == n_kept and (np.diff(kept) > 0).all()
+
+
+def test_of_equal_rows_the_first_are_kept():
+    assert_array_equal(_some_rows(np.ones((50, 2)), 20), np.arange(20))
+
+
 # --- similarities ----------------------------------------------------------------------------
 
 
@@ -148,12 +179,84 @@ def test_the_leave_one_out_split_hides_nothing(text):
     assert_allclose(found, (images * own).sum(1) - (0.5 if text else (own**2).sum(1) / 2))
 
 
+@pytest.mark.parametrize("seen", [2, 3, 4, 10])
+def test_splits_of_the_universe_hide_each_class_with_images_once(seen):
+    X, y, texts = clip_like([3] * seen + [0, 0], 16)
+    data = TrainingSet(X, y, np.ones(len(y)), texts, seen + 2)
+    splits = splits_of_universe(data, 2.0)
+    masks = np.array([split.hidden for split, _ in splits])
+    assert_array_equal(masks.sum(axis=0), [1] * seen + [0, 0])
+    assert np.ptp(masks.sum(axis=1)) <= 1 and len(masks) == min(seen, 3)
+    for split, rows in splits:
+        assert_array_equal(rows, np.arange(len(y)))
+        space = fit_prototypes(data.without_images_of(split.hidden), 2.0)
+        of_hidden = split.hidden[y]
+        prototypes = space.transform(space.prototypes)
+        expected = prototype_similarity(space.transform_images(X[of_hidden]), prototypes)
+        assert_allclose(split.prototype_similarity[of_hidden], expected)
+
+
+@pytest.mark.parametrize("n_images, text", [([3, 2, 0], False), ([5, 0, 0], True)])
+def test_the_universe_is_split_once_where_nothing_can_be_hidden(n_images, text):
+    X, y, texts = clip_like(n_images, 16)
+    data = TrainingSet(X, y, np.ones(len(y)), texts if text else None, len(n_images))
+    ((split, rows),) = splits_of_universe(data, 2.0)
+    assert not split.hidden.any()
+    assert_array_equal(rows, np.arange(len(y)))
+    expected = leave_one_out_split(data, 2.0).prototype_similarity
+    assert_array_equal(split.prototype_similarity, expected)
+
+
+def test_the_bonus_share_of_the_own_class_is_without_one_image():
+    X, y, texts = clip_like([3, 1, 1, 4], 16)
+    weight = np.array([2, 0.5, 1, 0.5, 3, 1, 1, 0.25, 2])
+    split = leave_one_out_split(TrainingSet(X, y, weight, texts, 4), 2.0)
+    counts = np.array([3.5, 0.5, 3, 4.25])
+    for i, k in enumerate(y):
+        behind = counts.copy()
+        behind[k] -= min(weight[i], 1)
+        assert_allclose(split.bonus_share[i], behind / (behind + BONUS_HALF_COUNT), atol=1e-12)
+
+
+def test_the_leave_one_out_split_is_about_some_rows_where_there_are_many(monkeypatch):
+    data = training_set()
+    monkeypatch.setattr(_pseudo_new, "MAX_SIMILARITIES", len(COUNTS) * 20)
+    assert len(leave_one_out_split(data, 2.0).target) == 20
+
+
+def test_splits_of_the_universe_are_about_some_rows_where_there_are_many(monkeypatch):
+    data = training_set()
+    whole = splits_of_universe(data, 2.0)
+    monkeypatch.setattr(_pseudo_new, "MAX_SIMILARITIES", 3 * len(COUNTS) * 20)
+    for (split, rows), (of_all, _) in zip(splits_of_universe(data, 2.0), whole, strict=True):
+        assert len(np.unique(rows)) == 20
+        assert_array_equal(split.target, data.y[rows])
+        assert_array_equal(split.prototype_similarity, of_all.prototype_similarity[rows])
+
+
 def test_effective_size_is_that_of_balanced_averages():
     data = training_set().among(np.arange(10))
     counts = np.bincount(data.y)
     assert effective_size(data) == pytest.approx(10 * 10 / (1 / counts).sum())
     # the variance of the mean of class means, of single images of variance one
     assert 1 / effective_size(data) == pytest.approx((1 / counts).sum() / 10**2)
+
+
+@pytest.mark.parametrize("lone_images", [True, False])
+def test_effective_size_is_that_of_kish(lone_images):
+    X, y, _ = clip_like([4, 0, 1, 30, 1, 2], 16)
+    weight = np.where(y == 2, 1.25, np.where(y == 4, 1, 2))
+    data = TrainingSet(X, y, weight, None, 7)
+    # each unit of weight is an image; images of a class weigh the same, together one
+    units = np.array([8, 1.25, 60, 1, 4])
+    together = np.array([1, 1 if lone_images else 0.25, 1, 1 if lone_images else 0, 1])
+    expected = together.sum() ** 2 / (units * (together / units) ** 2).sum()
+    assert effective_size(data, lone_images=lone_images) == pytest.approx(expected)
+
+
+def test_without_images_beside_the_lone_ones_nothing_is_worth_anything():
+    X, y, _ = clip_like([1, 1, 1], 16)
+    assert effective_size(TrainingSet(X, y, np.ones(3), None, 3), lone_images=False) == 0
 
 
 def test_lone_images_weigh_nothing_and_all_others_what_they_did():
@@ -165,6 +268,16 @@ def test_lone_images_weigh_nothing_and_all_others_what_they_did():
     assert_array_equal(telling.sample_weight[~lone], split.sample_weight[~lone])
     counts = COUNTS[COUNTS > 1]
     expected = len(counts) ** 2 / (1 / counts).sum()
+    assert effective_size(data, lone_images=False) == pytest.approx(expected)
+
+
+def test_part_of_an_image_weighs_nothing_either():
+    data = training_set().among(np.flatnonzero(COUNTS))
+    data = replace(data, sample_weight=np.where(data.y == 9, 0.5, 1.0))
+    telling = without_lone_images(leave_one_out_split(data, 2.0), data)
+    assert (telling.sample_weight[data.y == 9] == 0).all()
+    whole = replace(data, sample_weight=np.ones(len(data.y)))
+    expected = effective_size(whole, lone_images=False)
     assert effective_size(data, lone_images=False) == pytest.approx(expected)
 
 

@@ -16,7 +16,6 @@ STRINGS, NUMBERS = ["cow", "ant", "cow"], [2, 0, 2]
         (STRINGS, ["bee"], None, ["ant", "bee", "cow"], ["ant", "bee", "cow"]),
         (STRINGS, ("elk", "bee"), None, ["ant", "bee", "cow", "elk"], None),
         (STRINGS, np.array(["okapi"]), None, ["ant", "cow", "okapi"], None),
-        (STRINGS, ["ant", "elk"], None, ["ant", "cow", "elk"], None),
         (STRINGS, None, ["elk", "cow", "ant"], ["ant", "cow", "elk"], None),
         (STRINGS, ["bee"], ["cow", "ant"], ["ant", "bee", "cow"], None),
         (STRINGS, ["bee"], ["cow", "ant", "bee"], ["ant", "bee", "cow"], None),
@@ -51,10 +50,17 @@ STRINGS, NUMBERS = ["cow", "ant", "cow"], [2, 0, 2]
         (NUMBERS, None, {-1: "z", 2: "c", 0: "a"}, [-1, 0, 2], ["z", "a", "c"]),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_universe_and_names(y, new_classes, class_names, classes, names):
     universe = label_universe(np.array(y), new_classes, class_names)
     assert universe.classes.tolist() == classes
     assert universe.names == (classes if names is None else names)
+
+
+def test_a_new_class_with_images_is_a_base_class():
+    with pytest.warns(UserWarning, match="new_classes names 'ant', which has images in y; it is"):
+        universe = label_universe(np.array(STRINGS), ["elk", "ant"])
+    assert universe.classes.tolist() == universe.names == ["ant", "cow", "elk"]
 
 
 @pytest.mark.parametrize("new_classes, classes", [(None, [0, 2]), ([5, 1], [0, 1, 2, 5])])
@@ -109,7 +115,8 @@ def test_a_new_class_may_be_longer_than_the_labels():
         (NUMBERS, {"new_classes": ["elk"]}, TypeError, r"new_classes\[0\] is 'elk'.* are integers"),
         (NUMBERS, {"new_classes": [True]}, TypeError, r"new_classes\[0\] is True"),
         (NUMBERS, {"new_classes": [5, 5]}, ValueError, "new_classes holds 5 twice"),
-        (STRINGS, {"class_names": ["ant", "bee"]}, ValueError, "'cow' is not in .* 2 labels. Add"),
+        (STRINGS, {"class_names": ["ant", "bee"]}, ValueError, "'cow' is not in .* 2 labels. "
+         "Add it, or give a mapping of label to name.$"),
         (NUMBERS, {"class_names": ["a", "b"]}, ValueError, "Label 2 is not .* 0 to 1; .* mapping"),
         ([-1, 1], {"class_names": ["a", "b"]}, ValueError, "Label -1 is not .* 0 to 1; .* mapping"),
         (NUMBERS, {"class_names": {0: "a"}}, ValueError, "Label .* has 1 labels. Add it.$"),
@@ -145,3 +152,41 @@ def test_categories_and_new_classes_add_up():
 def test_with_class_names_categories_do_not_count():
     universe = label_universe(np.array(STRINGS), None, ["cow", "ant"], ["elk", "cow", "ant"])
     assert universe.classes.tolist() == ["ant", "cow"]
+
+
+# --- further classes -------------------------------------------------------------------------
+
+
+def test_further_classes_of_strings_are_their_names():
+    added = label_universe(np.array(STRINGS)).added(["elk", "bee"])
+    assert added.classes.tolist() == added.names == ["elk", "bee"]
+    assert {type(label) for label in added.classes} == {str}
+
+
+def test_further_classes_of_integers_count_on():
+    added = label_universe(np.array(NUMBERS), class_names=["a", "b", "c"]).added(["d", "e"])
+    assert (added.classes.tolist(), added.names) == ([3, 4], ["d", "e"])
+
+
+@pytest.mark.parametrize(
+    "y, class_names, names, wrong",
+    [
+        (STRINGS, {"cow": "brown cow"}, ["elk", "cow"], "cow"),
+        (STRINGS, {"cow": "brown cow"}, ["elk", "bee", "elk"], "elk"),
+        (NUMBERS, ["a", "b", "c"], ["d", "b"], "b"),
+        (NUMBERS, None, ["d", "d"], "d"),
+    ],
+)
+def test_a_further_class_is_neither_known_nor_named_twice(y, class_names, names, wrong):
+    universe = label_universe(np.array(y), class_names=class_names)
+    with pytest.raises(ValueError, match=f"add_classes got '{wrong}' twice or it is one of the"):
+        universe.added(names)
+
+
+@pytest.mark.parametrize("dtype, limit", [(float, 2**53), (np.int64, 2**63 - 1)])
+def test_further_classes_up_to_what_a_number_tells_apart(dtype, limit):
+    universe = label_universe(np.array([0, limit - 3], dtype))
+    added = universe.added(["a", "b", "c"]).classes.tolist()
+    assert added == [limit - 2, limit - 1, limit]
+    with pytest.raises(ValueError, match=f"no room for 4 more up to {limit}. Fit on"):
+        universe.added(["a", "b", "c", "d"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_files import file_that_calls
 from odd_folder import ODD_CLASSES, break_folder, emoji_of, make_odd_folder
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from skcandle.cli import _outputs, _tables
 from skcandle.cli._app import app
 from skcandle.cli._models import load_model
 from skcandle.cli._sorting import folder_names
+from skcandle.inspection._files import write_atomically
 
 MODEL = ["--model", "emoji-clip"]
 SECONDS = 120
@@ -436,8 +438,19 @@ def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
     path = tmp_path / "model.skops"
     skops.io.dump(pipe, path)
     message = run("info", path, code=1).stderr
-    assert "has parts that are not of skcandle: " in message and "--trust loads them" in message
+    assert (
+        "has parts that are not of skcandle's models: " in message
+        and "--trust loads them" in message
+    )
     run("info", path, "--trust")
+
+
+def test_functions_of_this_library_are_parts_that_have_to_be_trusted(run, tmp_path):
+    path, target = tmp_path / "model.skops", tmp_path / "written"
+    path.write_bytes(file_that_calls(write_atomically, str(target), "text"))
+    message = run("info", path, code=1).stderr
+    assert "parts that are not of skcandle's models: skcandle.inspection" in message
+    assert not target.exists()
 
 
 def test_a_model_that_lacks_what_this_version_has_is_told(run, model, tmp_path):

@@ -7,14 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from skcandle import CandleClassifier, PublishedCandleClassifier
+from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
 
-pytestmark = pytest.mark.filterwarnings("ignore::skcandle.exceptions.TextFeaturesWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skcandle.exceptions.TextFeaturesWarning"),
+    pytest.mark.filterwarnings("ignore:The training images are worth:UserWarning"),
+]
 AT_ONCE = {"max_iter": 3, "batch_size": 8, "random_state": 0}
 CLASSIFIERS = {
     "candle": (CandleClassifier, {}),
     "candle without text": (CandleClassifier, {"text_encoder": None, "new_classes": None}),
     "published": (PublishedCandleClassifier, AT_ONCE),
+    "rejecting": (lambda **options: RejectingClassifier(CandleClassifier(**options)), {}),
 }
 COMMON = {"temperature": (1e-6, 1e6), "margin": (0, 1e6)}
 OF_CANDLE = {
@@ -26,7 +30,9 @@ OF_CANDLE = {
 RANGES = {
     "candle": COMMON | OF_CANDLE,
     "candle without text": COMMON | OF_CANDLE,
-    "published": COMMON | {"prototype_scale": (0, 1e6), "learning_rate": (1e-300, 1e3)},
+    "published": COMMON
+    | {"prototype_scale": (0, 1e6), "learning_rate": (1e-300, 1e3), "dropout": (0, 1 - 1e-9)},
+    "rejecting": COMMON | OF_CANDLE,
 }
 DATA = {
     "plain": lambda X, y: X,
@@ -84,17 +90,21 @@ def test_probabilities_are_finite_and_sum_to_one(
     options = {name: data.draw(between(*RANGES[kind][name]), label=name) for name in names}
     weight = 10 ** np.random.default_rng(seed).uniform(*powers, size=len(y))
     clf = make(kind, texts, [len(counts)], **options)
-    with np.errstate(all="ignore"):
-        assert_probabilities(clf.fit(X, y, sample_weight=weight).predict_proba(X), dtype)
+    assert_probabilities(clf.fit(X, y, sample_weight=weight).predict_proba(X), dtype)
+    if kind != "published":
+        assert np.isfinite(clf.novelty_score(X)).all()
+    if kind == "rejecting":
+        assert set(clf.predict(X)) <= {clf.reject_label_, *clf.classes_}
 
 
 @pytest.mark.parametrize("n_images", [1, 1e3, 1e6])
+@pytest.mark.parametrize("dtype", "fd")
 @kinds
-def test_counts(kind, n_images):
+def test_counts(kind, n_images, dtype):
     X, y, texts = clip_like([1] * 5 + [0], 8)
-    weight = np.array([n_images, 1, 1, 1, 1])
+    weight, X = np.array([n_images, 1, 1, 1, 1]), X.astype(dtype)
     proba = make(kind, texts, [5]).fit(X, y, sample_weight=weight).predict_proba(X)
-    assert_probabilities(proba, "d")
+    assert_probabilities(proba, dtype)
 
 
 @large
@@ -109,7 +119,8 @@ def test_ten_thousand_classes(text):
 
 
 @large
-def test_four_thousand_features():
+@pytest.mark.parametrize("kind", ["candle", "candle without text", "published"])
+def test_four_thousand_features(kind):
     X, y, texts = clip_like([2, 1, 0], 4096)
-    clf = make("candle", texts, [2], max_iter=1).fit(X.astype("f"), y)
+    clf = make(kind, texts, [2], max_iter=1).fit(X.astype("f"), y)
     assert_probabilities(clf.predict_proba(X.astype("f")), "f")

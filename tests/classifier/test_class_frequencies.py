@@ -1,0 +1,90 @@
+"""Which frequencies of use are taken, and their logarithm."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skcandle.classifier._prior import class_frequencies, log_frequencies
+
+LABELS = np.array(["ant", "bee", "cat", "dog"], dtype=object)
+FREQUENCIES = np.array([0.4, 0.3, 0.2, 0.1])
+BY_LABEL = dict(zip(LABELS.tolist(), FREQUENCIES.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "prior", [FREQUENCIES, FREQUENCIES.tolist(), BY_LABEL, dict(reversed(BY_LABEL.items()))]
+)
+def test_frequencies_go_by_position_or_by_label(prior):
+    assert class_frequencies(prior, LABELS) == BY_LABEL
+
+
+def test_a_series_goes_by_its_index_and_columns_do_not():
+    pd = pytest.importorskip("pandas")
+    series = pd.Series(BY_LABEL).sort_values()
+    assert class_frequencies(series, LABELS) == BY_LABEL
+    with pytest.raises(ValueError, match=r"has shape \(4, 1\), but there are 4"):
+        class_frequencies(series.to_frame(), LABELS)
+
+
+@pytest.mark.parametrize("prior", [None, "training"])
+def test_what_stands_for_frequencies_is_kept(prior):
+    assert class_frequencies(prior, LABELS) == prior
+
+
+def test_labels_of_numpy_are_those_of_python():
+    prior = {np.int64(k): p for k, p in enumerate(FREQUENCIES)}
+    assert [type(label) for label in class_frequencies(prior, np.arange(4))] == [int] * 4
+
+
+@pytest.mark.parametrize("gap", [-9e-4, 9e-4])
+def test_a_sum_may_be_as_far_from_one_as_three_decimals_bring_it(gap):
+    near, beyond = FREQUENCIES.copy(), FREQUENCIES.copy()
+    near[0] += gap
+    beyond[0] += 1.2 * gap
+    assert list(class_frequencies(near, LABELS).values()) == near.tolist()
+    with pytest.raises(ValueError, match=r"instead of 1\. Divide it by its sum\.$"):
+        class_frequencies(beyond, LABELS)
+
+
+@pytest.mark.parametrize(
+    "prior, error, message",
+    [
+        (FREQUENCIES[:3], ValueError, r"class_prior has shape \(3,\), but there are 4 classes"),
+        (FREQUENCIES[:, None], ValueError, r"has shape \(4, 1\)"),
+        (2 * FREQUENCIES, ValueError, r"sums to 2 instead of 1\. Divide it by its sum\.$"),
+        (np.zeros(4), ValueError, r"sums to 0 instead of 1\. Some class has to occur\.$"),
+        ([0.6, 0.6, -0.1, -0.1], ValueError, "-0.1 for 'cat'; .* not negative"),
+        ([0.5, 0.5, np.nan, 0], ValueError, "nan for 'cat'; frequencies are finite"),
+        ([0.5, 0.5, 0, np.inf], ValueError, "inf for 'dog'; frequencies are finite"),
+        (BY_LABEL | {"cat": "often"}, TypeError, "not a number: .*'often'"),
+        ({label: [p] for label, p in BY_LABEL.items()}, ValueError, r"has shape \(4, 1\)"),
+        ([[0.4, 0.3], [0.3]], TypeError, "holds what is not a number"),
+        (BY_LABEL | {"cat": [0.2, 0.1]}, TypeError, "holds what is not a number"),
+        ("uniform", ValueError, "class_prior is 'uniform'; give \"training\", freq"),
+    ],
+)
+def test_frequencies_that_are_none(prior, error, message):
+    with pytest.raises(error, match=message):
+        class_frequencies(prior, LABELS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_logarithms_are_in_the_order_of_the_classes_and_may_be_infinite():
+    found = log_frequencies({"cat": 0.0, "eel": 0.5, "ant": 0.2, "bee": 0.3}, LABELS[:3])
+    assert_allclose(np.exp(found), [0.2, 0.3, 0])
+    assert_array_equal(found == -np.inf, [False, False, True])
+
+
+@pytest.mark.parametrize(
+    "frequencies, message",
+    [
+        (
+            {"bee": 0.5, "dog": 0.5},
+            r"no frequency for the class 'ant' \(2 of 4 classes",
+        ),
+        (dict.fromkeys(LABELS, 0.0) | {"eel": 1.0}, "0 for all of the 4 classes, such as 'ant'"),
+    ],
+)
+def test_classes_without_frequencies(frequencies, message):
+    with pytest.raises(ValueError, match=message):
+        log_frequencies(frequencies, LABELS)

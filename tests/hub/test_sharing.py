@@ -1,0 +1,301 @@
+"""Folders of pipelines, and the way to the Hub and back, on a Hub that is a folder."""
+
+import os
+import pickle
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import create_autospec
+
+import huggingface_hub.errors as hub_errors
+import numpy as np
+import pytest
+import skops.io
+from numpy.testing import assert_array_equal
+from sklearn.model_selection import GridSearchCV
+
+import skcandle
+from skcandle import _files, make_candle_pipeline
+from skcandle.exceptions import HubError
+from skcandle.hub import _transfer, load_pipeline, push_to_hub, save_pipeline
+
+FILES = ["README.md", "model.skops"]
+
+
+def encode(prompts):
+    return np.eye(len(prompts), 128)
+
+
+@pytest.fixture(scope="module")
+def with_code(quick_fit):
+    """A pipeline with a function of another module, this one."""
+    return quick_fit(candle__text_encoder=encode)
+
+
+@pytest.fixture
+def folder(pipe, tmp_path):
+    return save_pipeline(pipe, tmp_path / "ants")
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def test_a_loaded_pipeline_predicts_the_same(pipe, folder, images):
+    for source in (folder, str(folder), folder / "model.skops"):
+        assert_array_equal(load_pipeline(source).predict_proba(images), pipe.predict_proba(images))
+    assert load_pipeline(folder).add_classes(["fox"]).classes_.tolist() == [
+        "ant", "bee", "elk", "fox",
+    ]  # fmt: skip
+
+
+def test_a_folder_is_read_without_a_network(folder, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", None)
+    assert load_pipeline(folder).classes_.tolist() == ["ant", "bee", "elk"]
+
+
+def test_what_is_there_is_replaced_only_if_told_to(pipe, folder):
+    (folder / "notes.txt").write_text("notes")
+    before = content(folder)
+    with pytest.raises(FileExistsError, match=r"model.skops' exists; .* overwrite=True"):
+        save_pipeline(pipe, folder)
+    assert content(folder) == before
+    save_pipeline(pipe, folder, description="another card", overwrite=True)
+    after = content(folder)
+    assert b"another card" in after["README.md"] and after["notes.txt"] == b"notes"
+
+
+def test_a_folder_is_made_with_those_above_it(pipe, tmp_path):
+    folder = save_pipeline(pipe, tmp_path / "a" / "b")
+    assert sorted(content(folder)) == FILES
+
+
+def test_a_failure_leaves_the_files_as_they_were(pipe, folder, monkeypatch):
+    before = content(folder)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_files.os, "replace", fail)
+    with pytest.raises(OSError, match=r"cannot be written \(No space left on device\)"):
+        save_pipeline(pipe, folder, description="another card", overwrite=True)
+    assert content(folder) == before
+
+
+def test_a_file_in_the_place_of_the_folder(pipe, tmp_path):
+    (tmp_path / "file").write_text("file")
+    with pytest.raises(NotADirectoryError, match="is a file; a folder is needed"):
+        save_pipeline(pipe, tmp_path / "file")
+
+
+def test_what_cannot_be_shared_is_refused_and_nothing_is_written(pipe, with_code, tmp_path):
+    unfitted = make_candle_pipeline("emoji-clip")
+    search = GridSearchCV(unfitted, {"candle__margin": [1]})
+    for other in (unfitted, search, pipe["candle"]):
+        with pytest.raises(TypeError, match="fitted pipeline .* of a search its best_estimator_"):
+            save_pipeline(other, tmp_path / "other")
+    with pytest.raises(ValueError, match=r"holds test_sharing.encode, .* use a CLIPFeaturizer"):
+        save_pipeline(with_code, tmp_path / "other")
+    with pytest.raises(TypeError, match="metrics"):
+        save_pipeline(pipe, tmp_path / "other", metrics=[1])
+    assert not (tmp_path / "other").exists()
+
+
+def test_types_of_others_are_refused_by_name(with_code, tmp_path):
+    skops.io.dump(with_code, tmp_path / "model.skops")
+    with pytest.raises(ValueError, match=r"was not loaded, .*: test_sharing.encode\. If you trust"):
+        load_pipeline(tmp_path)
+
+
+def test_pickles_are_not_loaded(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    (tmp_path / "model.skops").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match="no file of skops, and pickles are not loaded"):
+        load_pipeline(tmp_path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no model.skops; save_pipeline makes one"):
+        load_pipeline(tmp_path)
+    for name in (tmp_path / "none", "none", "a/b/c", "bad name/x"):
+        with pytest.raises(FileNotFoundError, match="no folder .* a repository is 'owner/name'"):
+            load_pipeline(name)
+
+
+def test_a_revision_of_a_folder_is_refused(folder):
+    with pytest.raises(ValueError, match="revision='main' .* on this machine; leave it out"):
+        load_pipeline(folder, revision="main")
+
+
+# --- the Hub ---------------------------------------------------------------------------------
+
+
+class FakeHub:
+    """Keeps repositories as folders, and the calls; arguments are checked against the real one."""
+
+    def __init__(self, root):
+        self.root, self.calls, self.fails = root, [], {}
+
+    def api(self, *, token, library_name, library_version):
+        assert (library_name, library_version) == ("skcandle", skcandle.__version__)
+        api = create_autospec(_transfer_api, instance=True, spec_set=True)
+        for name in ("create_repo", "upload_folder", "hf_hub_download"):
+            getattr(api, name).side_effect = self._recorded(name, token)
+        return api
+
+    def _recorded(self, name, token):
+        def call(*args, **kwargs):
+            self.calls.append((name, token, kwargs))
+            if name in self.fails:
+                raise self.fails[name]
+            return getattr(self, name)(*args, **kwargs)
+
+        return call
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        repo_id = repo_id if "/" in repo_id else f"me/{repo_id}"
+        (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+        return Url(repo_id)
+
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+        for name in allow_patterns:
+            shutil.copy(Path(folder_path) / name, self.root / repo_id / name)
+
+    def hf_hub_download(self, repo_id, filename, *, revision):
+        path = self.root / repo_id / filename
+        if not path.parent.is_dir():
+            raise error("RepositoryNotFoundError", 404)
+        if not path.is_file():
+            raise hub_errors.EntryNotFoundError("404")
+        return str(path)
+
+
+_transfer_api = _transfer.HfApi
+
+
+class Url(str):
+    def __new__(cls, repo_id):
+        url = super().__new__(cls, f"https://hub/{repo_id}")
+        url.repo_id = repo_id
+        return url
+
+
+def error(name, status):
+    """An error of the Hub as its client raises it, whose constructor differs by version."""
+    kind = getattr(hub_errors, name)
+    exception = kind.__new__(kind, "message")
+    exception.response = SimpleNamespace(status_code=status, headers={})
+    return exception
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    hub = FakeHub(tmp_path / "hub")
+    monkeypatch.setattr(_transfer, "HfApi", hub.api)
+    return hub
+
+
+def test_push_and_pull_give_the_same_answers(pipe, folder, hub, images):
+    (folder / "photo.jpg").write_text("not to be uploaded")
+    assert push_to_hub(folder, "me/ants", token="mine") == "https://hub/me/ants"
+    assert sorted(content(hub.root / "me" / "ants")) == FILES
+    again = load_pipeline("me/ants", revision="v1", token="theirs")
+    assert_array_equal(again.predict_proba(images), pipe.predict_proba(images))
+    created, uploaded, downloaded = hub.calls
+    assert created[:2] == ("create_repo", "mine") and created[2]["private"] is True
+    assert uploaded[2]["commit_message"] == f"A pipeline of skcandle {skcandle.__version__}"
+    assert downloaded == ("hf_hub_download", "theirs", {"revision": "v1"})
+
+
+def test_a_repository_is_public_if_told_to(folder, hub):
+    push_to_hub(folder, "ants", private=False, commit_message="more ants")
+    assert hub.calls[0][2] == {"private": False, "exist_ok": True}
+    assert hub.calls[1][2]["commit_message"] == "more ants"
+
+
+def test_the_card_names_the_repository(folder, hub):
+    assert b'load_pipeline("OWNER/NAME")' in content(folder)["README.md"]
+    push_to_hub(folder, "ants")
+    for place in (folder, hub.root / "me" / "ants"):
+        assert b'load_pipeline("me/ants")' in content(place)["README.md"]
+
+
+def test_an_edited_card_is_uploaded_as_it_is(folder, hub):
+    (folder / "README.md").write_bytes("caf\u00e9\r\n".encode("latin-1"))
+    push_to_hub(folder, "ants")
+    assert content(hub.root / "me" / "ants")["README.md"] == b"caf\xe9\r\n"
+
+
+def test_a_folder_of_the_name_comes_before_the_hub(pipe, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_pipeline(pipe, "me/ants")
+    load_pipeline("me/ants")
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize("missing", FILES)
+def test_a_folder_without_both_files_is_not_pushed(folder, hub, missing):
+    (folder / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=f"has no {missing}; save_pipeline makes one"):
+        push_to_hub(folder, "ants")
+    assert hub.calls == []
+
+
+FAILURES = {
+    "no token": (error("HfHubHTTPError", 401), "you may not write to it; log in with"),
+    "read only": (error("HfHubHTTPError", 403), "or give a token with the right to write"),
+    "server": (error("HfHubHTTPError", 500), "did not answer as expected"),
+    "logged out": (hub_errors.LocalTokenNotFoundError("x"), "nobody is logged in"),
+    "connection": (ConnectionError("name\nresolution"), r"\(ConnectionError: name resolution\)"),
+}
+
+
+@pytest.mark.parametrize("method", ["create_repo", "upload_folder"])
+@pytest.mark.parametrize("raised, said", FAILURES.values(), ids=FAILURES)
+def test_a_push_that_fails_can_be_repeated(pipe, folder, images, hub, method, raised, said):
+    hub.fails[method] = raised
+    with pytest.raises(HubError, match=f"^'me/ants': .*{said}.* can be pushed again.$") as caught:
+        push_to_hub(folder, "me/ants")
+    assert "\n" not in str(caught.value)
+    assert_array_equal(load_pipeline(folder).predict(images), pipe.predict(images))
+    del hub.fails[method]
+    push_to_hub(folder, "me/ants")
+
+
+MISSING = {
+    "repository": (error("RepositoryNotFoundError", 404), "no such repository .* or it is private"),
+    "gated": (error("GatedRepoError", 403), "its owner has to grant you access"),
+    "revision": (error("RevisionNotFoundError", 404), "no such revision"),
+    "file": (hub_errors.EntryNotFoundError("x"), "no model.skops, so it is not of save_pipeline"),
+    "network": (hub_errors.LocalEntryNotFoundError("x"), "check the network"),
+}
+
+
+@pytest.mark.parametrize("raised, said", MISSING.values(), ids=MISSING)
+def test_what_the_hub_does_not_have_is_explained(hub, raised, said):
+    hub.fails["hf_hub_download"] = raised
+    with pytest.raises(HubError, match=f"^'me/ants': .*{said}.* no folder of that name, either"):
+        load_pipeline("me/ants")
+
+
+def test_offline_nothing_is_tried(folder):
+    """The tests set HF_HUB_OFFLINE=1, and this is the real client."""
+    before = content(folder)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE=1 forbids the network; unset it"):
+        push_to_hub(folder, "me/ants")
+    assert content(folder) == before
+    with pytest.raises(HubError, match="not downloaded before.* HF_HUB_OFFLINE"):
+        load_pipeline("me/ants")
+
+
+def test_a_name_that_no_repository_can_have(folder):
+    with pytest.raises(ValueError, match="'bad name' is no name of a repository"):
+        push_to_hub(folder, "bad name")

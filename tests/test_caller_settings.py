@@ -1,0 +1,241 @@
+"""The caller's settings of PyTorch change no result, and all settings are as before afterwards."""
+
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from helpers import random_images
+from long_tail import DATA, make
+from PIL import Image, ImageFile
+
+import skcandle
+from skcandle import CandleClassifier, CLIPFeaturizer, RejectingClassifier
+from skcandle._devices import seeded_defaults
+from skcandle.classifier import _projection
+from skcandle.clip import _image_pipeline, _model
+from skcandle.clip._cache.memory import memory_cache
+from skcandle.exceptions import ImageReadError, WeightsNotAvailableError
+
+X, X_TEST = DATA.X.astype("f"), DATA.X_test.astype("f")
+IMAGES = random_images(5)
+
+
+class Images:
+    """A featurizer that loads its model at every fit, and encodes at every use."""
+
+    def __init__(self, name, precision):
+        self.clip = CLIPFeaturizer(name, precision=precision, device="cpu")
+
+    def fit(self, X, y):
+        skcandle.clear_memory()
+        self.clip.transform(IMAGES)
+        return self
+
+    def results(self):
+        memory_cache.clear()
+        return [self.clip.transform(IMAGES), self.clip.encode_text(["a cat", "a dog"])]
+
+
+class Classifier:
+    """A classifier, or what rejects."""
+
+    def __init__(self, classifier):
+        self.classifier = classifier
+
+    def fit(self, X, y):
+        self.classifier.fit(X, y)
+        return self
+
+    def results(self):
+        scores = getattr(self.classifier, "novelty_score", self.classifier.predict_proba)
+        return [self.classifier.predict_proba(X_TEST), scores(X_TEST)]
+
+
+KINDS = {
+    "candle": lambda model: Classifier(make("candle")),
+    "images alone": lambda model: Classifier(CandleClassifier(text_encoder=None)),
+    "published": lambda model: Classifier(make("published")),
+    "rejecting": lambda model: Classifier(RejectingClassifier(make("candle"))),
+    "fp32": lambda model: Images(model, "fp32"),
+    "bf16": lambda model: Images(model, "bf16"),
+}
+
+
+@contextmanager
+def default_dtype(dtype):
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(former)
+
+
+MODES = {
+    "no_grad": torch.no_grad,
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.filterwarnings("ignore:The training images are worth:UserWarning")
+def test_results_do_not_depend_on_the_mode_of_the_caller(mode, kind, tiny_clip):
+    def assert_same(estimator):
+        for result, other in zip(estimator.results(), expected, strict=True):
+            # products of matrices are not the same in each call to the last bit
+            np.testing.assert_allclose(result, other, atol=5e-3 if kind == "bf16" else 1e-6)
+
+    fitted = KINDS[kind](tiny_clip).fit(X, DATA.y)
+    expected = fitted.results()
+    with MODES[mode]():
+        assert_same(fitted)
+        inside = KINDS[kind](tiny_clip).fit(X, DATA.y)
+        assert_same(inside)
+    assert_same(inside)
+
+
+# --- as before -------------------------------------------------------------------------------
+
+
+def settings():
+    """What a process, or this thread of it, has only one of."""
+    cudnn, state = torch.backends.cudnn, np.random.get_state()
+    return {
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "autocast": (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "precision": (torch.get_float32_matmul_precision(), cudnn.allow_tf32),
+        "algorithms": (torch.are_deterministic_algorithms_enabled(), cudnn.deterministic),
+        "PyTorch's generator": torch.get_rng_state().tolist(),
+        "NumPy's generator": (state[1].tolist(), state[2:]),
+        "Python's generator": random.getstate(),
+        "NumPy's errors": np.geterr(),
+        "NumPy's numbers": np.get_printoptions(),
+        "Pillow": (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, ImageFile.MAXBLOCK),
+        "warnings": (warnings.filters.copy(), warnings.showwarning),
+        "environment": (dict(os.environ), os.getcwd(), sys.path.copy()),
+        "logging": (logging.root.level, logging.root.handlers.copy(), logging.root.disabled),
+        "scikit-learn": sklearn.get_config(),
+        "signals": [signal.getsignal(number) for number in signal.valid_signals()],
+        "threads that run": set(threading.enumerate()),
+    }
+
+
+@pytest.fixture
+def unusual(monkeypatch):
+    """Settings that are nobody's defaults."""
+    precision, seed, dtype = torch.get_float32_matmul_precision(), 5, torch.get_default_dtype()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    monkeypatch.setenv("SKCANDLE_TESTS", "1")
+    torch.set_float32_matmul_precision("medium")
+    torch.set_default_dtype(torch.float64)
+    with torch.random.fork_rng(devices=[]), np.errstate(divide="print"), np.printoptions(2):
+        torch.manual_seed(seed)
+        with warnings.catch_warnings(), sklearn.config_context(assume_finite=False):
+            warnings.simplefilter("ignore")
+            yield
+    torch.set_float32_matmul_precision(precision)
+    torch.set_default_dtype(dtype)
+
+
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def fits_and_predicts(kind, model, patch, folder):
+    KINDS[kind](model).fit(X, DATA.y).results()
+
+
+def fills_a_cache(kind, model, patch, folder):
+    clip = CLIPFeaturizer(model, cache=folder / "cache", n_jobs=2, device="cpu")
+    clip.transform(IMAGES)
+
+
+def ends_while_it_trains(kind, model, patch, folder):
+    part = "_image_loss" if kind != "published" else "__init__"
+    owner = _projection.ProjectionObjective if kind != "published" else torch.nn.MultiheadAttention
+    patch.setattr(owner, part, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        KINDS[kind](model).fit(X, DATA.y)
+
+
+def ends_while_it_predicts(kind, model, patch, folder):
+    fitted = KINDS[kind](model).fit(X, DATA.y)
+    patch.setattr("skcandle.classifier._base._one_column_of_two", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.classifier.decision_function(X_TEST)
+
+
+def ends_while_it_encodes(kind, model, patch, folder):
+    patch.setattr(_model.LoadedModel, "_encode_part", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        KINDS[kind](model).fit(X, DATA.y)
+
+
+def ends_while_it_decodes(kind, model, patch, folder):
+    patch.setattr(_image_pipeline, "reread", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        KINDS[kind](model).fit(X, DATA.y)
+
+
+def cannot_read_an_image(kind, model, patch, folder):
+    with pytest.raises(ImageReadError):
+        CLIPFeaturizer(model, device="cpu").transform([*IMAGES, b"no image"])
+
+
+def cannot_load_the_weights(kind, model, patch, folder):
+    source = Path(model.removeprefix("local-dir:"))
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(WeightsNotAvailableError):
+        CLIPFeaturizer(f"local-dir:{folder}", device="cpu").transform(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "kind, work",
+    [
+        *((kind, fits_and_predicts) for kind in KINDS),
+        ("fp32", fills_a_cache),
+        ("candle", ends_while_it_trains),
+        ("published", ends_while_it_trains),
+        ("candle", ends_while_it_predicts),
+        ("fp32", ends_while_it_encodes),
+        ("fp32", ends_while_it_decodes),
+        ("fp32", cannot_read_an_image),
+        ("fp32", cannot_load_the_weights),
+    ],
+)
+def test_settings_of_the_process_are_as_before(
+    kind, work, tiny_clip, tmp_path, unusual, cold, monkeypatch
+):
+    before = settings()
+    with monkeypatch.context() as patch:
+        work(kind, tiny_clip, patch, tmp_path)
+    after = settings()
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+@pytest.mark.parametrize("kind", ["published", "fp32"])
+def test_one_thread_at_a_time_changes_settings(kind, tiny_clip, cold):
+    work = threading.Thread(target=lambda: KINDS[kind](tiny_clip).fit(X, DATA.y))
+    with seeded_defaults(0):
+        work.start()
+        work.join(0.5)
+        assert work.is_alive()
+    work.join()

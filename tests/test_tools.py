@@ -1,0 +1,69 @@
+"""The long checks, run shortly: they work, and they notice what they are there to notice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "tools"
+if not FOLDER.exists():
+    pytest.skip("tools are not part of this distribution", allow_module_level=True)
+if not sys.platform.startswith("linux"):
+    pytest.skip("tools need Linux", allow_module_level=True)
+sys.path.insert(0, str(FOLDER))
+
+import soak  # noqa: E402
+
+
+def run(tool, *options):
+    command = [sys.executable, FOLDER / tool, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    return soak.Soak(tmp_path_factory.mktemp("soak"))
+
+
+@pytest.mark.slow
+def test_damaged_images_are_counted_by_format():
+    done = run("mutate_images.py", "--cases", "300", "--seed", "3", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("300 cases of seed 3 in ")
+    assert "PNG" in done.stdout
+
+
+@pytest.mark.slow
+def test_every_step_of_the_soak_passes_once():
+    done = run("soak.py", "--minutes", "0")
+    assert done.returncode == 0, done.stderr
+    assert f"{len(soak.step_names())} steps, all as in the clean run" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_soak_notices_another_result(state, capsys, monkeypatch):
+    number = soak.step_names().index("step_predict")
+    assert soak.run_step(state, number, seed=0) == "step_predict"
+    wrong = {kind: proba + 1e-4 for kind, proba in state.proba.items()}
+    monkeypatch.setattr(state, "proba", wrong)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        soak.run_step(state, number, seed=0)
+    assert f"in step {number}, step_predict, of seed 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_soak_notices_another_result_of_another_process(state, capfd, monkeypatch):
+    monkeypatch.setattr(state, "X", state.X + np.float32(0.01))
+    with pytest.raises(RuntimeError, match="a process ended with status"):
+        soak.in_process(state.encode_cold)
+    assert "Not equal to tolerance" in capfd.readouterr().err
+
+
+def test_the_soak_notices_what_grows():
+    first = soak.Use(megabytes=1000, files=10, threads=4, processes=1)
+    assert soak.grown(first, first) == []
+    assert soak.grown(first, first._replace(megabytes=1064, files=15)) == []
+    assert soak.grown(first, first._replace(megabytes=1065)) == ["megabytes"]
+    assert soak.grown(first, first._replace(files=16, processes=2)) == ["files", "processes"]
