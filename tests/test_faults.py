@@ -30,6 +30,7 @@ from skcandle import (
     clear_memory,
 )
 from skcandle._locks import ForkSafeLock
+from skcandle.classifier import _held_out
 from skcandle.cli._app import app
 from skcandle.clip import _model
 from skcandle.clip._cache import file_digests, sqlite
@@ -39,7 +40,6 @@ from skcandle.exceptions import CacheWarning, ImageReadError
 from skcandle.inspection._files import write_atomically
 
 PACKAGE = str(Path(skcandle.__file__).parent)
-ROOT = Path(__file__).parents[1]
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------
@@ -130,6 +130,20 @@ def test_a_fit_that_is_interrupted_leaves_the_earlier_fit_whole(make):
     assert_array_equal(clf.fit(*other).predict_proba(X), make().fit(*other).predict_proba(X))
 
 
+def test_thresholds_that_are_interrupted_leave_the_earlier_fit_whole(monkeypatch):
+    clf = ESTIMATORS["rejecting"]().fit(X, NAMES[Y])
+    expected = clf.predict_proba(X), clf.predict(X)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_held_out.HeldOutScores, "novelty_thresholds", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X**3, NAMES[Y])
+    assert_array_equal(clf.predict_proba(X), expected[0])
+    assert_array_equal(clf.predict(X), expected[1])
+
+
 @pytest.mark.filterwarnings("ignore:new_classes names 'elk'")
 @each_estimator
 def test_a_fit_that_fails_leaves_the_earlier_fit_whole(make):
@@ -194,22 +208,6 @@ def test_ctrl_c_while_a_model_is_loaded_leaves_it_to_be_loaded(tiny_clip, monkey
         with pytest.raises(KeyboardInterrupt):
             clip.transform(random_images(1))
     assert clip.transform(random_images(1)).shape == (1, 64)
-
-
-# --- killed ----------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
-def test_killed_writers_leave_whole_batches_and_no_wrong_row():
-    pytest.importorskip("pyarrow")
-    command = [sys.executable, ROOT / "tools" / "kill_writers.py", "--kills", "20"]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert [line.split(",")[0] for line in result.stdout.splitlines()] == [
-        "cache: 20 kills",
-        "shards: 20 kills",
-    ]
 
 
 # --- full disks ------------------------------------------------------------------------------

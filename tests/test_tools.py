@@ -67,3 +67,12 @@ def test_the_soak_notices_what_grows():
     assert soak.grown(first, first._replace(megabytes=1064, files=15)) == []
     assert soak.grown(first, first._replace(megabytes=1065)) == ["megabytes"]
     assert soak.grown(first, first._replace(files=16, processes=2)) == ["files", "processes"]
+
+
+@pytest.mark.slow
+def test_killed_writers_leave_whole_batches_and_no_wrong_row():
+    pytest.importorskip("pyarrow")
+    done = run("kill_writers.py", "--kills", "20")
+    assert done.returncode == 0, done.stderr
+    found = [line.split(",")[0] for line in done.stdout.splitlines()]
+    assert found == ["cache: 20 kills", "shards: 20 kills"]

@@ -7,12 +7,14 @@ import warnings
 
 import typer
 
+from ._printable import printable
+
 FAILURE, INTERRUPTED = 1, 130  # 2, for usage, is typer's
 
 
 def say(message):
     """A line on stderr, kept apart from results on stdout."""
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)
 
 
 def note(message):

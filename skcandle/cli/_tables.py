@@ -6,6 +6,7 @@ import sys
 
 from ..inspection._files import harmless
 from ._outputs import replacing
+from ._printable import printable
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 MAX_SHOWN = 50  # rows of a table on the screen
@@ -63,7 +64,7 @@ def show(rows):
         table.add_column(name, justify=side, overflow="fold")
     for row in shown:
         # Text, since what is in brackets would be markup otherwise
-        table.add_row(*(Text(_shown(row[name])) for name in names))
+        table.add_row(*(Text(printable(_shown(row[name]))) for name in names))
     console = Console()
     console.print(table)
     if len(rows) > MAX_SHOWN:

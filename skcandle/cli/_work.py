@@ -9,6 +9,7 @@ from ._answers import answer_rows, zero_shot_proba
 from ._failures import note, say
 from ._images import encode, labelled_images, readable, unlabelled_images
 from ._models import load_model, save_model
+from ._printable import printable
 from ._sorting import sort_into
 from ._tables import show, write
 
@@ -165,12 +166,13 @@ def describe_model(model, *, trust):
         "images": f"{candle.class_count_.sum():.0f}",
     }
     for name, value in facts.items():
-        print(f"{name:<12}{value}")
+        print(printable(f"{name:<12}{value}"))
     print()
-    width = max(len(str(label)) for label in candle.classes_)
-    for label, count in zip(candle.classes_, candle.class_count_, strict=True):
+    labels = [printable(str(label)) for label in candle.classes_]
+    width = max(map(len, labels))
+    for label, count in zip(labels, candle.class_count_, strict=True):
         images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name alone"
-        print(f"{label!s:<{width}}  {images}")
+        print(f"{label:<{width}}  {images}")
 
 
 def _scores(candle, classes, X, y):
@@ -202,7 +204,8 @@ def _scores(candle, classes, X, y):
     if (predicted != y).any():
         yield "\nmost frequent confusions"
         for i in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
-            yield f"{counts[i]:>5}  {pairs[i][0]} taken for {pairs[i][1]}"
+            true, answer = map(printable, pairs[i])
+            yield f"{counts[i]:>5}  {true} taken for {answer}"
 
 
 def _class_names(table, labels, new_classes):

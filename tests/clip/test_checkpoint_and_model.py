@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -126,6 +127,29 @@ def test_truncated_weights(tiny_clip_dir, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(WeightsNotAvailableError, match="cannot be read; it may be incomplete"):
         load(f"local-dir:{tmp_path}")
+
+
+class Program:
+    """Runs when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "weights.pth"])
+def test_weights_that_are_a_program_are_not_run(tiny_clip_dir, tmp_path, name):
+    shutil.copy(tiny_clip_dir / "open_clip_config.json", tmp_path)
+    for save in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        save({"state_dict": Program(tmp_path / "run")}, tmp_path / name)
+        with pytest.raises(WeightsNotAvailableError, match="cannot be read"):
+            load(f"local-dir:{tmp_path}")
+    assert not (tmp_path / "run").exists()
+    pickle.loads(pickle.dumps(Program(tmp_path / "run")))
+    assert (tmp_path / "run").exists()  # it would have run
 
 
 def test_weights_of_another_architecture(tiny_clip_dir):

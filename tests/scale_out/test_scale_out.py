@@ -4,6 +4,8 @@ import io
 import os
 import signal
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 from unittest.mock import patch
@@ -41,10 +43,12 @@ N_IMAGES = 24
 
 
 class Watched(CLIPFeaturizer):
-    """Notes each image that it encodes in a file beside the images, and dies when told to."""
+    """Notes each image that it encodes in a file beside the images; slow, or dies, when told to."""
 
     def transform(self, X):
         folder = Path(X[0]).parent
+        if (folder / "slow").exists():
+            time.sleep(0.3)
         for path in X:
             if (folder / f"kill-{Path(path).name}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -634,6 +638,33 @@ def test_grid_search_on_dask_scores_as_without(client, tmp_path):
         found = search.fit(images, labels).cv_results_
     for name in ("mean_test_score", "split0_test_score", "split1_test_score", "rank_test_score"):
         np.testing.assert_allclose(found[name], expected[name])
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_leaves_whole_parts_and_the_next_call_goes_on(client, paths, clip, rows, folder):
+    slow = Path(paths[0]).parent / "slow"
+    slow.touch()
+
+    def interrupt():
+        while not list(folder.glob("part-*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    bag = dask.bag.from_sequence(paths, partition_size=12)
+    with pytest.raises(KeyboardInterrupt):
+        encode_dataset(bag, folder, clip, shard_size=2)
+    thread.join()
+    n_before = sum(n_stored(folder).values())
+    assert 0 < n_before < N_IMAGES
+    slow.unlink()
+    assert len(encode_dataset(paths, folder, clip, shard_size=4)) == 0
+    assert sum(n_stored(folder).values()) == N_IMAGES
+    np.testing.assert_allclose(read_embeddings(folder, paths)[1], rows, atol=1e-6)
+    assert not list(folder.glob("_tmp-*"))
 
 
 # Workers that die; at the end, since those that replace them start anew

@@ -1,0 +1,18 @@
+"""Text that does nothing to a terminal."""
+
+import unicodedata
+
+
+def printable(text):
+    """The text with escapes in place of control characters and of what cannot be encoded.
+
+    Examples
+    --------
+    >>> printable("two\\nlines")
+    'two\\\\nlines'
+    """
+    return "".join(c if _is_shown(c) else repr(c)[1:-1] for c in text)
+
+
+def _is_shown(character):
+    return character.isprintable() or unicodedata.category(character) == "Zs"  # kinds of spaces
