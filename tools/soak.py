@@ -6,7 +6,7 @@ The functions of `Soak` that begin with ``step_`` are work, those with ``fault_`
 which something goes wrong: images that are broken, files that are damaged, locked or gone, a full
 disk, Ctrl-C, processes that are killed. Each is run once, then they are drawn at random. Whatever
 is computed has to be what a clean run at the start computed. The process has to use no more memory,
-files, threads and processes at the end than after a tenth of the time, up to what allocators keep.
+files, threads and processes at the end than after a tenth of the time, up to a small allowance.
 
 The draws of a step depend on the seed and its number alone, which an error names: ``--only N``
 repeats them.
@@ -15,6 +15,7 @@ repeats them.
 import argparse
 import collections
 import copy
+import ctypes
 import gc
 import itertools
 import os
@@ -409,9 +410,11 @@ class Soak:
             timer.start()
             work()
             timer.join()
-            time.sleep(0.05)  # the signal comes by then
+            time.sleep(1)  # the signal comes by then
         except KeyboardInterrupt:
             pass
+        else:
+            raise AssertionError("Ctrl-C had no effect")
         finally:
             timer.cancel()
         self.step_predict()
@@ -456,8 +459,9 @@ Use = collections.namedtuple("Use", ["megabytes", "files", "threads", "processes
 
 
 def use_now():
-    """What this process uses."""
+    """What this process uses, without what the allocator keeps for later."""
     gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
     about = Path("/proc/self/status").read_text()
     children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
     return Use(
@@ -539,6 +543,7 @@ def main():
     parser.add_argument("--only", type=int, metavar="N", help="run this step alone")
     args = parser.parse_args()
     warnings.simplefilter("ignore", CacheWarning)  # of the faults
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     if args.only is None:
         soak(args.minutes, args.seed)
     else:
