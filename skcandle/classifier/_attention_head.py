@@ -10,9 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .._locks import ForkSafeLock
-
-_global_generator = ForkSafeLock()
+from .._seeding import seeded_generator
 
 
 class AttentionHead(nn.Module):
@@ -47,9 +45,7 @@ class AttentionHead(nn.Module):
     @classmethod
     def seeded(cls, seed, dim, **options):
         """A head whose start depends on `seed` alone and leaves torch's generator untouched."""
-        # torch initialises modules from its global generator, which all threads share
-        with _global_generator, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_generator(seed):
             return cls(dim, **options)
 
     def project(self, images):

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from .._devices import exact_matmul
 from .._locks import ForkSafeLock
+from .._seeding import seeded_generator
 from .._warnings import warn_user
 from ..exceptions import ModelMismatchError, WeightsNotAvailableError
 from ._checkpoint import (
@@ -179,8 +180,7 @@ def _create_module(checkpoint, precision):
             arguments["pretrained"] = os.fspath(path)
     # Every model starts from random weights. Their seed is fixed so that weights that stay
     # random are the same in every process; the caller's random state is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with seeded_generator(0):
         if checkpoint.scheme == "built-in" and path is None:
             warn_user(
                 f"{describe(checkpoint)} has random weights. Its embeddings carry next to no "
