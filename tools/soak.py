@@ -511,12 +511,11 @@ def soak(minutes, seed):
     describe(seed)
     counts, uses = collections.Counter(), []
     with TemporaryFolder() as folder:
-        state, numbers = Soak(folder), itertools.count()
+        state, numbers, start = Soak(folder), itertools.count(), time.monotonic()
         for _ in step_names():
             counts[run_step(state, next(numbers), seed)] += 1
-        start = time.monotonic()
         print("minutes   steps     MB  files  threads  processes")
-        for tenth in range(11):
+        for tenth in range(1, 11):
             while time.monotonic() - start < 6 * minutes * tenth:
                 counts[run_step(state, next(numbers), seed)] += 1
             uses.append(use_now())
@@ -530,7 +529,7 @@ def soak(minutes, seed):
             if name.startswith(kind)
         ]
         print(f"{kind}s: {', '.join(some)}")
-    more = grown(uses[1], uses[-1])
+    more = grown(uses[0], uses[-1])
     if more:
         raise SystemExit(f"there are more {' and '.join(more)} than after a tenth of the time")
     print("no more memory, files, threads or processes than after a tenth of the time")
