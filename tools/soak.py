@@ -12,13 +12,18 @@ The draws of a step depend on the seed and its number alone, which an error name
 repeats them.
 """
 
+import os
+
+# Else MKL, which PyTorch may use, sometimes searches its list of buffers for ever after a fork. It
+# reads this when it is loaded.
+os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
+
 import argparse
 import collections
 import copy
 import ctypes
 import gc
 import itertools
-import os
 import pickle
 import platform
 import random
@@ -61,6 +66,7 @@ from skcandle.scale_out import encode_dataset, predict_dataset, read_embeddings
 
 N_CLASSES, N_NEW, N_IMAGES = 12, 4, 8
 RARE = ["processes", "killed_worker"]  # seconds each; the others take tenths
+LIBC, M_ARENA_MAX = ctypes.CDLL(None), -8  # as in malloc.h
 CLOSED_FORM = {"temperature": 0.01, "prototype_weight": 1.0, "base_offset": 0.0, "max_iter": 0}
 
 
@@ -461,7 +467,8 @@ Use = collections.namedtuple("Use", ["megabytes", "files", "threads", "processes
 def use_now():
     """What this process uses, without what the allocator keeps for later."""
     gc.collect()
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+    if hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
     about = Path("/proc/self/status").read_text()
     children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
     return Use(
@@ -543,6 +550,9 @@ def main():
     args = parser.parse_args()
     warnings.simplefilter("ignore", CacheWarning)  # of the faults
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
+    if hasattr(LIBC, "mallopt"):
+        # one heap for all threads: what is left between objects is not mistaken for growth
+        LIBC.mallopt(M_ARENA_MAX, 1)
     if args.only is None:
         soak(args.minutes, args.seed)
     else:
