@@ -3,8 +3,10 @@
 import inspect
 import os
 import signal
+import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skcandle import CandleClassifier, _devices
-from skcandle._devices import exact_matmul
+from skcandle._devices import exact_matmul, seeded_defaults
 from skcandle._locks import ForkSafeLock
 from skcandle.clip import _model
 from skcandle.clip._cache.memory import memory_cache
@@ -97,3 +99,19 @@ def test_the_encoder_computes_exactly(monkeypatch, tiny_clip, cold):
     monkeypatch.setattr(_model, "exact_matmul", lambda d: inside.append(d) or exact_matmul(d))
     CLIPFeaturizer(tiny_clip, device="cpu").transform(random_images(2))
     assert inside == [torch.device("cpu")]
+
+
+def test_threads_do_not_draw_from_the_seed_of_another_one():
+    def draw(seed):
+        with seeded_defaults(seed):
+            return [torch.rand(()).item() for _ in range(200)]
+
+    before, interval = torch.get_rng_state(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            drawn = list(pool.map(draw, [0, 1] * 20))
+    finally:
+        sys.setswitchinterval(interval)
+    assert drawn == [draw(0), draw(1)] * 20
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,5 +1,6 @@
 """The long checks, run shortly: they work, and they notice what they are there to notice."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,44 @@ def test_damaged_images_are_counted_by_format():
     assert "PNG" in done.stdout
 
 
+OFTEN = [name for name in soak.step_names() if name.partition("_")[2] not in soak.RARE]
+
+
 @pytest.mark.slow
-def test_every_step_of_the_soak_passes_once():
-    done = run("soak.py", "--minutes", "0")
+@pytest.mark.filterwarnings("ignore::skcandle.exceptions.CacheWarning")
+@pytest.mark.parametrize("name", [name for name in OFTEN if name != "fault_interrupt"])
+def test_every_step_of_the_soak_passes(state, name):
+    assert soak.run_step(state, soak.step_names().index(name), seed=1) == name
+
+
+@pytest.mark.slow
+def test_one_step_is_repeated_by_its_number():
+    done = run("soak.py", "--only", str(soak.step_names().index("fault_interrupt")))
     assert done.returncode == 0, done.stderr
-    assert f"{len(soak.step_names())} steps, all as in the clean run" in done.stdout
+    assert done.stdout == "fault_interrupt\n"
+
+
+@pytest.fixture
+def one_step(state, monkeypatch):
+    monkeypatch.setattr(soak, "Soak", lambda folder: state)
+    monkeypatch.setattr(soak, "step_names", lambda: ["step_predict"])
+
+
+@pytest.mark.slow
+def test_the_report_counts_steps(one_step, capsys):
+    soak.soak(minutes=0, seed=5)
+    report = capsys.readouterr().out
+    assert "seed 5\n" in report
+    assert "1 steps, all as in the clean run\nsteps: predict 1\n" in report
+    assert "no more memory, files, threads or processes" in report
+
+
+@pytest.mark.slow
+def test_a_soak_that_uses_more_and_more_fails(one_step, monkeypatch):
+    files = itertools.count(10)
+    monkeypatch.setattr(soak, "use_now", lambda: soak.Use(100, next(files), 1, 0))
+    with pytest.raises(SystemExit, match="more files than after a tenth"):
+        soak.soak(minutes=0, seed=0)
 
 
 @pytest.mark.slow
