@@ -33,10 +33,10 @@ class ForkSafeLock:
         self._lock = threading.Lock()
 
 
-def _renew_all():
+def _renew_all():  # pragma: no cover - in forked children
     for lock in _locks:
         lock._renew()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_renew_all)

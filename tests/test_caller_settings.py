@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -14,12 +15,17 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from helpers import random_images
+from helpers import clip_like, random_images
 from long_tail import DATA, make
 from PIL import Image, ImageFile
 
 import skcandle
-from skcandle import CandleClassifier, CLIPFeaturizer, RejectingClassifier
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+)
 from skcandle._devices import seeded_defaults
 from skcandle.classifier import _projection
 from skcandle.clip import _image_pipeline, _model
@@ -239,3 +245,57 @@ def test_one_thread_at_a_time_changes_settings(kind, tiny_clip, cold):
         work.join(0.5)
         assert work.is_alive()
     work.join()
+
+
+# --- threads ---------------------------------------------------------------------------------
+
+RESULTS = """
+import sys
+
+import numpy as np
+
+sys.path.insert(0, sys.argv[1])
+from test_caller_settings import results_in_both_precisions
+
+np.savez(sys.argv[2], **results_in_both_precisions(sys.argv[3]))
+"""
+
+
+def results_in_both_precisions(model):
+    """Probabilities of classifiers of some size, and rows of images and prompts."""
+    n_images = np.r_[np.arange(1, 31), [0] * 10]
+    X, y, texts = clip_like(n_images + 4, 64, noise=4.0, seed=1)
+    train = np.concatenate([np.arange(n + 4) for n in n_images]) < n_images[y]
+    options = {"new_classes": list(range(30, 40)), "text_encoder": dict(enumerate(texts))}
+    published = PublishedCandleClassifier(max_iter=3, random_state=0, **options)
+    classifiers = {
+        "candle": CandleClassifier(**options),
+        "images alone": CandleClassifier(text_encoder=None),
+        "published": published,
+    }
+    results = {
+        f"{name}, {dtype}": clf.fit(X[train].astype(dtype), y[train]).predict_proba(X[~train])
+        for name, clf in classifiers.items()
+        for dtype in "fd"
+    }
+    clip = CLIPFeaturizer(model, precision="fp32", device="cpu")
+    return results | {"images": clip.transform(IMAGES), "text": clip.encode_text(["a cat"])}
+
+
+@pytest.mark.slow
+def test_one_thread_and_two_agree(tiny_clip, tmp_path):
+    script = tmp_path / "results.py"
+    script.write_text(RESULTS)
+    results = []
+    for n_threads in "12":
+        output = tmp_path / f"{n_threads}.npz"
+        names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+        environment = os.environ | dict.fromkeys(names, n_threads) | {"OMP_WAIT_POLICY": "passive"}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        command = [sys.executable, script, Path(__file__).parent, output, tiny_clip]
+        subprocess.run(list(map(str, command)), env=environment, check=True)
+        results.append(np.load(output))
+    assert 0.1 < results[0]["candle, d"].max(axis=1).mean() < 0.9  # not all is certain
+    for name, one in results[0].items():
+        tolerance = 3e-3 if name.endswith("f") else 1e-5
+        np.testing.assert_allclose(results[1][name], one, atol=tolerance, err_msg=name)

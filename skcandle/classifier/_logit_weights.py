@@ -166,7 +166,7 @@ class _PenalisedLikelihood:
         self.is_free = np.append(free, "base_offset" not in fixed)
         self.lowest = np.array([0.01 if image_only else 0.05, 0.0, 0.0, -np.inf])
 
-    def maximise(self, weights, keep_offset=False):
+    def maximise(self, weights, keep_offset):
         start = self._theta(weights)
         is_free = self.is_free & [True, True, True, not keep_offset]
         if not is_free.any():
@@ -239,12 +239,12 @@ class _OffsetCurve:
             is_new & (new.argmax(axis=1) == split.target), split.sample_weight, 0
         )
         self.base = np.where(split.hidden, -np.inf, scores)
-        self.base_weight = np.where(is_new, 0, split.sample_weight)
+        self.sample_weight = split.sample_weight
         self.offset_share = split.offset_share
         self.target = split.target
 
     def accuracies(self, offset):
         base = self.base - self.base.dtype.type(offset) * self.offset_share
         lead = (base.max(axis=1) - self.new_best) / OFFSET_BANDWIDTH
-        base_hits = self.base_weight * (base.argmax(axis=1) == self.target)
+        base_hits = self.sample_weight * (base.argmax(axis=1) == self.target)
         return base_hits @ expit(lead), self.new_hits @ expit(-lead)

@@ -75,8 +75,8 @@ class ProjectionObjective(nn.Module):
 
     def parts(self):
         """Losses per sample of blocks of images, of the prototypes, and the penalty."""
-        for rows in torch.arange(len(self.images), device=self.images.device).split(BLOCK_ROWS):
-            yield self._image_loss(rows) / self.n_samples
+        for start in range(0, len(self.images), BLOCK_ROWS):
+            yield self._image_loss(slice(start, start + BLOCK_ROWS)) / self.n_samples
         yield self._prototype_loss() / self.n_samples
         yield self._penalty() / self.n_samples
 

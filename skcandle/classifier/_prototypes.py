@@ -251,7 +251,7 @@ def shrink(total, weight, prior, kappa):
     """Mean of `weight` observations that sum to `total` and `kappa` observations at `prior`."""
     denominator = weight + kappa
     empty = denominator <= 0
-    return np.where(empty, prior, (total + kappa * prior) / np.where(empty, 1, denominator))
+    return np.where(empty, prior, (total + kappa * prior) / np.where(empty, np.inf, denominator))
 
 
 def text_to_image(text, image, weight, ridge=1.0):
@@ -311,7 +311,10 @@ def whitening_matrix(scatter, freedom):
     # many images leave next to nothing of the identity, which the inverse may need
     ridge = max(n_features, float(np.finfo(scatter.dtype).eps) ** 0.5 * freedom)
     covariance = (scatter + ridge * variance * identity) / (freedom + ridge)
-    return np.linalg.cholesky(np.linalg.inv(covariance))
+    # the Cholesky factor of the inverse, without forming the inverse, which rounding may make
+    # indefinite: from a factor of the covariance that is upper triangular
+    upper = np.linalg.cholesky(covariance[::-1, ::-1])[::-1, ::-1]
+    return np.linalg.inv(upper).T
 
 
 def james_stein(means, counts, scatter, freedom):

@@ -249,7 +249,7 @@ def _some_rows(X, max_rows):
 
 def balanced_weights(target, sample_weight, hidden):
     """Weights under which all classes of a side count the same, and both sides one each."""
-    per_class = np.bincount(target, weights=sample_weight, minlength=len(hidden))
+    per_class = np.bincount(target, weights=sample_weight)
     weight = sample_weight / per_class[target]
     for side in (hidden, ~hidden):
         rows = side[target]

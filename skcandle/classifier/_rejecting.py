@@ -156,7 +156,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
                 f"least {1 / (held_out.n_images + 1):.2g}."
             )
         for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
         return self

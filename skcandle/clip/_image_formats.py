@@ -46,10 +46,10 @@ def hint_at_format(head):
 
 @cache
 def _register_formats():
-    if find_spec("pillow_heif") is not None:
+    if find_spec("pillow_heif") is not None:  # pragma: no branch - one of the extras
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        has_avif = "avif" in features.modules and features.check("avif")  # Pillow 11.3
+        has_avif = "avif" in features.modules and features.check("avif")
         if not has_avif and hasattr(pillow_heif, "register_avif_opener"):
-            pillow_heif.register_avif_opener()
+            pillow_heif.register_avif_opener()  # pragma: no cover - Pillow before 11.3

@@ -70,7 +70,7 @@ def release_models():
     """Drop the loaded models, so that their memory is freed when no call uses them."""
     with _loading:
         _loaded.clear()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # pragma: no cover - needs CUDA
         torch.cuda.empty_cache()
 
 
@@ -107,7 +107,7 @@ class LoadedModel:
         # Pixels become floats here, not image by image in threads: there, PyTorch would start
         # threads in each of them, and four times as many bytes would go to a GPU.
         batch = torch.stack(list(pixels))
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # pragma: no cover - needs CUDA
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         else:
             batch = batch.to(self.device)
@@ -115,7 +115,7 @@ class LoadedModel:
 
     def _encode_pixels(self, batch):
         n_at_once = len(batch)
-        if self.device.type == "cpu":
+        if self.device.type == "cpu":  # pragma: no branch - needs a GPU
             n_at_once = CPU_PIXELS * torch.get_num_threads() // (batch.shape[1] * batch.shape[2])
         parts = [self._encode_part(part) for part in batch.split(max(n_at_once, 1))]
         return torch.cat(parts)

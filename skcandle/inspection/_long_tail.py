@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import recall_score
 
 from .._labels import label_array
 from .._typing import Labels
-from ..metrics import _check_labels
+from ..metrics import _recall
 from ._fitted import readable_part, zero_shot_log_proba
 from ._style import BLUE, GREY, SKY, axes_for, plain
 
@@ -154,19 +153,12 @@ class LongTailDisplay:
 
     @classmethod
     def _from_counts(cls, y_true, y_pred, counts, y_pred_zero_shot, name):
-        y_true, y_pred = _check_labels(y_true, y_pred)
-        classes = np.unique(y_true)
-
-        def recall(y_pred):
-            return recall_score(y_true, y_pred, labels=classes, average=None, zero_division=0)
-
-        zero_shot = None
-        if y_pred_zero_shot is not None:
-            zero_shot = recall(_check_labels(y_true, y_pred_zero_shot)[1])
+        classes, recall = _recall(y_true, y_pred)
+        zero_shot = None if y_pred_zero_shot is None else _recall(y_true, y_pred_zero_shot)[1]
         return cls(
             classes=classes,
             class_count=np.array([counts.get(label, 0) for label in classes.tolist()]),
-            recall=recall(y_pred),
+            recall=recall,
             zero_shot_recall=zero_shot,
             name=name,
         )

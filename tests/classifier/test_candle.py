@@ -337,3 +337,11 @@ def test_probabilities_are_softmax_of_the_logits_under_a_margin():
     clf = fit(margin=0.3)
     logits = clf.decision_function(DATA.X_test)
     assert_allclose(clf.predict_proba(DATA.X_test), softmax(logits, axis=1))
+
+
+def test_a_temperature_that_is_given_stays_where_no_class_is_new():
+    seen = {label: DATA.texts[label] for label in BASE}
+    options = {"new_classes": None, "text_encoder": seen}
+    given, estimated = fit(temperature=0.5, **options), fit(**options)
+    assert given.temperature_ == 0.5 != estimated.temperature_
+    assert given.prototype_weight_ != DEFAULT_PROTOTYPE_WEIGHT

@@ -6,6 +6,7 @@ import torch
 from long_tail import BOTH, DATA, fit, make, probas_in_a_fresh_process
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skcandle._devices import resolve_device
 from skcandle.exceptions import DeviceNotAvailableError
 
 
@@ -65,3 +66,16 @@ def test_a_file_written_on_cuda_loads_on_the_cpu(tmp_path):
 def test_cuda_is_deterministic():
     first, second = (fit(device="cuda").decision_function(DATA.X_test) for _ in range(2))
     assert_array_equal(first, second)
+
+
+def test_devices_that_are_there_are_taken(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(DeviceNotAvailableError, match="there are 2 CUDA devices here"):
+        resolve_device("cuda:2")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceNotAvailableError, match="Metal is not available here"):
+        resolve_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("mps") == torch.device("mps")

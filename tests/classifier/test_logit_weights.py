@@ -15,6 +15,8 @@ from skcandle.classifier._logit_weights import (
     OFFSET_HALF_COUNT,
     PRIOR_SD,
     LogitWeights,
+    _OffsetCurve,
+    _PenalisedLikelihood,
     balanced_offset,
     fit_logit_weights,
     fit_temperature,
@@ -94,8 +96,8 @@ def test_similarity_to_prototypes_ranks_by_distance():
 # --- offset ----------------------------------------------------------------------------------
 
 
-def smooth_harmonic_mean(splits, weights, offset):
-    """Harmonic mean of base and new accuracy, image by image; a win is worth a sigmoid."""
+def smooth_accuracies(splits, weights, offset):
+    """Base and new accuracy, image by image; a win is worth a sigmoid."""
     accuracy = {True: 0.0, False: 0.0}
     for e in splits:
         scores = e.joint_logits(replace(weights, base_offset=offset))
@@ -106,13 +108,28 @@ def smooth_harmonic_mean(splits, weights, offset):
                 continue  # wrong among the classes of its side, at any offset
             lead = row[same].max() - row[~same].max()
             accuracy[is_new] += weight / (1 + np.exp(-lead / OFFSET_BANDWIDTH))
-    return 2 * accuracy[True] * accuracy[False] / (accuracy[True] + accuracy[False])
+    return accuracy[False], accuracy[True]
 
 
-@pytest.mark.parametrize("base_advantage", [-3.0, 0.0, 4.0])
-def test_balanced_offset_has_the_largest_harmonic_mean(base_advantage):
+def smooth_harmonic_mean(splits, weights, offset):
+    base, new = smooth_accuracies(splits, weights, offset)
+    return 2 * base * new / (base + new)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("offset", [-2.0, 0.0, 3.0])
+def test_the_curve_is_that_of_smoothed_accuracies(signal, offset):
+    s = split(signal=signal)
+    found = _OffsetCurve(s, START).accuracies(offset)
+    np.testing.assert_allclose(found, smooth_accuracies([s], START, offset))
+
+
+@pytest.mark.parametrize("base_advantage, start", [(-3.0, 0.0), (0.0, 1.3), (4.0, -2.0)])
+def test_balanced_offset_has_the_largest_harmonic_mean(base_advantage, start):
     splits = [split(seed, base_advantage=base_advantage) for seed in range(2)]
-    offset = balanced_offset(splits, START)
+    offset = balanced_offset(splits, replace(START, base_offset=start))
+    eighths = 8 * (offset - start)
+    assert eighths == pytest.approx(round(eighths), abs=1e-9)
     grid = np.arange(-12, 12, 0.1)
     best = max(smooth_harmonic_mean(splits, START, g) for g in grid)
     assert smooth_harmonic_mean(splits, START, offset) == pytest.approx(best, rel=1e-3)
@@ -166,6 +183,7 @@ def independent_optimum(splits, start, sd, free, weights):
     return objective(best), best
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("signal", [0.3, 2.0])
 @pytest.mark.parametrize("base_offset", [0.0, 2.0])
 def test_weights_maximise_the_penalised_likelihood(base_offset, signal):
@@ -239,6 +257,7 @@ def test_the_temperature_alone_is_the_optimum_at_weights_that_stay():
     assert result.temperature == pytest.approx(values[0], rel=2e-3)
 
 
+@pytest.mark.filterwarnings("error")
 def test_images_of_no_weight_leave_the_start():
     plain = split(hidden=())
     nothing = replace(plain, sample_weight=0 * plain.sample_weight)
@@ -272,3 +291,22 @@ def test_similarities_that_mislead_lead_to_the_largest_temperature(text, times):
     start = LogitWeights(TEMPERATURE, 1.0)
     result = fit_logit_weights([s], [], start, 1e6, fixed=["prototype_weight", "base_offset"])
     assert result.temperature == pytest.approx(times * TEMPERATURE)
+
+
+def test_only_the_proportions_of_sample_weights_count():
+    plain = [split(seed, hidden=()) for seed in range(2)]
+    light = [replace(s, sample_weight=s.sample_weight / 8) for s in plain]
+    fixed = ["base_offset"]
+    expected = fit_logit_weights(plain, [], START, N_IMAGES, fixed=fixed)
+    found = fit_logit_weights(light, [], START, N_IMAGES, fixed=fixed)
+    np.testing.assert_allclose(astuple(found), astuple(expected), rtol=1e-6)
+
+
+def test_gradient_of_the_penalised_likelihood_by_finite_differences():
+    start = replace(START, base_offset=1.0)
+    estimate = _PenalisedLikelihood([split(0), split(1)], start, N_IMAGES, ())
+    u, step = np.random.default_rng(0).uniform(0.1, 1, 4), 1e-6
+    gradient = estimate._objective(u)[1]
+    for i, direction in enumerate(step * np.eye(4)):
+        ahead, behind = (estimate._objective(u + s * direction)[0] for s in (1, -1))
+        assert gradient[i] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)

@@ -142,3 +142,11 @@ def test_images_that_are_added_leave_them_out():
 def test_a_rejecting_classifier_has_the_missing_answer():
     clf = RejectingClassifier(make()).fit(DATA.X, DATA.y)
     assert clf.predict(np.stack([NAN, DATA.X[0]])).tolist()[0] == ""
+
+
+def test_weights_of_zero_for_all_that_could_be_read_leave_nothing_to_learn_from(kind):
+    X, weight = with_missing([0]), np.zeros(len(DATA.y))
+    weight[0] = 1
+    with pytest.raises(ValueError, match="No sample has a positive weight"):
+        with pytest.warns(UnreadableImageWarning):
+            make(kind).fit(X, DATA.y, sample_weight=weight)

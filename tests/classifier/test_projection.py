@@ -1,5 +1,6 @@
 """The objective of the projection against its equation, written out in NumPy."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,7 +37,8 @@ class Space:
         return unit(rotated) if self.normalize else rotated
 
     def transform_left_out(self, X, y, sample_weight):
-        return X @ self.rotation, self.own
+        part = np.minimum(sample_weight, 1)[:, None]  # as the real one: no more than one image
+        return X @ self.rotation, part * self.own + y[:, None] / 5
 
 
 def problem(*, text=True, normalize=True, seed=0, sample_weight=None):
@@ -136,8 +138,12 @@ def test_the_size_of_a_block_does_not_change_the_result(block_rows, monkeypatch)
     np.testing.assert_allclose(projection, expected, rtol=1e-7, atol=1e-9)
 
 
-def test_without_iterations_the_projection_is_the_identity():
-    projection, losses, n_iter = train(problem(), max_iter=0)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_iterations_the_projection_is_the_identity(dtype):
+    p = problem()
+    p.data = replace(p.data, X=p.data.X.astype(dtype))
+    projection, losses, n_iter = train(p, max_iter=0)
+    assert projection.dtype == dtype
     np.testing.assert_array_equal(projection, np.eye(DIM))
     assert (losses, n_iter) == ([], 0)
 
@@ -197,3 +203,16 @@ def test_the_offset_is_no_part_of_the_objective():
     expected = train_projection(p.data, p.space, plain, **options)[0]
     np.testing.assert_array_equal(train(p, max_iter=3)[0], expected)
     assert OFFSET_HALF_COUNT > 0
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_everything_is_on_the_device_and_of_the_precision_of_the_images(dtype, normalize):
+    p = problem(normalize=normalize)
+    p.data = replace(p.data, X=p.data.X.astype(dtype))
+    objective = ProjectionObjective(p.data, p.space, WEIGHTS, 2.0, torch.device("meta"))
+    tensors = [*objective.parameters(), sum(objective.parts())]
+    tensors += [value for value in vars(objective).values() if isinstance(value, torch.Tensor)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    kinds = {tensor.dtype for tensor in tensors if tensor is not objective.target}
+    assert kinds == {getattr(torch, np.dtype(dtype).name)}

@@ -10,6 +10,7 @@ from skcandle.classifier._prototypes import (
     shrink,
     text_to_image,
     unit,
+    whitening_matrix,
 )
 from skcandle.classifier._training_set import TrainingSet
 
@@ -102,6 +103,7 @@ def test_shrinkage_counts_less_the_more_images_there_are(data):
     np.testing.assert_allclose(drawn / whole, 1 / (np.array(COUNTS[:SEEN]) + 1))
 
 
+@pytest.mark.filterwarnings("error")
 def test_nothing_observed_is_the_prior():
     prior = np.array([[1.0, 2.0]])
     np.testing.assert_array_equal(shrink(np.zeros((1, 2)), np.zeros((1, 1)), prior, 0.0), prior)
@@ -331,6 +333,14 @@ def test_whitener_is_a_root_of_the_inverse_of_the_shrunk_covariance(data):
     )
 
 
+@pytest.mark.parametrize("freedom", [1.0, 2.0])
+def test_two_images_of_a_class_have_a_covariance(freedom):
+    residual = np.array([[1.0, 2.0, -2.0]])
+    whitener = whitening_matrix(residual.T @ residual, freedom)
+    covariance = shrunk_covariance(residual.T @ residual, freedom)
+    np.testing.assert_allclose(whitener @ whitener.T @ covariance, np.eye(3), atol=1e-12)
+
+
 def test_whitened_residuals_are_white_when_there_are_many():
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(4, 4))
@@ -465,6 +475,16 @@ def test_precision_is_kept(data, dtype, text):
 
 def test_unit_leaves_zeros():
     np.testing.assert_array_equal(unit([[3.0, 4.0], [0.0, 0.0]]), [[0.6, 0.8], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_images_that_hardly_differ_can_be_whitened_however_much_they_weigh(seed):
+    X, y, texts = clip_like([1, 2, 2], 8, seed=seed)
+    X, weight = unit(X[:1] + 1e-7 * X), np.full(len(y), 1e12)
+    for kept in (y >= 0, y > 0, y < 2):
+        space = fit((X[kept], y[kept], texts), sample_weight=weight[kept], n_classes=3)
+        whitener = space.whitener
+        assert np.isfinite(whitener).all() and (np.linalg.svd(whitener)[1] > 0).all()
 
 
 # --- lengths of rows -------------------------------------------------------------------------

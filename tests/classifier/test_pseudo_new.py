@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import log_softmax
 
 from skcandle.classifier import _pseudo_new
 from skcandle.classifier._logit_weights import (
@@ -115,9 +116,9 @@ def test_weights_and_repeated_images_hide_the_same_classes():
     assert sets[0] == sets[1]
 
 
-def test_classes_are_ranked_by_weight_and_then_by_distance_from_the_centre_of_all():
-    counts = [2, 3, 2, 1, 3, 2]
-    X, y, _ = clip_like(counts, 5)
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_are_ranked_by_weight_and_then_by_distance_from_the_centre_of_all(seed):
+    X, y, _ = clip_like([2, 3, 2, 1, 3, 2], 5, seed=seed)
     weight = np.random.default_rng(0).integers(1, 4, len(y)).astype(float)
     for k, total in enumerate([6, 4, 6, 6, 9, 6]):  # four classes of the same weight
         first = np.flatnonzero(y == k)[0]
@@ -334,6 +335,31 @@ def test_the_likelihood_is_that_of_the_softmax():
     log_proba = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     own = log_proba[np.arange(len(split.target)), split.target]
     assert split.log_likelihood(WEIGHTS)[0] == pytest.approx(split.sample_weight @ own)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_likelihood_of_large_logits_is_finite():
+    split = leave_one_out_split(training_set().among(np.arange(10)), 2.0)
+    own = np.arange(len(split.target)), split.target
+    # rows far apart from each other, and far from zero
+    apart = 1000 * np.arange(len(split.target))[:, None]
+    split = replace(split, text_similarity=split.text_similarity + apart)
+    sharp = replace(WEIGHTS, temperature=1e-3)
+    value, derivatives = split.log_likelihood(sharp)
+    log_proba = log_softmax(split.joint_logits(sharp), axis=1)[own]
+    assert value == pytest.approx(split.sample_weight @ log_proba)
+    assert np.isfinite(derivatives).all()
+
+
+def test_derivatives_are_double_precision_whatever_the_similarities_are():
+    data = training_set()
+    single = {name: getattr(data, name).astype(np.float32) for name in ("X", "sample_weight")}
+    single["text_features"] = data.text_features.astype(np.float32)
+    value, derivatives = pseudo_new_splits(replace(data, **single), 2.0)[0].log_likelihood(WEIGHTS)
+    expected = pseudo_new_splits(data, 2.0)[0].log_likelihood(WEIGHTS)
+    assert derivatives.dtype == float
+    assert value == pytest.approx(expected[0], rel=1e-3)
+    assert_allclose(derivatives, expected[1], rtol=1e-2)
 
 
 # --- balanced weights ------------------------------------------------------------------------

@@ -242,3 +242,14 @@ def test_adding_with_a_margin_leaves_the_logits_of_the_others(kind):
         kept = grown.decision_function(DATA.X_test)[:, ~grown.is_new_]
         assert_allclose(kept, clf.decision_function(DATA.X_test))
     assert grown.predict_proba(DATA.X_test).shape[1] == 12
+
+
+@pytest.mark.parametrize("names", [None, BASE, {BASE[0]: NEW[2]}])
+def test_words_of_added_classes_are_kept_for_a_clone(names):
+    clf = fit(new_classes=None, text_encoder=spelled, class_names=names)
+    grown = clf.add_classes({NEW[0]: NEW[1]})
+    kept = dict(zip(BASE, BASE, strict=True)) if names is BASE else names or {}
+    assert grown.class_names == kept | {NEW[0]: NEW[1]}
+    again = clone(grown).fit(DATA.X, DATA.y)
+    assert_array_equal(again.classes_, grown.classes_)
+    assert_allclose(again.text_features_, grown.text_features_)

@@ -84,6 +84,11 @@ def test_object_labels_stay_objects():
     assert classes.tolist() == ["ant", "bee", "cow"]
 
 
+def test_object_labels_are_not_cut_as_arrays_of_strings_cut_them():
+    y = np.array(["cow", "cow\0", "ant"], dtype=object)
+    assert label_universe(y, ["ant\0"]).classes.tolist() == ["ant", "ant\0", "cow", "cow\0"]
+
+
 def test_integers_in_an_object_array_are_integers():
     universe = label_universe(np.array(NUMBERS, dtype=object), class_names=["a", "b", "c"])
     assert universe.classes.tolist() == [0, 1, 2]
@@ -166,6 +171,18 @@ def test_further_classes_of_strings_are_their_names():
 def test_further_classes_of_integers_count_on():
     added = label_universe(np.array(NUMBERS), class_names=["a", "b", "c"]).added(["d", "e"])
     assert (added.classes.tolist(), added.names) == ([3, 4], ["d", "e"])
+
+
+@pytest.mark.parametrize("y, classes", [(STRINGS, ["elk", "bee"]), (NUMBERS, [3, 4])])
+def test_further_classes_of_a_mapping_have_its_names(y, classes):
+    added = label_universe(np.array(y)).added({"elk": "red deer", "bee": ["bee", "honey bee"]})
+    assert added.classes.tolist() == classes
+    assert added.names == ["red deer", ("bee", "honey bee")]
+
+
+def test_the_name_of_a_further_class_is_a_string():
+    with pytest.raises(TypeError, match="^add_classes has 3 for label 'elk'; names are strings"):
+        label_universe(np.array(STRINGS)).added({"elk": 3})
 
 
 @pytest.mark.parametrize(

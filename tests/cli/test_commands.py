@@ -1,6 +1,7 @@
 """The commands on a folder with odd and broken files."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ import skcandle
 from skcandle import _files, _version
 from skcandle.cli import _outputs, _tables
 from skcandle.cli._app import app
+from skcandle.cli._images import default_cache
 from skcandle.cli._models import load_model
 from skcandle.cli._sorting import folder_names
 from skcandle.inspection._files import write_atomically
@@ -357,6 +359,18 @@ def test_evaluate_compares_with_the_folders(run, model, odd):
     assert "most frequent confusions" in lines
 
 
+def test_evaluate_without_a_wrong_answer_lists_no_confusions(run, model, odd, tmp_path):
+    answers = tmp_path / "answers.csv"
+    run("predict", model, odd, "-o", answers)
+    right = [row for row in table_of(answers) if Path(row["file"]).parent.name == row["label"]]
+    photo = Path(right[0]["file"])
+    (tmp_path / "photos" / photo.parent.name).mkdir(parents=True)
+    (tmp_path / "photos" / photo.parent.name / photo.name).write_bytes(photo.read_bytes())
+    out = run("evaluate", model, tmp_path / "photos").stdout
+    assert out.splitlines()[1].split() == ["accuracy", "1.000"]
+    assert "confusions" not in out
+
+
 def test_evaluate_reports_base_and_new_classes(run, model, odd, tmp_path):
     for label, name in (("red_apple", "apple"), ("okapi", "deer")):
         (tmp_path / label).mkdir()
@@ -609,3 +623,74 @@ def test_a_reader_that_goes_away_leaves_no_traceback(model, odd, cache):
         code, shell=True, capture_output=True, text=True, timeout=SECONDS, env=env
     )
     assert result.stderr == ""
+
+
+# --- folders, and what is not there ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "system, environment, expected",
+    [
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local"),
+        ("win32", {}, "/home/ann/AppData/Local"),
+        ("darwin", {}, "/home/ann/Library/Caches"),
+        ("linux", {"XDG_CACHE_HOME": "/cache"}, "/cache"),
+        ("linux", {}, "/home/ann/.cache"),
+    ],
+)
+def test_the_cache_is_in_the_folder_of_the_system(system, environment, expected, monkeypatch):
+    for name in ("LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/ann"))
+    assert default_cache() == str(Path(expected, "skcandle", "embeddings"))
+
+
+def test_without_a_cache_nothing_is_written(run, odd, tmp_path):
+    folder = tmp_path / "cache"
+    places = [odd, "--classes", "cat, dog", *MODEL]
+    run("predict", *places, "--no-cache", "--cache", folder)
+    assert not folder.exists()
+    run("predict", *places, "--cache", folder)
+    assert folder.exists()
+
+
+def test_parquet_without_pyarrow_says_what_to_install(run, odd, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    answers, table = tmp_path / "answers.parquet", tmp_path / "table.parquet"
+    table.write_bytes(b"PAR1")
+    message = run("predict", odd, "--classes", "cat, dog", "-o", answers, *MODEL, code=1).stderr
+    assert "Parquet files need PyArrow: pip install pyarrow, or write a .csv file." in message
+    message = run("predict", table, "--classes", "cat, dog", *MODEL, code=1).stderr
+    assert "Parquet files need PyArrow: pip install pyarrow, or use a .csv file." in message
+
+
+def test_folders_for_sorted_images_that_cannot_be_made(run, odd, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for folder, message in [
+        ("file", "file' is a file; a folder is needed."),
+        ("none/sorted", "There is no folder"),
+    ]:
+        options = ["--classes", "cat, dog", "--sort-into", tmp_path / folder, *MODEL]
+        assert message in run("predict", odd, *options, code=1).stderr
+
+
+def test_images_of_which_none_can_be_read(run, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        data = io.BytesIO()
+        emoji_of("cat", 0).save(data, "PNG")
+        (tmp_path / label / "1.png").write_bytes(data.getvalue()[:300])
+    options = ["-o", tmp_path / "model.skops", "--on-error", "skip", *MODEL]
+    assert "None of the images can be read." in run("fit", tmp_path, *options, code=1).stderr
+
+
+def test_out_of_memory_is_no_damaged_model(model, monkeypatch):
+    def run_out_of_memory(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("skops.io.get_untrusted_types", run_out_of_memory)
+    with pytest.raises(MemoryError):
+        load_model(model)

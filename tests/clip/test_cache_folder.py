@@ -503,3 +503,26 @@ def test_arguments_are_checked(arguments, error, message):
     for max_bytes in (0, -1, 1.5, "1 GB"):
         with pytest.raises(ValueError, match="max_bytes"):
             EmbeddingCache("cache", max_bytes=max_bytes)
+
+
+def test_what_is_known_to_be_stored_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "MAX_SEEN", 3)
+    database = Database(str(tmp_path))
+    put(database, range(5))
+    assert database.not_seen(MODEL, [digest(0)]) == [digest(0)]  # forgotten, not lost
+    put(database, range(5))
+    assert get(database, range(5)) == set(range(5))
+
+
+def test_a_use_that_cannot_be_noted_costs_no_row(tmp_path, monkeypatch):
+    database = Database(str(tmp_path))
+    put(database, range(3))
+    sql(tmp_path, "UPDATE embeddings SET used = 0")
+
+    def fail(self):
+        raise sqlite3.OperationalError("disk is full")
+
+    monkeypatch.setattr(Database, "_transaction", fail)
+    for _ in range(2):  # the second time it is not even tried
+        assert get(database, range(3)) == {0, 1, 2}
+    assert sql(tmp_path, "SELECT DISTINCT used FROM embeddings") == [[(0,)]]

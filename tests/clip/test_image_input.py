@@ -312,3 +312,9 @@ def test_a_format_that_is_not_installed_is_named_with_its_extra(tmp_path, brand,
         message = rf"image format: {name} needs pip install -U pillow 'skcandle\[heif\]'"
         with pytest.raises(ImageReadError, match=message):
             CLIPFeaturizer("emoji-clip").transform([image])
+
+
+def test_what_of_a_library_of_columns_is_none():
+    pa = pytest.importorskip("pyarrow")
+    with pytest.raises(TypeError, match="X is a pyarrow Schema; give one of its columns"):
+        as_image_list(pa.schema([("image", pa.string())]))

@@ -1,9 +1,11 @@
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps, features
 
+from skcandle.clip._cache.file_digests import file_digests
 from skcandle.clip._image_input import as_image_list
 from skcandle.clip._image_reading import decode_image, read_image
 
@@ -261,3 +263,22 @@ def test_paths_in_an_array_of_numpys_strings():
         pytest.skip("NumPy 1 has no StringDType")
     names = np.array(["a.png", "images/b.png"], dtype=dtypes.StringDType())
     assert as_image_list(names) == as_image_list(names[:, None]) == ["a.png", "images/b.png"]
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.new("RGB", (4, 4)), "PNG"))
+    os.utime(path, (1, 1))
+    look, remembered = os.fstat, []
+
+    def before_it_grew(handle):
+        status = list(look(handle))
+        status[6] -= 1  # its size
+        return os.stat_result(status)
+
+    monkeypatch.setattr(file_digests, "put", lambda *args: remembered.append(args))
+    read_image(path)
+    assert len(remembered) == 1
+    monkeypatch.setattr(os, "fstat", before_it_grew)
+    read_image(path)
+    assert len(remembered) == 1

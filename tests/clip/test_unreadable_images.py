@@ -7,7 +7,9 @@ import pytest
 from helpers import random_images
 
 from skcandle import CLIPFeaturizer
+from skcandle.datasets import load_image_folder
 from skcandle.exceptions import ImageReadError, UnreadableImageWarning
+from skcandle.inspection._thumbnails import rgb_array, thumbnails
 
 
 @pytest.fixture
@@ -107,3 +109,27 @@ def test_images_of_a_dataset_go_to_workers(clip, tmp_path):
     encode_dataset(dataset, tmp_path / "data", clip, keys=["a", "b"])
     _, X = read_embeddings(tmp_path / "data", ["a", "b"])
     np.testing.assert_allclose(X, clip.transform(dataset), atol=1e-6)
+
+
+def run_out_of_memory(*args, **kwargs):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "function, work",
+    [
+        ("clip._image_pipeline.reread", lambda path, clip: clip.transform([path])),
+        ("clip._image_reading.open_image", lambda path, clip: load_image_folder(path.parents[1])),
+        ("clip._preprocessing.open_image", lambda path, clip: clip.transform([path])),
+        ("clip._image_reading.Image.Image.getexif", lambda path, clip: clip.transform([path])),
+        ("inspection._thumbnails.thumbnail", lambda path, clip: rgb_array(path, 8)),
+        ("inspection._thumbnails.thumbnail", lambda path, clip: thumbnails([path], [0], 8)),
+    ],
+)
+def test_out_of_memory_is_no_damaged_image(function, work, clip, tmp_path, monkeypatch):
+    path = tmp_path / "class" / "image.jpg"
+    path.parent.mkdir()
+    random_images(1, size=(400, 400))[0].save(path)
+    monkeypatch.setattr(f"skcandle.{function}", run_out_of_memory)
+    with pytest.raises(MemoryError):
+        work(path, clip)

@@ -12,6 +12,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from skcandle import make_candle_pipeline
+from skcandle.exceptions import UnreadableImageWarning
 from skcandle.inspection import (
     BaseNewCurveDisplay,
     LongTailDisplay,
@@ -368,3 +370,18 @@ def test_grids_that_cannot_be_drawn(options, message):
 def test_a_grid_of_images_needs_a_pipeline(clf):
     with pytest.raises(TypeError, match="is of type CandleClassifier; a fitted pipeline"):
         PredictionGridDisplay.from_estimator(clf, IMAGES)
+
+
+def test_a_grid_of_images_of_which_none_can_be_read_is_an_error(tmp_path):
+    pipe = make_candle_pipeline("emoji-clip", new_classes=["dog"]).set_params(clip__on_error="nan")
+    images = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))
+    pipe.fit(images, ["cat", "cow"] * 2)
+    with pytest.raises(ValueError, match="No image is left"), pytest.warns(UnreadableImageWarning):
+        PredictionGridDisplay.from_estimator(pipe, [b"no image"], ["cat"])
+
+
+def test_classes_that_all_have_images_make_no_column_of_new_ones(clf):
+    base = np.isin(DATA.y_test, BASE)
+    display = draw(LongTailDisplay, clf.restrict(BASE), DATA.X_test[base], DATA.y_test[base])
+    assert "new classes" not in [text.get_text() for text in display.ax_.texts]
+    assert "new classes" in [text.get_text() for text in draw(LongTailDisplay, clf).ax_.texts]

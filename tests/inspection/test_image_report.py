@@ -326,3 +326,23 @@ def test_files_that_are_gone_when_the_page_is_made_do_not_stop_it(pipe, test_set
     report = ImageReport(pipe, paths)
     os.remove(paths[1])
     assert f"no longer readable: {tmp_path.name}/1.png" in report._page
+
+
+def test_one_label_or_one_image_has_nothing_to_compare(pipe, test_set):
+    X, y = test_set
+    cats = [i for i, label in enumerate(y) if label == "cat"]
+    report = ImageReport(pipe, [X[i] for i in cats], y[cats])
+    assert list(report.label_errors) == []
+    assert repr(report).startswith(f"ImageReport({len(cats)} images, 5 classes, ")
+    assert len(ImageReport(pipe, X[:1], y[:1]).label_errors) == 0
+
+
+def test_without_any_counts_the_tail_is_that_of_the_answers(pipe, test_set):
+    class Plain(LogisticRegression):
+        """A classifier that does not know how many images it was trained on."""
+
+    X = pipe["clip"].transform(test_set[0])
+    plain = make_pipeline(pipe["clip"], Plain().fit(X, test_set[1]))
+    report = ImageReport(plain, test_set[0])
+    page, n_cats = report._repr_html_(), int((report.y_pred == "cat").sum())
+    assert f"cat: {n_cats} answers" in page

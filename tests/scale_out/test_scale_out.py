@@ -620,6 +620,8 @@ def test_wrong_classifiers_and_folders(fitted, folder, tmp_path):
     predict_dataset(fitted, folder, tmp_path / "out")
     with pytest.raises(ValueError, match="holds no embeddings"):
         read_embeddings(tmp_path / "out")
+    with pytest.raises(ValueError, match="holds no embeddings"):
+        predict_dataset(fitted, tmp_path / "out", tmp_path / "again")
 
 
 # scikit-learn through joblib
@@ -695,3 +697,9 @@ def test_workers_that_die_again_and_again_are_explained(client, cluster, paths, 
     deadly.unlink()
     encode_dataset(paths, folder, clip, shard_size=8)
     assert sorted(read_embeddings(folder)[0]) == paths
+
+
+def test_bytes_that_are_held_are_those_of_the_images():
+    data = b"12345"
+    images = [Image.new("RGB", (4, 2)), np.zeros((3, 2)), memoryview(data), io.BytesIO(data), data]
+    assert [_worker._n_bytes(image) for image in [*images, "a.png"]] == [24, 48, 5, 5, 5, 0]

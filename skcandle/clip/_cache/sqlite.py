@@ -55,14 +55,14 @@ def open_database(folder):
         return _databases[folder]
 
 
-def _after_fork():
+def _after_fork():  # pragma: no cover - in forked children
     # SQLite's connections must be neither used nor closed on the other side of a fork.
     global _databases
     _of_parent_processes.append(_databases)
     _databases = {}
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_after_fork)
 
 
