@@ -66,6 +66,26 @@ def warp_matrix(rng, source, side, strength):
     return np.vstack([np.column_stack([matrix, corner]), [*tilt, 1]])
 
 
+def bend(rgba, rng, strength):
+    """Shift the parts of a drawing against each other, smoothly."""
+    side = rgba.shape[0]
+    coarse = rng.normal(0, 0.03 * side * strength, (4, 4, 2)).astype(np.float32)
+    shift = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    place = np.arange(side, dtype=np.float32)
+    x = place[None] + shift[..., 0]
+    y = place[:, None] + shift[..., 1]
+    return cv2.remap(rgba, x, y, cv2.INTER_LINEAR)
+
+
+def flatten(image, rng):
+    """Replace shades and small detail by few plain colours."""
+    image = cv2.medianBlur(image, int(rng.choice([3, 5])))
+    levels = rng.integers(3, 8)
+    step = np.float32(255 / levels)
+    colours = np.round(image[..., :3] / step) * step
+    return np.dstack([colours.astype(np.uint8), image[..., 3]])
+
+
 def recolour(rgb, rng, strength):
     """Mix the colour channels, change contrast and brightness; sometimes all grey."""
     mix = np.eye(3, dtype=np.float32) * rng.uniform(1 - 0.3 * strength, 1 + 0.2 * strength)
@@ -103,10 +123,14 @@ def augment(image, side, strength, rng):
     """
     if image.ndim == 2:
         image = paint(image, rng)
+    if rng.random() < 0.15 * strength:
+        image = flatten(np.ascontiguousarray(image), rng)
     rgba = image.astype(np.float32) / 255
     rgba[..., :3] *= rgba[..., 3:]
     matrix = warp_matrix(rng, image.shape[0], side, strength)
     rgba = cv2.warpPerspective(rgba, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    if rng.random() < 0.6:
+        rgba = bend(rgba, rng, strength)
     alpha = rgba[..., 3:]
     rgb = recolour(np.ascontiguousarray(rgba[..., :3]), rng, strength)
     if rng.random() < 0.3 * strength:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from augment import augment
 from build_images import TRAIN_STYLES, read_json
 from classes import load_classes
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, IterableDataset
 
 CONTEXT_LENGTH = 24
@@ -129,7 +129,7 @@ class Batches(IterableDataset):
         while True:
             # Weak changes first: the first half of the run leads up to the full strength.
             progress = (time.time() - start) / (60 * args.minutes)
-            strength = args.augment * min(1, 0.6 + 0.8 * progress)
+            strength = args.augment * (1 if args.start else min(1, 0.6 + 0.8 * progress))
             rows = rng.choice(len(images), args.batch_size, p=self.drawings.weights)
             yield (
                 rows,
@@ -159,7 +159,7 @@ class Captions:
             captions.append([self._caption([name], []) for _ in range(per_name)])
         tokens = np.array([tokenize(group).numpy() for group in captions])
         self.vocabulary, compact = np.unique(tokens, return_inverse=True)
-        self._tokens = compact.reshape(len(captions), per_name, CONTEXT_LENGTH)
+        self.tokens = compact.reshape(len(captions), per_name, CONTEXT_LENGTH)
 
     def _caption(self, names, tags):
         """Make one caption: a name in a template, sometimes with a keyword."""
@@ -171,8 +171,8 @@ class Captions:
 
     def __call__(self, rows):
         """Draw one caption for each row, cut to the longest of them."""
-        choice = self.rng.integers(self._tokens.shape[1], size=len(rows))
-        tokens = torch.from_numpy(self._tokens[rows, choice])
+        choice = self.rng.integers(self.tokens.shape[1], size=len(rows))
+        tokens = torch.from_numpy(self.tokens[rows, choice])
         # Padding, token 0, is the first of the vocabulary.
         return tokens[:, : int((tokens != 0).sum(1).max())]
 
@@ -308,6 +308,27 @@ def make_model(config, vocabulary):
     return model
 
 
+def load_weights(model, folder, vocabulary):
+    """Take the weights of an earlier run."""
+    state = load_file(folder / "open_clip_model.safetensors")
+    state["token_embedding.weight"] = state["token_embedding.weight"][vocabulary]
+    # For larger images: the places of the last feature map start equal.
+    name = "visual.attnpool.positional_embedding"
+    n_places = len(model.visual.attnpool.positional_embedding) - 1
+    if len(state[name]) != n_places + 1:
+        mean = state[name][1:].float().mean(0, keepdim=True)
+        state[name] = torch.cat([state[name][:1].float(), mean.repeat(n_places, 1)])
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+def text_anchors(model, captions, rows):
+    """Mean text feature of the captions of each row."""
+    with torch.no_grad():
+        tokens = torch.from_numpy(captions.tokens[rows])
+        features = [encode_tokens(model, t).mean(0) for t in tokens]
+    return torch.nn.Parameter(F.normalize(torch.stack(features), dim=-1))
+
+
 def train(args):
     """Train one model and write its checkpoint."""
     torch.set_num_threads(args.threads)
@@ -323,10 +344,15 @@ def train(args):
 
     config = model_config(args.image_size, args.width, args.layers)
     model = make_model(config, vocabulary)
+    if args.start:
+        load_weights(model, args.start, vocabulary)
     average = {name: value.clone() for name, value in model.state_dict().items()}
+    n_emoji, n_all = len(emoji), len(emoji) + len(class_names)
     anchors = [
-        torch.nn.Parameter(0.1 * torch.randn(n, config["embed_dim"]))
-        for n in (len(emoji), len(class_names))
+        text_anchors(model, captions, slice(start, end))
+        if args.start
+        else torch.nn.Parameter(0.1 * torch.randn(end - start, config["embed_dim"]))
+        for start, end in ((0, n_emoji), (n_emoji, n_all))
     ]
     optimizer = make_optimizer(model, anchors, args.learning_rate, args.weight_decay)
 
@@ -360,8 +386,10 @@ def train(args):
             print(f"step {step}, {seconds:.0f} s, loss {np.mean(losses[-200:]):.3f}", flush=True)
         if seconds - saved > 300 or progress == 1:
             saved = seconds
-            training = {k: v for k, v in vars(args).items() if k not in ("data", "out")}
+            training = {k: v for k, v in vars(args).items() if k not in ("data", "out", "start")}
             training |= {"steps_done": step}
+            if args.start:
+                training["start"] = read_json(args.start / "training.json")
             save_checkpoint(args.out, config, average, vocabulary, training)
 
 
@@ -370,6 +398,7 @@ def main():
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, default="build", help="from build_*.py")
     parser.add_argument("--out", type=Path, default="build/emoji-clip")
+    parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from")
     parser.add_argument("--hold-out", choices=TRAIN_STYLES, help="style left out")
     parser.add_argument("--minutes", type=float, default=39)
     parser.add_argument("--image-size", type=int, default=48)
