@@ -345,8 +345,8 @@ def make_candle_pipeline(
     >>> emoji = load_emoji()
     >>> fruit = np.flatnonzero(np.isin(emoji.target, ["apple", "lemon"]))
     >>> pipe = make_candle_pipeline("emoji-clip", new_classes=["strawberry"], random_state=0)
-    >>> pipe.fit([emoji.images[i] for i in fruit], emoji.target[fruit]).classes_
-    array(['apple', 'lemon', 'strawberry'], dtype='<U10')
+    >>> pipe.fit([emoji.images[i] for i in fruit], emoji.target[fruit]).classes_.tolist()
+    ['apple', 'lemon', 'strawberry']
     >>> pipe.predict([emoji.images[i] for i in np.flatnonzero(emoji.target == "strawberry")])
     array(['strawberry', 'strawberry', 'strawberry'], dtype='<U10')
     """
