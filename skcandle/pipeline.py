@@ -347,8 +347,9 @@ def make_candle_pipeline(
     >>> pipe = make_candle_pipeline("emoji-clip", new_classes=["strawberry"], random_state=0)
     >>> pipe.fit([emoji.images[i] for i in fruit], emoji.target[fruit]).classes_.tolist()
     ['apple', 'lemon', 'strawberry']
-    >>> pipe.predict([emoji.images[i] for i in np.flatnonzero(emoji.target == "strawberry")])
-    array(['strawberry', 'strawberry', 'strawberry'], dtype='<U10')
+    >>> berries = [emoji.images[i] for i in np.flatnonzero(emoji.target == "strawberry")]
+    >>> pipe.predict(berries).tolist()
+    ['strawberry', 'strawberry', 'strawberry']
     """
     clip = CLIPFeaturizer(
         model_name,
