@@ -105,7 +105,7 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
     textual = is_textual(seen)
     new = _check_new_classes(new_classes, seen, textual)
     if class_names is None and categories is not None:
-        new += categories
+        new = [*new, *categories]
     named = None if class_names is None else _named_labels(class_names, textual)
     known = list(seen) + new
     if named is not None:
