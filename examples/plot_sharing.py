@@ -18,6 +18,7 @@ from textwrap import fill
 
 import numpy as np
 import skops.io
+from markdown_it import MarkdownIt
 from sklearn.model_selection import train_test_split
 
 from skcandle import make_candle_pipeline
@@ -112,8 +113,18 @@ except ValueError as error:
 # %%
 # The card
 # --------
-# ``README.md`` of the folder, which the Hub shows as the page of the model. Its parameters and
-# versions, which follow, are left out here.
+# ``README.md`` of the folder begins with metadata for the Hub, which shows the rest as the page of
+# the model.
 
-card = (folder / "README.md").read_text(encoding="utf-8")
-print(card.partition("## Parameters")[0])
+_, metadata, card = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+print(metadata)
+
+
+class Rendered(str):
+    """Markdown, shown as HTML here and in notebooks."""
+
+    def _repr_html_(self):
+        return MarkdownIt("commonmark").enable("table").render(self)
+
+
+Rendered(card)
