@@ -82,7 +82,7 @@ class ShardFolder:
     def facts(self):
         """What :meth:`open` was called with at first."""
         try:
-            return json.loads((self.path / MANIFEST_NAME).read_bytes())
+            return json.loads(_no_pipe(self.path / MANIFEST_NAME).read_bytes())
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"The folder {str(self.path)!r}, seen from {socket.gethostname()!r}, is no data "
@@ -92,7 +92,7 @@ class ShardFolder:
 
     def part_names(self, run="*"):
         """Names of the parts, sorted; of one run of the job, or of all."""
-        return sorted(path.name for path in self.path.glob(f"part-{run}-*.parquet"))
+        return sorted(_no_pipe(path).name for path in self.path.glob(f"part-{run}-*.parquet"))
 
     def write_part(self, name, run, facts, columns, failures=()):
         """Write a part; a process that is killed meanwhile leaves no trace in the data set.
@@ -178,6 +178,13 @@ def _holds_floats(dtype):
     import pyarrow as pa
 
     return pa.types.is_floating(getattr(dtype, "value_type", dtype))
+
+
+def _no_pipe(path):
+    """The path, unless reading it would wait for somebody who writes."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{str(path)!r} is no file. Remove it and run the job again.")
+    return path
 
 
 def _leaf_path(field):

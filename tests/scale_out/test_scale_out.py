@@ -34,7 +34,7 @@ from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
 from skcandle.datasets import load_emoji
 from skcandle.exceptions import ModelMismatchError
 from skcandle.scale_out import _worker, encode_dataset, predict_dataset, read_embeddings
-from skcandle.scale_out._shards import ShardFolder
+from skcandle.scale_out._shards import MANIFEST_NAME, ShardFolder
 from skcandle.scale_out._stored_keys import StoredKeys, key_digests, write_stored_keys
 
 pytestmark = pytest.mark.slow
@@ -437,6 +437,18 @@ def test_what_is_no_embedding_is_never_read(fitted, folder, tmp_path, forge, mes
     ):
         with pytest.raises(ValueError, match=f"{part.name}.* {message}.* Remove it"):
             read()
+
+
+@pytest.mark.parametrize("name", ["part-*.parquet", MANIFEST_NAME])
+def test_a_pipe_in_the_place_of_a_file_is_named(paths, clip, folder, name):
+    """Reading it would wait for ever."""
+    encode_dataset(paths[:2], folder, clip)
+    (path,) = folder.glob(name)
+    path.unlink()
+    os.mkfifo(path)
+    for use in (read_embeddings, lambda folder: encode_dataset(paths[:2], folder, clip)):
+        with pytest.raises(ValueError, match=f"{path.name}' is no file. Remove it"):
+            use(folder)
 
 
 def test_a_folder_with_other_parquet_files_is_refused(paths, clip, folder):
