@@ -2,7 +2,6 @@
 
 import os
 from contextlib import contextmanager, nullcontext
-from functools import partial
 
 import torch
 
@@ -12,9 +11,17 @@ from .exceptions import DeviceNotAvailableError
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
 _n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
 
-# The threads of OpenMP do not exist in a forked child, which would wait for them for ever.
+_has_computed = False
+
+
+def _after_fork():
+    # The threads of OpenMP do not exist in a forked child, which would wait for them for ever.
+    if _has_computed:
+        torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def resolve_device(device, metal=False):
@@ -105,6 +112,8 @@ def exact_matmul(device):
     ----------
     device : torch.device
     """
+    global _has_computed
+    _has_computed = True
     with torch.autocast(device.type, enabled=False) if _has_autocast(device) else nullcontext():
         with _without_tf32() if device.type == "cuda" else nullcontext():
             yield

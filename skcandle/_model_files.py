@@ -51,7 +51,7 @@ def to_bytes(pipe):
     """A fitted pipeline as the content of a file, without what belongs to this machine."""
     import skops.io
 
-    return skops.io.dumps(_portable(pipe))
+    return skops.io.dumps(portable(pipe))
 
 
 def foreign_types(data):
@@ -103,7 +103,7 @@ def from_bytes(data, path, *, trusted=()):
         )
     with explains_unreadable(path):
         pipe.get_params()  # of another version, it may lack some
-        return _portable(pipe)
+        return portable(pipe)
 
 
 def is_model_file(path):
@@ -141,11 +141,14 @@ def is_fitted_pipeline(pipe):
     )
 
 
-def _portable(pipe):
+def portable(pipe):
     """The same pipeline without what belongs to one machine."""
     from .clip import CLIPFeaturizer
 
     candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
+    prior = getattr(candle, "class_prior", None)
+    if hasattr(prior, "to_dict"):  # a Series of pandas, whose type skops would not know
+        candle.class_prior = prior.to_dict()
     if isinstance(candle.text_encoder, CLIPFeaturizer):
         encoder = _portable_clip(candle.text_encoder)
         candle.text_encoder = encoder

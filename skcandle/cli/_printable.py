@@ -15,4 +15,5 @@ def printable(text):
 
 
 def _is_shown(character):
-    return character.isprintable() or unicodedata.category(character) == "Zs"  # kinds of spaces
+    spaces_and_joiners = unicodedata.category(character) == "Zs" or character in "\u200c\u200d"
+    return character.isprintable() or spaces_and_joiners

@@ -58,7 +58,7 @@ def render_card(pipe, *, license=None, description=None, metrics=None):
         card.add_table(description=text, folded=folded, **{key: table(header, rows)})
         card.select(key).title = section  # which skops sets to the whole key
 
-    add("How to load it", _loading(source))
+    add("How to load it", _loading(source, isinstance(candle.text_encoder, CLIPFeaturizer)))
     header, rows = _classes(candle)
     add_table("Classes", rows, header, folded=len(rows) > MOST_ROWS)
     add("What the probabilities mean", _probabilities(candle))
@@ -141,16 +141,24 @@ def _source(clip):
     )
 
 
-def _loading(source):
-    lines = ["from skcandle.hub import load_pipeline", "", f'pipe = load_pipeline("{REPOSITORY}")']
+def load_line(repository):
+    """The line of code that loads a repository."""
+    return f'pipe = load_pipeline("{repository}")'
+
+
+def _loading(source, has_own_encoder):
+    lines = ["from skcandle.hub import load_pipeline", "", load_line(REPOSITORY)]
     if source.path:
-        lines.append(f'pipe.set_params(clip__{source.path}="...")  # where you have it')
+        lines.append('path = "..."  # where you have the CLIP')
+        lines.append(f"pipe.set_params(clip__{source.path}=path)")
+        if has_own_encoder:
+            lines.append(f"pipe.set_params(candle__text_encoder__{source.path}=path)")
     lines.append('labels, proba = pipe.top_k(["photo.jpg"], 3)')
     code = "\n".join(lines)
     return (
         f"```python\n{code}\n```\n\n"
-        "`model.skops` is read by skops, as types of skcandle and scikit-learn alone; no code of "
-        "this repository is run."
+        "`model.skops` is read by skops, as types of a fitted pipeline and those that skops "
+        "trusts; no code of this repository is run."
     )
 
 

@@ -13,6 +13,7 @@ from .._model_files import (
     from_bytes,
     is_fitted_pipeline,
     is_model_file,
+    portable,
     to_bytes,
 )
 from ._card import render_card
@@ -102,16 +103,18 @@ def save_pipeline(
     """
     if not is_fitted_pipeline(pipe):
         raise TypeError(
-            f"pipe is a {type(pipe).__name__}; a fitted pipeline of make_candle_pipeline is "
-            "needed, of a search its best_estimator_."
+            f"pipe is a {type(pipe).__name__}, or is not fitted; a fitted pipeline of "
+            "make_candle_pipeline is needed, of a search its best_estimator_."
         )
+    pipe = portable(pipe)
     card = render_card(pipe, license=license, description=description, metrics=metrics)
     data = to_bytes(pipe)
     foreign = foreign_types(data)
     if foreign:
         raise ValueError(
             f"The pipeline holds {', '.join(foreign)}, which others cannot load without trusting "
-            "it; use a CLIPFeaturizer, or a mapping of labels to vectors, as text_encoder."
+            "it; give parameters as lists, dicts and arrays, and as text_encoder a CLIPFeaturizer "
+            "or a mapping of labels to vectors."
         )
     contents = {MODEL_FILE: data, CARD_FILE: card.encode("utf-8", "replace")}
     return _write(Path(folder), contents, overwrite)
@@ -149,8 +152,9 @@ def load_pipeline(
 ) -> Pipeline:
     """Read a pipeline from a folder, a file, or the Hugging Face Hub.
 
-    Nothing in it is run: `skops` makes the objects, of types of skcandle and scikit-learn alone,
-    and a file that names any other is refused before anything is made. Of a repository, only
+    Nothing in it is run: `skops` makes the objects, of the types of a fitted pipeline and of those
+    that it trusts itself (of NumPy, SciPy and scikit-learn), and a file that names any other is
+    refused before anything is made. Of a repository, only
     ``model.skops`` is downloaded.
 
     Parameters

@@ -4,7 +4,11 @@ import re
 import unicodedata
 
 # Letters, digits, underscores within words, and signs that start nothing in Markdown or HTML.
-HARMLESS = re.compile(r"[^\W_]|(?<=[^\W_])_+(?=[^\W_])|[^\x00-\x7f]|[ ,.;'\"()/%+=?!{}-]")
+# Code hosts make links of "www.".
+HARMLESS = re.compile(
+    r"(?!www\.)[^\W_]|(?<=[^\W_])_+(?=[^\W_])|[^\x00-\x7f]|[ ,.;'\"()/%+=?!{}-]", re.IGNORECASE
+)
+DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def escaped(text):
@@ -20,15 +24,21 @@ def escaped(text):
     Returns
     -------
     markdown : str
-        White space is single spaces, control characters are U+FFFD.
+        White space is single spaces, control characters, those of direction too, are U+FFFD.
     """
     line = " ".join(str(text).split())
-    line = "".join("\ufffd" if unicodedata.category(sign) == "Cc" else sign for sign in line)
+    line = "".join("\ufffd" if _controls(sign) else sign for sign in line)
     return re.sub(
         f"({HARMLESS.pattern})|(.)",
         lambda match: match[1] or f"&#{ord(match[2])};",
         line,
+        flags=HARMLESS.flags,
     )
+
+
+def _controls(sign):
+    """Whether a character is a control, or turns the direction of others."""
+    return unicodedata.category(sign) == "Cc" or unicodedata.bidirectional(sign) in DIRECTIONS
 
 
 def table(header, rows):

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -17,10 +17,9 @@ from huggingface_hub.errors import (
 )
 
 from .. import _typing, _version
-from .._files import new_file_beside, replacing
 from ..clip._checkpoint import first_line
 from ..exceptions import HubError
-from ._card import REPOSITORY
+from ._card import REPOSITORY, load_line
 
 MODEL_FILE = "model.skops"
 CARD_FILE = "README.md"
@@ -43,8 +42,8 @@ def push_to_hub(
     Parameters
     ----------
     folder : str or path-like
-        It stays as it is, but for the name of the repository, which the card is given where it
-        says how to load.
+        It stays as it is. On the Hub, the card has the name of the repository where it says how
+        to load.
 
     repo_id : str
         ``"owner/name"``, or ``"name"`` for one of your own. The repository is made if need be.
@@ -89,26 +88,21 @@ def push_to_hub(
             raise FileNotFoundError(
                 f"The folder {str(folder)!r} has no {name}; save_pipeline makes one."
             )
+    card = (folder / CARD_FILE).read_bytes()
     kept = f"The folder {str(folder)!r} is unharmed and can be pushed again"
     with _explained(repo_id, kept):
         hub = _hub(token)
         url = hub.create_repo(repo_id, private=private, exist_ok=True)
-        _name_repository(folder / CARD_FILE, url.repo_id)
-        hub.upload_folder(
-            repo_id=url.repo_id,
-            folder_path=folder,
-            allow_patterns=[MODEL_FILE, CARD_FILE],
+        card = card.replace(load_line(REPOSITORY).encode(), load_line(url.repo_id).encode())
+        hub.create_commit(
+            url.repo_id,
+            [
+                CommitOperationAdd(MODEL_FILE, folder / MODEL_FILE),
+                CommitOperationAdd(CARD_FILE, card),
+            ],
             commit_message=commit_message or f"A pipeline of skcandle {_version.__version__}",
         )
     return str(url)
-
-
-def _name_repository(card, repo_id):
-    text = card.read_bytes()
-    named = text.replace(REPOSITORY.encode(), repo_id.encode())
-    if named != text:
-        with replacing(card, new_file_beside(card)) as temporary:
-            temporary.write_bytes(named)
 
 
 def download(repo_id, revision=None, token=None):
@@ -155,6 +149,8 @@ def _explained(repo_id, note):
             f"{repo_id!r} is no name of a repository ({first_line(error)}); use 'owner/name'."
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of a file here, such as a full disk
         raise HubError(f"{repo_id!r}: {_reason(error)}. {note}.") from error
 
 
@@ -177,8 +173,10 @@ def _reason(error):
         return "the repository has no such revision; leave it out for the latest"
     if isinstance(error, EntryNotFoundError):
         return f"the repository has no {MODEL_FILE}, so it is not of save_pipeline"
-    if isinstance(error, HfHubHTTPError) and _status(error) in (401, 403):
-        return f"you may not write to it; {LOG_IN} with the right to write"
+    if isinstance(error, HfHubHTTPError) and _status(error) == 401:
+        return f"the Hugging Face Hub does not accept your token; {LOG_IN} that is valid"
+    if isinstance(error, HfHubHTTPError) and _status(error) == 403:
+        return f"you may not do that there; {LOG_IN} with the right to"
     return (
         f"the Hugging Face Hub did not answer as expected ({type(error).__name__}: "
         f"{first_line(error)}); check the network, and try again"

@@ -36,7 +36,7 @@ def test_a_name_is_shown_as_it_is(name):
     assert shown(f"x {escaped(name)} x") == f"x {' '.join(name.split())} x"
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1))
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf"]), min_size=1))
 def test_any_text_is_shown_as_it_is(text):
     assert shown(f"x {escaped(text)} x") == f"x {' '.join(text.split())} x"
 
@@ -53,6 +53,15 @@ def test_a_table_keeps_its_cells(name):
 
 def test_control_characters_are_replaced():
     assert escaped("a\x00\x1b[0m") == "a\ufffd\ufffd&#91;0m"
+
+
+def test_what_turns_the_direction_of_text_is_replaced():
+    assert escaped("a\u202eb\u2066c") == "a\ufffdb\ufffdc"
+
+
+def test_no_links_are_made_of_names():
+    assert escaped("www.example.org") == "&#119;ww.example.org"
+    assert shown(f"x {escaped('WWW.example.org')} x") == "x WWW.example.org x"
 
 
 def test_plain_names_stay_readable_in_the_source():

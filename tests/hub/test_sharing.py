@@ -98,7 +98,7 @@ def test_what_cannot_be_shared_is_refused_and_nothing_is_written(pipe, with_code
     for other in (unfitted, search, pipe["candle"]):
         with pytest.raises(TypeError, match="fitted pipeline .* of a search its best_estimator_"):
             save_pipeline(other, tmp_path / "other")
-    with pytest.raises(ValueError, match=r"holds test_sharing.encode, .* use a CLIPFeaturizer"):
+    with pytest.raises(ValueError, match=r"test_sharing.encode, .* encoder a CLIPFeaturizer"):
         save_pipeline(with_code, tmp_path / "other")
     with pytest.raises(TypeError, match="metrics"):
         save_pipeline(pipe, tmp_path / "other", metrics=[1])
@@ -147,7 +147,7 @@ class FakeHub:
     def api(self, *, token, library_name, library_version):
         assert (library_name, library_version) == ("skcandle", skcandle.__version__)
         api = create_autospec(_transfer_api, instance=True, spec_set=True)
-        for name in ("create_repo", "upload_folder", "hf_hub_download"):
+        for name in ("create_repo", "create_commit", "hf_hub_download"):
             getattr(api, name).side_effect = self._recorded(name, token)
         return api
 
@@ -165,9 +165,11 @@ class FakeHub:
         (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
         return Url(repo_id)
 
-    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
-        for name in allow_patterns:
-            shutil.copy(Path(folder_path) / name, self.root / repo_id / name)
+    def create_commit(self, repo_id, operations, *, commit_message):
+        for operation in operations:
+            path = self.root / repo_id / operation.path_in_repo
+            with operation.as_file() as file:
+                path.write_bytes(file.read())
 
     def hf_hub_download(self, repo_id, filename, *, revision):
         path = self.root / repo_id / filename
@@ -221,11 +223,52 @@ def test_a_repository_is_public_if_told_to(folder, hub):
     assert hub.calls[1][2]["commit_message"] == "more ants"
 
 
-def test_the_card_names_the_repository(folder, hub):
-    assert b'load_pipeline("OWNER/NAME")' in content(folder)["README.md"]
-    push_to_hub(folder, "ants")
-    for place in (folder, hub.root / "me" / "ants"):
-        assert b'load_pipeline("me/ants")' in content(place)["README.md"]
+def test_the_card_names_the_repository_and_the_folder_stays(folder, hub):
+    before = content(folder)
+    for repository in ("me/ants", "them/ants"):
+        push_to_hub(folder, repository)
+        card = content(hub.root / repository)["README.md"]
+        assert f'load_pipeline("{repository}")'.encode() in card
+    assert content(folder) == before
+
+
+def test_an_error_of_this_machine_is_none_of_the_hub(folder, hub):
+    hub.fails["create_commit"] = PermissionError(13, "Permission denied", "model.skops")
+    with pytest.raises(PermissionError, match="model.skops"):
+        push_to_hub(folder, "me/ants")
+
+
+def test_parameters_that_skops_does_not_know_are_made_plain(pipe, images, tmp_path):
+    pd = pytest.importorskip("pandas")
+    classes = pipe["candle"].classes_
+    prior = pd.Series(np.full(len(classes), 1 / len(classes)), index=classes)
+    pipe = type(pipe)([("clip", pipe["clip"]), ("candle", pipe["candle"].with_prior(prior))])
+    again = load_pipeline(save_pipeline(pipe, tmp_path / "prior"))
+    assert_array_equal(again.predict_proba(images), pipe.predict_proba(images))
+
+
+def test_a_clip_in_a_folder_is_found_where_the_card_says(quick_fit, images, tmp_path):
+    """The parameters that the card names are all that has the path of the author."""
+    folder = tmp_path / "author"
+    shutil.copytree(Path(skcandle.__file__).parent / "data" / "emoji-clip", folder)
+    clip = skcandle.CLIPFeaturizer(f"local-dir:{folder}", None)
+    pipe = quick_fit(clip=clip, candle__text_encoder=clip)
+    saved = save_pipeline(pipe, tmp_path / "shared")
+    code = [line for line in (saved / "README.md").read_text().splitlines() if "set_params" in line]
+    folder.rename(tmp_path / "mine")
+    skcandle.clear_memory()
+    again = load_pipeline(saved)
+    for line in code:
+        exec(line, {"pipe": again, "path": f"local-dir:{tmp_path / 'mine'}"})
+    assert len(code) == 2 and len(again.predict(images)) == len(images)
+    assert "zebra" in again.add_classes(["zebra"]).classes_
+
+
+def test_weights_in_a_path(pipe, tmp_path):
+    clip = skcandle.CLIPFeaturizer("RN50", tmp_path / "weights.pt")
+    pipe = type(pipe)([("clip", clip), ("candle", pipe["candle"])])
+    saved = save_pipeline(pipe, tmp_path / "shared")
+    assert str(tmp_path) not in (saved / "README.md").read_text()
 
 
 def test_an_edited_card_is_uploaded_as_it_is(folder, hub):
@@ -250,15 +293,15 @@ def test_a_folder_without_both_files_is_not_pushed(folder, hub, missing):
 
 
 FAILURES = {
-    "no token": (error("HfHubHTTPError", 401), "you may not write to it; log in with"),
-    "read only": (error("HfHubHTTPError", 403), "or give a token with the right to write"),
+    "no token": (error("HfHubHTTPError", 401), "does not accept your token; log in with"),
+    "read only": (error("HfHubHTTPError", 403), "or give a token with the right to"),
     "server": (error("HfHubHTTPError", 500), "did not answer as expected"),
     "logged out": (hub_errors.LocalTokenNotFoundError("x"), "nobody is logged in"),
     "connection": (ConnectionError("name\nresolution"), r"\(ConnectionError: name resolution\)"),
 }
 
 
-@pytest.mark.parametrize("method", ["create_repo", "upload_folder"])
+@pytest.mark.parametrize("method", ["create_repo", "create_commit"])
 @pytest.mark.parametrize("raised, said", FAILURES.values(), ids=FAILURES)
 def test_a_push_that_fails_can_be_repeated(pipe, folder, images, hub, method, raised, said):
     hub.fails[method] = raised

@@ -10,7 +10,7 @@ MAX_ENTRIES = 2**17
 # A file that changes twice between two ticks of its file system's clock shows it once; the
 # coarsest clocks, those of FAT, tick every two seconds.
 SETTLED_NS = 3 * 10**9
-# Seconds by which a clock may be set back before a file can show a time that it has shown before.
+# Time by which a clock may be set back before a file can show a time that it has shown before.
 SET_BACK_NS = 10**9
 
 
