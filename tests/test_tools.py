@@ -101,6 +101,9 @@ def test_the_soak_notices_what_grows():
     assert soak.grown(first, first._replace(megabytes=1064, files=15)) == []
     assert soak.grown(first, first._replace(megabytes=1065)) == ["megabytes"]
     assert soak.grown(first, first._replace(files=16, processes=2)) == ["files", "processes"]
+    later = first._replace(files=18, threads=8)
+    assert soak.grown(first, later) == ["files", "threads"]
+    assert soak.grown(first, later, n_killed_pools=2) == []
 
 
 @pytest.mark.slow
