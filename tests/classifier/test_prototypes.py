@@ -471,6 +471,7 @@ def test_precision_is_kept(data, dtype, text):
     if text:
         grown = space.with_classes(texts)
         assert (grown.counts.dtype, grown.prototypes.dtype) == (dtype, dtype)
+        np.testing.assert_array_equal(grown.counts, [*COUNTS, *[0] * len(texts)])
 
 
 def test_unit_leaves_zeros():
