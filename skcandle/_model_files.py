@@ -71,6 +71,13 @@ def foreign_types(data):
     return sorted(set(skops.io.get_untrusted_types(data=data)) - known_types())
 
 
+def read(path):
+    """The content of a file, and the names of its :func:`foreign_types`."""
+    data = path.read_bytes()
+    with explains_unreadable(path):
+        return data, foreign_types(data)
+
+
 def from_bytes(data, path, *, trusted=()):
     """The fitted pipeline of a CLIPFeaturizer and a classifier in a file.
 

@@ -93,3 +93,17 @@ def clip_like(n_images, n_features=32, *, noise=1.5, gap=1.0, seed=0):
         y,
         texts / np.linalg.norm(texts, axis=1, keepdims=True),
     )
+
+
+def run_command(cache, *args, code=0):
+    """Run a command in this process; exceptions that it does not report are raised."""
+    from typer.testing import CliRunner
+
+    from skcandle.cli._app import app
+
+    environment = {"SKCANDLE_CACHE": str(cache), "COLUMNS": "200"}
+    result = CliRunner().invoke(app, list(map(str, args)), env=environment)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    return result

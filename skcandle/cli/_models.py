@@ -30,7 +30,7 @@ def load_model(path, *, trust=False):
     ValueError
         If the file is none of a model, or has types that are not trusted.
     """
-    from .._model_files import explains_unreadable, foreign_types, from_bytes, is_model_file
+    from .._model_files import from_bytes, is_model_file, read
 
     if path.is_dir():
         raise IsADirectoryError(
@@ -40,9 +40,7 @@ def load_model(path, *, trust=False):
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if not is_model_file(path):
         raise ValueError(f"{str(path)!r} is no model; `skcandle fit PHOTOS -o FILE` makes one.")
-    data = path.read_bytes()
-    with explains_unreadable(path):
-        foreign = foreign_types(data)
+    data, foreign = read(path)
     if foreign and not trust:
         raise ValueError(
             f"The model {str(path)!r} has parts that are not of skcandle's models: "

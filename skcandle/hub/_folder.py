@@ -8,12 +8,12 @@ from sklearn.pipeline import Pipeline
 from .. import _typing
 from .._files import new_file_beside, replacing
 from .._model_files import (
-    explains_unreadable,
     foreign_types,
     from_bytes,
     is_fitted_pipeline,
     is_model_file,
     portable,
+    read,
     to_bytes,
 )
 from ._card import render_card
@@ -208,9 +208,7 @@ def load_pipeline(
             f"{str(path)!r} is no file of skops, and pickles are not loaded; save_pipeline makes "
             "one."
         )
-    data = path.read_bytes()
-    with explains_unreadable(path):
-        foreign = foreign_types(data)
+    data, foreign = read(path)
     if foreign:
         raise ValueError(
             f"{str(path)!r} was not loaded, since it has parts that no pipeline of skcandle has: "

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_command
 from hostile_files import file_that_calls
 from odd_folder import ODD_CLASSES, break_folder, emoji_of, make_odd_folder
 from typer.testing import CliRunner
@@ -34,17 +36,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def run(cache):
-    """Run a command in this process; exceptions that it does not report are raised."""
-
-    def run(*args, code=0):
-        args = list(map(str, args))
-        result = CliRunner().invoke(app, args, env={"SKCANDLE_CACHE": str(cache), "COLUMNS": "200"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.stderr
-        return result
-
-    return run
+    return partial(run_command, cache)
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,15 @@ import html
 import json
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_command
 from odd_folder import emoji_of
-from typer.testing import CliRunner
 
 from skcandle import CandleClassifier, CLIPFeaturizer, EmbeddingCache, make_candle_pipeline
-from skcandle.cli._app import app
 from skcandle.cli._models import load_model
 from skcandle.clip._cache.sqlite import DATABASE_NAME
 from skcandle.inspection._files import FORMULA
@@ -64,14 +64,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(cache):
-    def run(*args, code=0):
-        result = CliRunner().invoke(app, list(map(str, args)), env={"SKCANDLE_CACHE": str(cache)})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.stderr
-        return result
-
-    return run
+    return partial(run_command, cache)
 
 
 @pytest.fixture(scope="module")
