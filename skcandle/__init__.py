@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from ._lazy import lazy_names
-from ._persistence import explain_former_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for static checkers; at run time names are loaded when first used
@@ -47,6 +46,7 @@ __all__ = [
     "scale_out",
 ]
 
+# The only place that names what is above it; `tests/test_layers.py` checks all other imports.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {name: name for name in __all__ if name.islower()}
@@ -63,5 +63,3 @@ __getattr__, __dir__ = lazy_names(
         "make_candle_pipeline": "pipeline",
     },
 )
-
-explain_former_modules()

@@ -3,8 +3,6 @@
 import copy
 import io
 import pickle
-import subprocess
-import sys
 import warnings
 from functools import cache
 
@@ -27,7 +25,6 @@ from skcandle import (
     RejectingClassifier,
     _version,
 )
-from skcandle._persistence import FORMER_CLASSES
 from skcandle.exceptions import VersionWarning
 
 CLASSIFIERS = [CandleClassifier, PublishedCandleClassifier]
@@ -189,18 +186,3 @@ def test_copies_do_not_warn_and_the_version_is_no_attribute(fitted, monkeypatch)
 
 def test_a_saved_state_has_the_version_of_the_library(fitted):
     assert fitted.__getstate__()["_skcandle_version"] == skcandle.__version__
-
-
-@pytest.mark.parametrize("module, name", FORMER_CLASSES.items())
-def test_a_file_of_an_earlier_development_version_says_to_fit_again(module, name):
-    data = f"cskcandle.{module}\n{name}\n.".encode()  # a reference by its name
-    with pytest.raises(ImportError, match="earlier development version .* fit it again"):
-        pickle.loads(data)
-    code = f"import pickle; pickle.loads({data!r})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "fit it again" in result.stderr.splitlines()[-1]
-
-
-def test_names_of_earlier_development_versions_are_not_in_the_way_of_other_objects():
-    """pickle looks through all modules for an object that does not say which it is from."""
-    assert pickle.whichmodule(object(), "agm") == "__main__"
