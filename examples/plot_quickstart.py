@@ -26,7 +26,7 @@ from sklearn.model_selection import train_test_split
 
 from skcandle import make_candle_pipeline
 from skcandle._bundled import BUNDLED_MODEL
-from skcandle._demo import FIGURE_SIZE, draw, evaluate, table
+from skcandle.cli._demo import FIGURE_SIZE, draw, evaluate, table
 from skcandle.datasets import load_emoji
 from skcandle.model_selection import base_new_split
 

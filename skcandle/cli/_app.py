@@ -113,7 +113,7 @@ def demo(
       skcandle demo
       skcandle demo my_folder --force
     """
-    from .. import _demo
+    from . import _demo
 
     for path in _demo.main(folder, force=force):
         print(path)

@@ -5,7 +5,7 @@ from ._outputs import replacing
 
 def save_model(pipe, path, force):
     """Write a fitted pipeline, without what belongs to this machine."""
-    from .._model_files import to_bytes
+    from ..hub._model_files import to_bytes
 
     with replacing(path, force) as temporary:
         temporary.write_bytes(to_bytes(pipe))
@@ -30,7 +30,7 @@ def load_model(path, *, trust=False):
     ValueError
         If the file is none of a model, or has types that are not trusted.
     """
-    from .._model_files import from_bytes, is_model_file, read
+    from ..hub._model_files import from_bytes, is_model_file, read
 
     if path.is_dir():
         raise IsADirectoryError(

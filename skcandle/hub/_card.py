@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from .. import _version
 from .._bundled import BUNDLED_MODEL
-from .._model_files import ANYWHERE
 from ..classifier import CandleClassifier
 from ..clip import CLIPFeaturizer
 from ..clip._checkpoint import hub_repository, is_published
 from ._markdown import escaped, table
+from ._model_files import ANYWHERE
 
 REPOSITORY = "OWNER/NAME"  # until it is known
 TAGS = ["skcandle", "clip", "few-shot", "long-tailed", "zero-shot"]

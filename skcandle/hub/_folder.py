@@ -7,7 +7,8 @@ from sklearn.pipeline import Pipeline
 
 from .. import _typing
 from .._files import new_file_beside, replacing
-from .._model_files import (
+from ._card import render_card
+from ._model_files import (
     foreign_types,
     from_bytes,
     is_fitted_pipeline,
@@ -16,7 +17,6 @@ from .._model_files import (
     read,
     to_bytes,
 )
-from ._card import render_card
 from ._transfer import CARD_FILE, MODEL_FILE, download
 
 

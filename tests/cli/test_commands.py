@@ -546,7 +546,7 @@ def test_demo_without_matplotlib_says_what_to_install(run, tmp_path, monkeypatch
 
 def test_demo_says_before_the_work_what_cannot_be_written(run, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.delattr("skcandle._demo._evaluation.evaluate")  # is not reached
+    monkeypatch.delattr("skcandle.cli._demo._evaluation.evaluate")  # is not reached
 
     def message(folder):
         return run("demo", folder, code=1).stderr

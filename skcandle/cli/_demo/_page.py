@@ -2,7 +2,7 @@
 
 import base64
 
-from ..inspection._page import render
+from ...inspection._page import render
 from ._evaluation import METHODS
 from ._summary import MEASURES, RIVALS, notes, of_difference, of_method, sentences, verdict
 

@@ -18,16 +18,16 @@ def known_types():
     Names are listed one by one: a file may name any function that a module of the library holds
     or imports, and have it called with arguments of its choice.
     """
-    from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
-    from .classifier._held_out import HeldOutScores
-    from .classifier._logit_weights import LogitWeights
-    from .classifier._model import CandleModel
-    from .classifier._prototypes import PrototypeSpace
-    from .classifier._published import PublishedModel
-    from .classifier._statistics import ClassStatistics
-    from .classifier._text_features import ClassTextEncoder
-    from .clip import CLIPFeaturizer, EmbeddingCache
-    from .pipeline import CandlePipeline
+    from ..classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
+    from ..classifier._held_out import HeldOutScores
+    from ..classifier._logit_weights import LogitWeights
+    from ..classifier._model import CandleModel
+    from ..classifier._prototypes import PrototypeSpace
+    from ..classifier._published import PublishedModel
+    from ..classifier._statistics import ClassStatistics
+    from ..classifier._text_features import ClassTextEncoder
+    from ..clip import CLIPFeaturizer, EmbeddingCache
+    from ..pipeline import CandlePipeline
 
     types = (
         CandleClassifier,
@@ -136,8 +136,8 @@ def is_fitted_pipeline(pipe):
     """Whether an object is what :func:`skcandle.make_candle_pipeline` returns, fitted."""
     from sklearn.pipeline import Pipeline
 
-    from .classifier import CandleClassifier, PublishedCandleClassifier
-    from .clip import CLIPFeaturizer
+    from ..classifier import CandleClassifier, PublishedCandleClassifier
+    from ..clip import CLIPFeaturizer
 
     return (
         isinstance(pipe, Pipeline)
@@ -150,7 +150,7 @@ def is_fitted_pipeline(pipe):
 
 def portable(pipe):
     """The same pipeline without what belongs to one machine."""
-    from .clip import CLIPFeaturizer
+    from ..clip import CLIPFeaturizer
 
     candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
     prior = getattr(candle, "class_prior", None)

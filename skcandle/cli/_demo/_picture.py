@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..inspection._reliability import draw_curve, reliability
-from ..inspection._style import BLUE, GREY, ORANGE, SKY, VERMILION, plain, shortened
+from ...inspection._reliability import draw_curve, reliability
+from ...inspection._style import BLUE, GREY, ORANGE, SKY, VERMILION, plain, shortened
 from ._evaluation import BAND_KEYS, BANDS, CANDLE, GATED, METHODS, ZERO_SHOT
 from ._summary import BAND_TEXTS, MEASURES, of_method
 

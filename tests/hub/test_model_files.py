@@ -14,9 +14,9 @@ from skcandle import (
     CLIPFeaturizer,
     EmbeddingCache,
     RejectingClassifier,
-    _model_files,
     make_candle_pipeline,
 )
+from skcandle.hub import _model_files
 from skcandle.inspection._files import write_atomically
 
 

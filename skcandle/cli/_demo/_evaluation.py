@@ -9,12 +9,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from tqdm.auto import tqdm
 
-from .._bundled import BUNDLED_MODEL
-from ..classifier import CandleClassifier
-from ..clip import CLIPFeaturizer
-from ..datasets import load_emoji, make_long_tailed
-from ..metrics import base_new_report, shot_band_accuracy
-from ..model_selection import base_new_split
+from ..._bundled import BUNDLED_MODEL
+from ...classifier import CandleClassifier
+from ...clip import CLIPFeaturizer
+from ...datasets import load_emoji, make_long_tailed
+from ...metrics import base_new_report, shot_band_accuracy
+from ...model_selection import base_new_split
 
 ZERO_SHOT, GATED, CANDLE = METHODS = ("zero-shot CLIP", "gated logistic regression", "Candle")
 N_MAX = 25  # images of the largest class

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .._lazy import lazy_names
-from ..cli._outputs import check_output, replacing
+from ..._lazy import lazy_names
+from .._outputs import check_output, replacing
 
 PICTURE, PAGE = "skcandle_demo.png", "index.html"
 

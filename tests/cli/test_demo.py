@@ -11,9 +11,9 @@ from scipy.stats import ttest_1samp
 
 pytest.importorskip("matplotlib")
 
-from skcandle import _demo
-from skcandle._demo import _evaluation, _page, _picture, _summary
-from skcandle._demo._evaluation import BAND_KEYS, METHODS, ZERO_SHOT
+from skcandle.cli import _demo
+from skcandle.cli._demo import _evaluation, _page, _picture, _summary
+from skcandle.cli._demo._evaluation import BAND_KEYS, METHODS, ZERO_SHOT
 
 
 @pytest.fixture(scope="module")
