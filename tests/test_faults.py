@@ -29,6 +29,7 @@ from skcandle import (
     RejectingClassifier,
     clear_memory,
 )
+from skcandle._files import write_file
 from skcandle._locks import ForkSafeLock
 from skcandle.classifier import _held_out
 from skcandle.cli._app import app
@@ -37,7 +38,6 @@ from skcandle.clip._cache import file_digests, sqlite
 from skcandle.clip._cache.file_digests import FileDigests
 from skcandle.clip._cache.sqlite import DATABASE_NAME
 from skcandle.exceptions import CacheWarning, ImageReadError
-from skcandle.inspection._files import write_atomically
 
 PACKAGE = str(Path(skcandle.__file__).parent)
 
@@ -334,7 +334,7 @@ def test_a_full_disk_leaves_a_report_as_it_was(disk):
     path.write_text("former")
     disk.fill()
     with pytest.raises(OSError, match="report.html' cannot be written"):
-        write_atomically(path, "text " * 10**6, overwrite=True)
+        write_file(path, "text " * 10**6, overwrite=True)
     disk.free()
     assert path.read_text() == "former"
     assert [p.name for p in disk.folder.iterdir()] == ["report.html"]

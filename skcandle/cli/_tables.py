@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 
-from ..inspection._files import harmless
+from ..inspection._csv import harmless
 from ._outputs import replacing
 from ._printable import printable
 

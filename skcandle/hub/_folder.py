@@ -1,12 +1,13 @@
 """A fitted pipeline and its model card in a folder."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from sklearn.pipeline import Pipeline
 
 from .. import _typing
-from .._files import new_file_beside, replacing
+from .._files import make_folder, replacing
 from ._card import render_card
 from ._model_files import (
     foreign_types,
@@ -121,29 +122,12 @@ def save_pipeline(
 
 
 def _write(folder, contents, overwrite):
-    """Both files, or an error and none."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is a file; a folder is needed.")
-    paths = [folder / name for name in contents]
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise FileExistsError(
-                f"The file {str(path)!r} exists; give another folder, or overwrite=True."
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        first, second = paths
-        with (
-            replacing(first, new_file_beside(first)) as first_file,
-            replacing(second, new_file_beside(second)) as second_file,
-        ):
-            first_file.write_bytes(contents[first.name])
-            second_file.write_bytes(contents[second.name])
-    except OSError as error:
-        raise type(error)(
-            f"The folder {str(folder)!r} cannot be written ({error.strerror or error}); give one "
-            "in which you may write."
-        ) from error
+    """Write both files, or raise an error and write neither."""
+    make_folder(folder, parents=True)
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            temporary = stack.enter_context(replacing(folder / name, overwrite=overwrite))
+            temporary.write_bytes(content)
     return folder
 
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_consistent_length, check_scalar
 
+from .._files import write_file
 from .._labels import label_array
 from .._typing import Images, Labels, Path
 from ..clip._image_input import as_image_list
 from ._answers import Answers, answer, embed
-from ._files import csv_text, write_atomically
+from ._csv import csv_text
 from ._findings import Findings, find
 from ._fitted import is_readable, split_pipeline
 from ._page import report_page
@@ -210,7 +211,7 @@ class ImageReport:
         OSError
             If the file exists, its folder does not, or it cannot be written.
         """
-        return write_atomically(path, self._page, overwrite=overwrite)
+        return write_file(path, self._page, overwrite=overwrite)
 
     def flagged(self) -> list[Flag]:
         """Images to look at, each with a reason; one image may have several.
@@ -258,7 +259,7 @@ class ImageReport:
         OSError
             If the file exists, its folder does not, or it cannot be written.
         """
-        return write_atomically(path, csv_text(Flag._fields, self.flagged()), overwrite=overwrite)
+        return write_file(path, csv_text(Flag._fields, self.flagged()), overwrite=overwrite)
 
     def search(self, text: str, *, n_images: int = 12) -> SearchResult:
         """Images that are most similar to a text.

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 import skcandle
 from skcandle import _files, _version
-from skcandle.cli import _outputs, _tables
+from skcandle._files import write_file
+from skcandle.cli import _tables
 from skcandle.cli._app import app
 from skcandle.cli._images import default_cache
 from skcandle.cli._models import load_model
 from skcandle.cli._sorting import folder_names
-from skcandle.inspection._files import write_atomically
 
 MODEL = ["--model", "emoji-clip"]
 SECONDS = 120
@@ -453,9 +453,9 @@ def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
 
 def test_functions_of_this_library_are_parts_that_have_to_be_trusted(run, tmp_path):
     path, target = tmp_path / "model.skops", tmp_path / "written"
-    path.write_bytes(file_that_calls(write_atomically, str(target), "text"))
+    path.write_bytes(file_that_calls(write_file, str(target), "text"))
     message = run("info", path, code=1).stderr
-    assert "parts that are not of skcandle's models: skcandle.inspection" in message
+    assert "parts that are not of skcandle's models: skcandle._files.write_file" in message
     assert not target.exists()
 
 
@@ -488,7 +488,7 @@ def test_nothing_is_overwritten_without_force(run, model, odd, tmp_path, encoded
         ["add", model, "quagga", "-o", path],
     ):
         path.write_text("precious")
-        assert "exists; --force replaces it" in run(*args, code=1).stderr
+        assert "already exists; --force replaces it" in run(*args, code=1).stderr
         assert path.read_text() == "precious"
         run(*args, "--force")
         assert path.read_bytes() != b"precious"
@@ -497,7 +497,7 @@ def test_nothing_is_overwritten_without_force(run, model, odd, tmp_path, encoded
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("none/a.csv", "There is no folder '.*none' for 'a.csv'"),
+        ("none/a.csv", "a.csv' cannot be written, because there is no folder '.*none'"),
         ("", "is a folder; give the name of a file in it"),
         ("a.xlsx", "must end in .csv, .parquet or .jsonl"),
     ],
@@ -517,21 +517,7 @@ def test_a_folder_without_permission_is_told_before_the_work(run, odd, tmp_path,
 
     monkeypatch.setattr(_files.tempfile, "mkstemp", denied)
     result = run("fit", odd, "-o", tmp_path / "model.skops", *MODEL, code=1)
-    assert "model.skops' cannot be written: Permission denied in the folder" in result.stderr
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "a.csv"
-    with pytest.raises(RuntimeError), _outputs.replacing(path, False) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-    with (
-        pytest.raises(FileExistsError, match="exists; --force"),
-        _outputs.replacing(path, False) as temporary,
-    ):
-        path.write_text("of somebody else")
-    assert path.read_text() == "of somebody else" and len(list(tmp_path.iterdir())) == 1
+    assert "model.skops' cannot be written: Permission denied." in result.stderr
 
 
 # --- demo ------------------------------------------------------------------------------------
@@ -552,21 +538,21 @@ def test_demo_says_before_the_work_what_cannot_be_written(run, tmp_path, monkeyp
         return run("demo", folder, code=1).stderr
 
     (tmp_path / "file").write_text("")
-    assert "file' is a file; a folder is needed." in message(tmp_path / "file")
-    assert "cannot be made: No such file or directory." in message(tmp_path / "not" / "there")
+    assert "file' is a file, not a folder." in message(tmp_path / "file")
+    assert "cannot be created: No such file or directory." in message(tmp_path / "not" / "there")
     for name in ("skcandle_demo.png", "index.html"):
         folder = tmp_path / f"with {name}"
         folder.mkdir()
         (folder / name).write_text("of an earlier call")
-        assert f"{name}' exists; --force replaces it." in message(folder)
+        assert f"{name}' already exists; --force replaces it." in message(folder)
 
     def denied(*args, **options):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(_files.tempfile, "mkstemp", denied)
-    assert "cannot be written: Permission denied in the folder" in message(tmp_path)
+    assert "cannot be written: Permission denied." in message(tmp_path)
     monkeypatch.setattr(Path, "mkdir", denied)
-    assert "demo' cannot be made: Permission denied." in message(tmp_path / "demo")
+    assert "demo' cannot be created: Permission denied." in message(tmp_path / "demo")
 
 
 @pytest.mark.slow
@@ -662,8 +648,8 @@ def test_parquet_without_pyarrow_says_what_to_install(run, odd, tmp_path, monkey
 def test_folders_for_sorted_images_that_cannot_be_made(run, odd, tmp_path):
     (tmp_path / "file").write_text("no folder")
     for folder, message in [
-        ("file", "file' is a file; a folder is needed."),
-        ("none/sorted", "There is no folder"),
+        ("file", "file' is a file, not a folder."),
+        ("none/sorted", "sorted' cannot be created, because there is no folder"),
     ]:
         options = ["--classes", "cat, dog", "--sort-into", tmp_path / folder, *MODEL]
         assert message in run("predict", odd, *options, code=1).stderr

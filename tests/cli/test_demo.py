@@ -203,7 +203,7 @@ def test_table_picture_and_page(evaluation, tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [page.name, picture.name]
 
     page.write_text("mine")
-    with pytest.raises(FileExistsError, match="exists; --force replaces it"):
+    with pytest.raises(FileExistsError, match="already exists; --force replaces it"):
         _demo.main(tmp_path / "demo")
     assert page.read_text() == "mine"
     _demo.main(tmp_path / "demo", force=True)

@@ -16,7 +16,7 @@ from odd_folder import emoji_of
 from skcandle import CandleClassifier, CLIPFeaturizer, EmbeddingCache, make_candle_pipeline
 from skcandle.cli._models import load_model
 from skcandle.clip._cache.sqlite import DATABASE_NAME
-from skcandle.inspection._files import FORMULA
+from skcandle.inspection._csv import FORMULA
 
 NAMES = {
     "apple": "{0.__class__} {} {{x}}",

@@ -16,8 +16,8 @@ from skcandle import (
     RejectingClassifier,
     make_candle_pipeline,
 )
+from skcandle._files import write_file
 from skcandle.hub import _model_files
-from skcandle.inspection._files import write_atomically
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["Candle", "published"])
@@ -53,10 +53,10 @@ def test_only_types_that_fitted_pipelines_have_are_known():
 
 def test_a_file_that_calls_a_function_of_this_library_is_foreign(tmp_path):
     target = tmp_path / "written"
-    data = file_that_calls(write_atomically, str(target), "text")
-    name = "skcandle.inspection._files.write_atomically"
+    data = file_that_calls(write_file, str(target), "text")
+    name = "skcandle._files.write_file"
     assert _model_files.foreign_types(data) == [name]
-    with pytest.raises(ValueError, match="can read .*write_atomically"):
+    with pytest.raises(ValueError, match="can read .*write_file"):
         _model_files.from_bytes(data, "file")
     assert not target.exists()
     skops.io.loads(data, trusted=[name])  # the file does what it was made for

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..._files import make_folder
 from ..._lazy import lazy_names
 from .._outputs import check_output, replacing
 
@@ -73,14 +74,7 @@ def _check(folder, force):
             "The demo draws a picture with matplotlib: pip install 'skcandle[plots]'."
         ) from error
     paths = [folder / PICTURE, folder / PAGE]
-    try:
-        folder.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise FileExistsError(f"{str(folder)!r} is a file; a folder is needed.") from None
-    except OSError as error:
-        raise type(error)(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror}."
-        ) from error
+    make_folder(folder)
     for path in paths:
         check_output(path, force)
     return paths
