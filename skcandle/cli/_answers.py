@@ -20,11 +20,11 @@ def zero_shot_proba(clip, X, names, template):
     """
     from scipy.special import softmax
 
-    from ..classifier._logit_weights import CLIP_TEMPERATURE
     from ..classifier._text_features import class_text_encoder
+    from ..classifier._zero_shot import zero_shot_logits
 
     encoder, _ = class_text_encoder(clip, template, X.shape[1], clip.device)
-    return softmax(X @ encoder(names, names, X.shape[1]).T / CLIP_TEMPERATURE, axis=1)
+    return softmax(zero_shot_logits(X, encoder(names, names, X.shape[1])), axis=1)
 
 
 def answer_rows(files, proba, classes, top, reasons, skipped):

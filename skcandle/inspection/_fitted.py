@@ -3,12 +3,11 @@
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._labels import is_textual
-from ..classifier._logit_weights import CLIP_TEMPERATURE
+from ..classifier._zero_shot import zero_shot_logits
 
 
 def split_pipeline(estimator):
@@ -152,8 +151,7 @@ def zero_shot_log_proba(classifier, X):
     text = getattr(classifier, "text_features_", None)
     if text is None:
         return None
-    similarity = normalize(np.asarray(X, dtype=np.float64)) @ text.T
-    return log_softmax(similarity / CLIP_TEMPERATURE, axis=1)
+    return log_softmax(zero_shot_logits(X, text), axis=1)
 
 
 def _best(estimator):

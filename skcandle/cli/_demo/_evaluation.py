@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ..._bundled import BUNDLED_MODEL
 from ...classifier import CandleClassifier
+from ...classifier._zero_shot import zero_shot_logits
 from ...clip import CLIPFeaturizer
 from ...datasets import load_emoji, make_long_tailed
 from ...metrics import base_new_report, shot_band_accuracy
@@ -20,7 +21,6 @@ ZERO_SHOT, GATED, CANDLE = METHODS = ("zero-shot CLIP", "gated logistic regressi
 N_MAX = 25  # images of the largest class
 BANDS = (10, 3, 1)  # least number of images a class of the bands, see `shot_band_accuracy`
 BAND_KEYS = (">= 10", "3 to 9", "1 to 2", "0")
-SCALE = 100.0  # of cosines to logits, that of CLIP
 N_TYPED = 8  # names that are added after training
 
 
@@ -181,7 +181,7 @@ def draw_task(y, seed):
 def fit_and_score(data, draw):
     """Logits of the test images over all classes, base and new, by method."""
     X, y, X_test = data.X[draw.train], data.y[draw.train], data.X[draw.test]
-    zero_shot = SCALE * X_test @ data.texts.T
+    zero_shot = zero_shot_logits(X_test, data.texts)
     candle = CandleClassifier(
         new_classes=draw.new.tolist(), text_encoder=data.text_of(), random_state=draw.seed
     )
