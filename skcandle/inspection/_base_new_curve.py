@@ -1,5 +1,6 @@
 """Base against new accuracy as the offset between them moves."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ from sklearn.metrics import auc
 from .._labels import label_array
 from .._typing import Labels
 from ..metrics import base_new_curve
+from ._display import Display
 from ._fitted import readable_part, zero_shot_log_proba
-from ._style import BLUE, GREY, ORANGE, SQUARE, axes_for, plain
+from ._style import BLUE, GREY, ORANGE, SQUARE, plain
 
 
-class BaseNewCurveDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class BaseNewCurveDisplay(Display):
     """Base against new accuracy as one offset is added to the scores of all new classes.
 
     The operating point is what `predict` answers, the offset of 0. The area under the curve
@@ -57,25 +60,17 @@ class BaseNewCurveDisplay:
     (0.5, (1.0, 0.0))
     """
 
-    ax_: Any
-    figure_: Any
+    _figure_size = SQUARE
 
-    def __init__(
-        self,
-        *,
-        base_accuracy: np.ndarray,
-        new_accuracy: np.ndarray,
-        offsets: np.ndarray,
-        zero_shot_curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.base_accuracy = base_accuracy
-        self.new_accuracy = new_accuracy
-        self.offsets = offsets
-        self.zero_shot_curve = zero_shot_curve
-        self.name = name
-        self.ausuc = float(auc(new_accuracy, base_accuracy))
-        self.operating_point = _at_zero(base_accuracy, new_accuracy, offsets)
+    base_accuracy: np.ndarray
+    new_accuracy: np.ndarray
+    offsets: np.ndarray
+    zero_shot_curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        self.ausuc = float(auc(self.new_accuracy, self.base_accuracy))
+        self.operating_point = _at_zero(self.base_accuracy, self.new_accuracy, self.offsets)
 
     @classmethod
     def from_estimator(
@@ -166,20 +161,7 @@ class BaseNewCurveDisplay:
             name=name,
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> "BaseNewCurveDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : BaseNewCurveDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax, **SQUARE)
+    def _draw(self, ax):
         _draw_harmonic_means(ax)
         if self.zero_shot_curve is not None:
             base, new, offsets = self.zero_shot_curve
@@ -204,7 +186,6 @@ class BaseNewCurveDisplay:
         ax.legend(loc="lower left", frameon=True, framealpha=0.95, edgecolor="none")
         plain(ax)
         ax.grid(False)
-        return self
 
 
 def _at_zero(base, new, offsets):

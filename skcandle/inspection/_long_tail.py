@@ -1,5 +1,6 @@
 """Recall of each class against its number of training images."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,15 @@ import numpy as np
 from .._labels import label_array
 from .._typing import Labels
 from ..metrics import _recall
+from ._display import Display
 from ._fitted import readable_part, zero_shot_log_proba
-from ._style import BLUE, GREY, SKY, axes_for, plain
+from ._style import BLUE, GREY, SKY, plain
 
 TICKS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000])
 
 
-class LongTailDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class LongTailDisplay(Display):
     """Recall of each class against its number of training images.
 
     New classes, which have none, stand at 0. Points are classes, the line is their mean in
@@ -55,23 +58,11 @@ class LongTailDisplay:
     (['cat', 'cow', 'okapi'], [30, 3, 0], [0.5, 1.0, 0.0])
     """
 
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        *,
-        classes: np.ndarray,
-        class_count: np.ndarray,
-        recall: np.ndarray,
-        zero_shot_recall: np.ndarray | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.classes = classes
-        self.class_count = class_count
-        self.recall = recall
-        self.zero_shot_recall = zero_shot_recall
-        self.name = name
+    classes: np.ndarray
+    class_count: np.ndarray
+    recall: np.ndarray
+    zero_shot_recall: np.ndarray | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -163,20 +154,7 @@ class LongTailDisplay:
             name=name,
         )
 
-    def plot(self, ax: Any = None) -> "LongTailDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : LongTailDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax)
+    def _draw(self, ax):
         plain(ax)
         place = _place(self.class_count)
         if (self.class_count == 0).any():
@@ -209,7 +187,6 @@ class LongTailDisplay:
         ax.set_xlabel("training images of the class")
         ax.set_ylabel("recall")
         ax.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
-        return self
 
 
 def _place(counts):

@@ -76,11 +76,10 @@ def report_page(
     html : str
     """
     sections = _Sections(answers, findings, images, n_shown)
-    style, script = _source("report.css"), _source("report.js")
+    script = _source("report.js")
     return render(
         "report.html",
         title=title,
-        style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=_version.__version__,

@@ -1,5 +1,6 @@
 """Images with the answer and its confidence."""
 
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -10,8 +11,9 @@ from sklearn.utils import check_consistent_length, check_random_state, check_sca
 from .._labels import label_array
 from .._typing import Images, Labels, RandomState
 from ..clip._image_input import as_image_list
+from ._display import Display, require_matplotlib
 from ._fitted import is_readable, rows_of, shown_as, shown_labels, split_pipeline
-from ._style import BLUE, GREY, VERMILION, WIDTH, axes_for, require_matplotlib, shortened
+from ._style import BLUE, GREY, VERMILION, WIDTH, shortened
 from ._thumbnails import rgb_array
 
 SELECTIONS = ("right", "wrong", "confident_errors", "least_certain", "random")
@@ -19,7 +21,8 @@ NEED_LABELS = ("right", "wrong", "confident_errors")
 PIXELS = 160  # of one image in the grid
 
 
-class PredictionGridDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class PredictionGridDisplay(Display):
     """Images with the answer of a classifier and its confidence.
 
     A check mark in blue stands for a right answer, a cross in vermilion for a wrong one, with
@@ -66,24 +69,11 @@ class PredictionGridDisplay:
     ([1, 2], ['cow', 'cow'])
     """
 
-    ax_: Any
-    axes_: np.ndarray
-    figure_: Any
-
-    def __init__(
-        self,
-        *,
-        images: list,
-        y_pred: np.ndarray,
-        confidence: np.ndarray,
-        y_true: np.ndarray | None = None,
-        positions: np.ndarray | None = None,
-    ) -> None:
-        self.images = images
-        self.y_pred = y_pred
-        self.confidence = confidence
-        self.y_true = y_true
-        self.positions = positions
+    images: list
+    y_pred: np.ndarray
+    confidence: np.ndarray
+    y_true: np.ndarray | None = None
+    positions: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -238,7 +228,7 @@ class PredictionGridDisplay:
         check_scalar(n_columns, "n_columns", Integral, min_val=1)
         n_columns = min(n_columns, len(self.images))
         n_rows = -(-len(self.images) // n_columns)
-        ax = axes_for(self, ax, height=n_rows * (WIDTH / 6 + 0.55))
+        ax = self._set_axes(ax, (WIDTH, n_rows * (WIDTH / 6 + 0.55)))
         ax.set_axis_off()
         cells = GridSpecFromSubplotSpec(
             n_rows, n_columns, subplot_spec=ax.get_subplotspec(), hspace=0.12, wspace=0.05

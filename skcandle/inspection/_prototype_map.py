@@ -1,5 +1,6 @@
 """A map of images, prototypes and names in two dimensions."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ from sklearn.preprocessing import normalize
 
 from .._labels import label_array
 from .._typing import Labels
+from ._display import Display
 from ._fitted import readable_part, shown_labels
-from ._style import PALETTE, WIDTH, axes_for, shortened
+from ._style import PALETTE, WIDTH, shortened
 
 N_CLASSES = len(PALETTE)
 
 
-class PrototypeDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class PrototypeDisplay(Display):
     """Images, prototypes and names of some classes on a map.
 
     The map shows what the classifier compares: images (dots), the prototypes of base classes
@@ -65,27 +68,15 @@ class PrototypeDisplay:
     (['dog'], (20, 2))
     """
 
-    ax_: Any
-    figure_: Any
+    _figure_size = (WIDTH, 0.75 * WIDTH)
 
-    def __init__(
-        self,
-        *,
-        classes: np.ndarray,
-        is_new: np.ndarray,
-        image_points: np.ndarray,
-        image_classes: np.ndarray,
-        prototype_points: np.ndarray,
-        text_points: np.ndarray | None = None,
-        names: np.ndarray | None = None,
-    ) -> None:
-        self.classes = classes
-        self.is_new = is_new
-        self.image_points = image_points
-        self.image_classes = image_classes
-        self.prototype_points = prototype_points
-        self.text_points = text_points
-        self.names = names
+    classes: np.ndarray
+    is_new: np.ndarray
+    image_points: np.ndarray
+    image_classes: np.ndarray
+    prototype_points: np.ndarray
+    text_points: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -154,20 +145,7 @@ class PrototypeDisplay:
             names=shown_labels(classifier)[columns],
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> "PrototypeDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : PrototypeDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax, height=0.75 * WIDTH)
+    def _draw(self, ax):
         names = self.classes if self.names is None else self.names
         points = np.concatenate([self.image_points, self.prototype_points])
         left, right = points[:, 0].min(), points[:, 0].max()
@@ -207,7 +185,6 @@ class PrototypeDisplay:
         ax.margins(x=0.1, y=0.08)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("#BDBDBD")
-        return self
 
     def _legend(self, ax):
         kinds = [("o", 5, "image"), ("s", 9, "prototype")]

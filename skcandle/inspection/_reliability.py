@@ -1,5 +1,6 @@
 """Confidence against accuracy, over all classes."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ from sklearn.calibration import calibration_curve
 from .._labels import label_array
 from .._typing import Labels
 from ..metrics import expected_calibration_error
+from ._display import Display
 from ._fitted import readable_part, zero_shot_log_proba
-from ._style import BLUE, GREY, SQUARE, axes_for, plain
+from ._style import BLUE, GREY, SQUARE, plain
 
 
 class Reliability(NamedTuple):
@@ -34,7 +36,8 @@ class Reliability(NamedTuple):
     ece: float
 
 
-class ReliabilityDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReliabilityDisplay(Display):
     """Accuracy against confidence, the probability of the predicted class, over all classes.
 
     On the diagonal, 80 % of the answers with a confidence of 80 % are right; below it, the
@@ -75,19 +78,11 @@ class ReliabilityDisplay:
     ([1.0, 0.5], [1, 2])
     """
 
-    ax_: Any
-    figure_: Any
+    _figure_size = SQUARE
 
-    def __init__(
-        self,
-        *,
-        curve: Reliability,
-        zero_shot_curve: Reliability | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.curve = curve
-        self.zero_shot_curve = zero_shot_curve
-        self.name = name
+    curve: Reliability
+    zero_shot_curve: Reliability | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -180,20 +175,7 @@ class ReliabilityDisplay:
             name=name,
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> "ReliabilityDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : ReliabilityDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax, **SQUARE)
+    def _draw(self, ax):
         ax.plot([0, 1], [0, 1], color="#9A9A9A", linewidth=1, linestyle=":")
         ax.text(0.02, 0.055, "calibrated", color=GREY, fontsize=9, rotation=45)
         if self.zero_shot_curve is not None:
@@ -206,7 +188,6 @@ class ReliabilityDisplay:
         for handle in legend.legend_handles:
             handle.set_markersize(7)
         plain(ax)
-        return self
 
 
 def reliability(y_true, y_proba, classes, n_bins):

@@ -10,51 +10,7 @@ GREY = "#767676"
 
 # 700 pixels wide at 100 dots per inch, the width of a README.
 WIDTH, HEIGHT = 7.0, 4.2
-SQUARE = {"width": 5.6, "height": 5.4}
-
-
-def require_matplotlib(caller):
-    """Pyplot, or an error with the command that installs it.
-
-    Parameters
-    ----------
-    caller : str
-        Name of the display, for the error.
-
-    Returns
-    -------
-    pyplot : module
-    """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f'{caller} needs matplotlib; install it with `pip install "skcandle[plots]"`.'
-        ) from error
-    return plt
-
-
-def axes_for(display, ax, *, width=WIDTH, height=HEIGHT):
-    """Set `ax_` and `figure_` of a display.
-
-    Parameters
-    ----------
-    display : object
-        The display, whose attributes are set.
-    ax : matplotlib Axes or None
-        None makes a figure of its own.
-    width, height : float
-        Of a figure of its own, in inches.
-
-    Returns
-    -------
-    ax : matplotlib Axes
-    """
-    plt = require_matplotlib(type(display).__name__)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(width, height), dpi=100, layout="constrained")
-    display.ax_, display.figure_ = ax, ax.figure
-    return ax
+SQUARE = (5.6, 5.4)
 
 
 def plain(ax):

@@ -22,6 +22,7 @@ def page(evaluation, picture):
     """
     return render(
         "quickstart.html",
+        title="skcandle: quick start",
         picture=f"data:image/png;base64,{base64.b64encode(picture).decode()}",
         meaning=sentences(evaluation),
         methods=METHODS,
