@@ -1,7 +1,6 @@
-"""The names of scikit-learn that the library needs and that are not public.
+"""Private names of scikit-learn that the library needs.
 
-They are here together so that a release of scikit-learn which moves one is noticed in one
-place; ``tests/test_private_names.py`` says which.
+All imports of them are here, so that a release of scikit-learn that moves one breaks one module.
 """
 
 from sklearn.base import _fit_context as fit_context

@@ -44,7 +44,7 @@ def render_card(pipe, *, license=None, description=None, metrics=None):
 
     for name, text in (("license", license), ("description", description)):
         if not isinstance(text, str | None):
-            raise TypeError(f"{name} is {text!r}; it is a string.")
+            raise TypeError(f"{name} must be a string, got {text!r}.")
     candle, source = pipe["candle"], _source(pipe["clip"])
     title = f"Image classifier of {len(candle.classes_)} classes"
     card = Card(pipe, model_diagram=False, template=None)
@@ -231,12 +231,12 @@ def _limits(pipe):
 def _checked(metrics):
     if not isinstance(metrics, Mapping) or not metrics:
         raise TypeError(
-            f"metrics is {metrics!r}; give a mapping of names to numbers, such as "
-            "base_new_report(..., output_dict=True)."
+            f"metrics must map names to numbers, got {metrics!r}. "
+            "base_new_report(..., output_dict=True) returns such a mapping."
         )
     for name, value in metrics.items():
         if not isinstance(name, str) or not isinstance(value, Real):
-            raise TypeError(f"metrics has {name!r}: {value!r}; it maps names to numbers.")
+            raise TypeError(f"metrics must map names to numbers, got {name!r}: {value!r}.")
     return [[name.replace("_", " "), f"{float(value):.4g}"] for name, value in metrics.items()]
 
 
