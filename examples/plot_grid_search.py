@@ -25,9 +25,10 @@ import numpy as np
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from skcandle import NewClassSplit, base_new_split, make_candle_pipeline
+from skcandle import make_candle_pipeline
 from skcandle.datasets import load_emoji, make_long_tailed
 from skcandle.metrics import harmonic_mean_scorer
+from skcandle.model_selection import NewClassSplit, base_new_split
 
 emoji = load_emoji()
 labels, counts = np.unique(emoji.target, return_counts=True)

@@ -6,35 +6,20 @@ from ._lazy import lazy_names
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for static checkers; at run time names are loaded when first used
-    from . import (
-        classifier,
-        clip,
-        datasets,
-        exceptions,
-        hub,
-        inspection,
-        metrics,
-        model_selection,
-        pipeline,
-        scale_out,
-    )
+    from . import datasets, exceptions, hub, inspection, metrics, model_selection, scale_out
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
-    from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
-    from .model_selection import NewClassSplit, base_new_split
+    from .clip import CacheInfo, CLIPFeaturizer, EmbeddingCache, clear_memory
     from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
     "CLIPFeaturizer",
+    "CacheInfo",
     "CandleClassifier",
     "CandlePipeline",
     "EmbeddingCache",
-    "NewClassSplit",
     "PublishedCandleClassifier",
     "RejectingClassifier",
-    "base_new_split",
-    "classifier",
     "clear_memory",
-    "clip",
     "datasets",
     "exceptions",
     "hub",
@@ -42,7 +27,6 @@ __all__ = [
     "make_candle_pipeline",
     "metrics",
     "model_selection",
-    "pipeline",
     "scale_out",
 ]
 
@@ -52,13 +36,12 @@ __getattr__, __dir__ = lazy_names(
     {name: name for name in __all__ if name.islower()}
     | {
         "CLIPFeaturizer": "clip",
+        "CacheInfo": "clip",
         "CandleClassifier": "classifier",
         "CandlePipeline": "pipeline",
         "EmbeddingCache": "clip",
-        "NewClassSplit": "model_selection",
         "PublishedCandleClassifier": "classifier",
         "RejectingClassifier": "classifier",
-        "base_new_split": "model_selection",
         "clear_memory": "clip",
         "make_candle_pipeline": "pipeline",
     },

@@ -34,13 +34,13 @@ from skcandle import (
     CandleClassifier,
     CandlePipeline,
     CLIPFeaturizer,
-    NewClassSplit,
     PublishedCandleClassifier,
     RejectingClassifier,
     make_candle_pipeline,
 )
 from skcandle.datasets import load_emoji
 from skcandle.metrics import harmonic_mean_scorer
+from skcandle.model_selection import NewClassSplit
 
 DOCUMENT = Path(__file__).parents[1] / "doc" / "composition.rst"
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"]

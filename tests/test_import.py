@@ -1,7 +1,11 @@
 """What is imported when: each import in a process of its own."""
 
+import re
 import subprocess
 import sys
+from importlib import import_module
+from inspect import ismodule
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +64,7 @@ def test_public_modules_are_there_after_the_import_of_the_package():
     code = (
         "import skcandle\n"
         "skcandle.metrics.ausuc_score, skcandle.datasets.load_emoji, skcandle.exceptions\n"
-        "skcandle.clip.CLIPFeaturizer, skcandle.scale_out"
+        "skcandle.inspection.ImageReport, skcandle.scale_out"
     )
     assert "skcandle.metrics" in loaded(code)
 
@@ -77,3 +81,22 @@ def test_every_public_name_can_be_had_and_is_listed():
 def test_a_star_import_gives_the_public_names():
     code = "from skcandle import *\nCandleClassifier, CLIPFeaturizer, metrics, make_candle_pipeline"
     assert "open_clip" in loaded(code)
+
+
+def test_the_api_reference_lists_every_public_name_once():
+    text = (Path(__file__).parents[1] / "doc" / "api.rst").read_text(encoding="utf-8")
+    listed, module = [], None
+    for line in text.splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.removeprefix(".. currentmodule:: ")
+        elif re.fullmatch(r" {3}\w+", line):
+            listed.append(f"{module}.{line.strip()}")
+        elif line.startswith(".. autodata:: "):
+            listed.append(f"{module}.{line.removeprefix('.. autodata:: ')}")
+    rooms = [name for name in skcandle.__all__ if ismodule(getattr(skcandle, name))]
+    public = [f"skcandle.{name}" for name in skcandle.__all__ if name not in rooms]
+    for room in set(rooms) - {"exceptions"}:  # listed by automodule
+        public += [f"skcandle.{room}.{name}" for name in getattr(skcandle, room).__all__]
+    assert sorted(listed) == sorted(public)
+    things = [getattr(import_module(m), name) for m, _, name in (p.rpartition(".") for p in listed)]
+    assert len({id(thing) for thing in things}) == len(things)

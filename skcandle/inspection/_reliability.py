@@ -16,16 +16,16 @@ from ._style import BLUE, GREY, SQUARE, plain
 
 
 class Reliability(NamedTuple):
-    """A reliability curve.
+    """A reliability curve, as :class:`ReliabilityDisplay` draws it.
 
-    Attributes
+    Parameters
     ----------
     confidence : ndarray of shape (n_filled_bins,)
-        Mean probability of the predicted class, of each bin that is not empty.
+        Mean probability of the predicted class in each bin that is not empty.
     accuracy : ndarray of shape (n_filled_bins,)
-        Share of right answers.
+        Share of correct predictions in the bin.
     n_samples : ndarray of shape (n_filled_bins,)
-        Samples in the bin.
+        Number of samples in the bin.
     ece : float
         Expected calibration error.
     """
@@ -49,8 +49,7 @@ class ReliabilityDisplay(Display):
     Parameters
     ----------
     curve : Reliability
-        Named tuple of `confidence`, `accuracy` and `n_samples`, one entry for each bin that is not
-        empty, and `ece`, the expected calibration error.
+        The curve, see :class:`Reliability`.
     zero_shot_curve : Reliability, default=None
         The same of zero-shot CLIP.
     name : str, default=None

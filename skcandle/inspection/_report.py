@@ -24,7 +24,23 @@ UNKNOWN_REASON = "it could not be read"
 
 
 class Flag(NamedTuple):
-    """An image to look at, and why."""
+    """An image to look at, and why, as :meth:`ImageReport.flagged` lists it.
+
+    Parameters
+    ----------
+    position : int
+        Position of the image among those of the report.
+    path : str
+        Its path; empty for images that are not files.
+    reason : str
+        Why to look at it, for example ``"wrong answer"``.
+    label : str
+        Its label; empty without labels.
+    answer : str
+        The predicted class; empty for images that cannot be read.
+    confidence : str
+        Probability of the predicted class; empty for images that cannot be read.
+    """
 
     position: int
     path: str

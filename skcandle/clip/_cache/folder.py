@@ -14,7 +14,19 @@ DEFAULT_MAX_BYTES = 10 * 2**30
 
 
 class CacheInfo(NamedTuple):
-    """What a folder of embeddings holds."""
+    """What a folder of embeddings holds, as :meth:`EmbeddingCache.info` returns it.
+
+    Parameters
+    ----------
+    n_embeddings : int
+        Embeddings in the folder.
+    n_models : int
+        Models that computed them.
+    n_bytes : int
+        Size of the database.
+    max_bytes : int
+        Bound on that size.
+    """
 
     n_embeddings: int
     n_models: int
