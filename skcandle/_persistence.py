@@ -1,5 +1,7 @@
 """Files of fitted estimators: which version of the library wrote them."""
 
+from typing import Any
+
 from . import _version
 from ._warnings import warn_user
 from .exceptions import VersionWarning
@@ -13,11 +15,13 @@ class VersionedStateMixin:
     """
 
     def __getstate__(self):
-        return super().__getstate__() | {"_skcandle_version": _version.__version__}
+        estimator: Any = super()
+        return estimator.__getstate__() | {"_skcandle_version": _version.__version__}
 
     def __setstate__(self, state):
+        estimator: Any = super()
         state = dict(state)
-        written = state.pop("_skcandle_version", "of before 0.1.0")
+        written = state.pop("_skcandle_version", "before 0.1.0")
         current = _version.__version__
         if written != current:
             warn_user(
@@ -26,4 +30,4 @@ class VersionedStateMixin:
                 "the version that saved it.",
                 VersionWarning,
             )
-        super().__setstate__(state)
+        estimator.__setstate__(state)

@@ -88,9 +88,9 @@ class NewClassSplit(BaseCrossValidator):
             if not isinstance(value, Real) or not 0 < value < 1:
                 raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
         self.n_splits: int = n_splits
-        self.new_fraction = new_fraction
-        self.test_size = test_size
-        self.random_state = random_state
+        self.new_fraction: float = new_fraction
+        self.test_size: float = test_size
+        self.random_state: RandomState = random_state
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds.

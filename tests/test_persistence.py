@@ -169,7 +169,7 @@ def test_the_same_version_does_not_warn(pipe, dumps, loads):
 
 
 def test_a_file_without_a_version_warns():
-    with pytest.warns(VersionWarning, match="skcandle of before 0.1.0"):
+    with pytest.warns(VersionWarning, match="skcandle before 0.1.0"):
         CandleClassifier().__setstate__(vars(CandleClassifier()))
 
 

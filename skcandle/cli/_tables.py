@@ -60,8 +60,8 @@ def show(rows):
     shown = rows[:MAX_SHOWN]
     names = [name for name in rows[0] if any(row[name] is not None for row in shown)]
     for name in names:
-        side = "right" if "probability" in name else "left"
-        table.add_column(name, justify=side, overflow="fold")
+        is_number = "probability" in name
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in shown:
         # Text, since what is in brackets would be markup otherwise
         table.add_row(*(Text(printable(_shown(row[name]))) for name in names))

@@ -33,7 +33,8 @@ def fit_model(
     """``skcandle fit``."""
     from ..pipeline import make_candle_pipeline
 
-    data = labelled_images(photos, *columns, on_error)
+    image_column, label_column = columns
+    data = labelled_images(photos, image_column, label_column, on_error)
     for name in sorted(set(data.get("empty_names", [])).difference(new_classes or [])):
         say(f"Note: the folder {name!r} holds no image; --new {name!r} makes it a class by name.")
     pipe = make_candle_pipeline(
@@ -124,7 +125,8 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
     pipe = load_model(model, trust=trust)
     clip = _configured(pipe["clip"], cache, device, on_error)
     candle = pipe["candle"].set_params(device=device)
-    data = labelled_images(photos, *columns, on_error)
+    image_column, label_column = columns
+    data = labelled_images(photos, image_column, label_column, on_error)
     classes = np.array(list(map(str, candle.classes_)))
     unknown = sorted(set(map(str, data.target_names)).difference(classes))
     if unknown:

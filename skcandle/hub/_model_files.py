@@ -153,9 +153,9 @@ def portable(pipe):
     from ..clip import CLIPFeaturizer
 
     candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
-    prior = getattr(candle, "class_prior", None)
-    if hasattr(prior, "to_dict"):  # a Series of pandas, whose type skops would not know
-        candle.class_prior = prior.to_dict()
+    to_dict = getattr(getattr(candle, "class_prior", None), "to_dict", None)
+    if to_dict is not None:  # a pandas Series, a type that skops does not trust
+        candle.class_prior = to_dict()
     if isinstance(candle.text_encoder, CLIPFeaturizer):
         encoder = _portable_clip(candle.text_encoder)
         candle.text_encoder = encoder

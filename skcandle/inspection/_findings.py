@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import recall_score
@@ -166,7 +166,9 @@ def _class_rows(answers, class_count):
     """Classes from many training images to none; of equal ones, those that fare worst first."""
     y, y_pred, classes = answers.y, answers.y_pred, answers.classes
     n_answers = dict(zip(*_counted(y_pred), strict=True))
-    n_images, recall, mistaken = {}, {}, {}
+    n_images: dict[Any, int] = {}
+    recall: dict[Any, float] = {}
+    mistaken: dict[Any, tuple[int, Any]] = {}
     if y is not None:
         n_images = dict(zip(*_counted(y), strict=True))
         labels = np.unique(y)

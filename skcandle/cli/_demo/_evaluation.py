@@ -1,7 +1,7 @@
 """Draws of the task, the classifiers that are compared, and what is measured."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp, softmax
@@ -131,7 +131,9 @@ def evaluate(n_draws=10):
         raise ValueError(f"n_draws is {n_draws}; intervals need at least 2 draws.")
     data = load_data()
     draws = [draw_task(data.y, seed) for seed in range(n_draws)]
-    rows, truths, typed, proba = [], [], [], {method: [] for method in METHODS}
+    rows: list[list[dict]] = []  # by draw and method
+    proba: dict[str, list] = {method: [] for method in METHODS}
+    truths, typed = [], []
     for draw in tqdm(draws, desc="draws", disable=None):
         logits = fit_and_score(data, draw)
         rows.append([measure(data, draw, logits[method]) for method in METHODS])
@@ -223,7 +225,7 @@ def measure(data, draw, logits):
     """Measures of one method on one draw, in the joint label space; shares are from 0 to 1."""
     y_true = data.y[draw.test]
     y_pred = data.classes[logits.argmax(axis=1)]
-    report = base_new_report(
+    report: Any = base_new_report(
         y_true, logits, classes=data.classes, new_classes=draw.new, output_dict=True
     )
     bands = shot_band_accuracy(y_true, y_pred, y_train=data.y[draw.train], bands=BANDS)

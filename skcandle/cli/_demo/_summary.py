@@ -175,7 +175,7 @@ def _compared(evaluation, rival):
 def _bands_sentence(evaluation):
     parts = []
     for rival in RIVALS:
-        found = {"better": [], "worse": [], "level": []}
+        found: dict[str, list[str]] = {"better": [], "worse": [], "level": []}
         for key, text in BAND_TEXTS.items():
             difference = of_difference(evaluation, key, rival)
             size = f" ({difference.mean:+.1f})" if difference.is_clear else ""
