@@ -99,7 +99,7 @@ def test_fit_stops_at_broken_files_and_names_all_that_are_known(run, broken, tmp
     result = run("fit", broken, "-o", output, *MODEL, code=1)
     assert "empty.jpg' is empty (0 bytes)" in result.stderr
     assert "page.jpg' is not of a known image format" in result.stderr
-    assert "--on-error skip leaves them out" in result.stderr
+    assert "--on-error skip skips them" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,7 +121,7 @@ def test_fit_leaves_broken_files_out(run, broken, tmp_path):
     assert result.stdout == ""
     assert "2 of 27 images" in result.stderr
     assert "1 of 25 images cannot be read and are left out" in result.stderr
-    assert "the folder 'okapi' holds no image; --new 'okapi'" in result.stderr
+    assert "the folder 'okapi' is empty; --new 'okapi'" in result.stderr
     assert load_model(output)["candle"].class_count_.sum() == 24
 
 
@@ -171,7 +171,7 @@ def test_one_class_is_told_before_images_are_encoded(run, tmp_path, encoded):
     emoji_of("cat", 0).save(tmp_path / "cat" / "1.png")
     output = tmp_path / "model.skops"
     message = run("fit", tmp_path, "-o", output, *MODEL, code=1).stderr
-    assert "There is one class, 'cat', and no other to tell it from" in message
+    assert "There is only one class, 'cat'." in message
     assert encoded == []
     run("fit", tmp_path, "-o", output, "--new", "dog", *MODEL)
 
@@ -180,7 +180,7 @@ def test_weights_that_cannot_be_had_name_the_bundled_model(run, odd, tmp_path):
     pretrained = ["--model", "ViT-B-32-quickgelu", "--offline"]
     message = run("fit", odd, "-o", tmp_path / "model.skops", *pretrained, code=1).stderr
     assert "could not be found in the local cache nor downloaded" in message
-    assert message.rstrip().endswith("In this command: --model emoji-clip.")
+    assert message.rstrip().endswith("In this command, use --model emoji-clip.")
 
 
 @pytest.mark.parametrize("photos, message", [("none", "There is no folder"), ("", "no image in")])
@@ -204,7 +204,7 @@ def test_predict_writes_csv_to_a_pipe(run, model, odd):
 def test_predict_gives_reasons_for_images_without_an_answer(run, model, broken, tmp_path):
     output = tmp_path / "answers.csv"
     result = run("predict", model, broken, tmp_path / "none.jpg", "-o", output, "--top", 2)
-    assert result.stdout == "" and "4 of 28 images have no answer" in result.stderr
+    assert result.stdout == "" and "4 of 28 images have no prediction" in result.stderr
     failed = [row for row in table_of(output) if row["error"]]
     assert {(Path(row["file"]).name, row["error"].split(" (")[0]) for row in failed} == {
         ("empty.jpg", "is empty"),
@@ -288,7 +288,7 @@ def test_predict_takes_tables(run, model, odd, tmp_path):
         (["predict", "{model}"], "Give a model and photos, or photos and --classes"),
         (["predict", "{model}", "{odd}", "--classes", "a, b"], "a model or --classes, not both"),
         (["predict", "{odd}", "--classes", " , "], "Give at least one name"),
-        (["predict", "{model}", "{odd}", "--link"], "--link goes with --sort-into"),
+        (["predict", "{model}", "{odd}", "--link"], "--link needs --sort-into"),
         (["predict", "{model}", "{odd}", "--top", "0"], "--top"),
         (["evaluate", "{model}", "{odd}", "--report", "a.pdf"], "must end in .html"),
         (["fit", "{odd}"], "--output"),
@@ -333,7 +333,7 @@ def test_a_link_in_the_folder_leads_nowhere(run, model, odd, tmp_path):
     outside.mkdir()
     (folder / "red_apple").symlink_to(outside)
     result = run("predict", model, odd, "--sort-into", folder, "--force", code=1)
-    assert "red_apple' is a link, which may lead out of the folder" in result.stderr
+    assert "red_apple' is a symbolic link, which may lead out of the folder" in result.stderr
     assert list(outside.iterdir()) == []
 
 
@@ -379,7 +379,7 @@ def test_classes_that_a_model_does_not_know_are_named(run, model, tmp_path):
     (tmp_path / "zebra").mkdir()
     emoji_of("cat", 0).save(tmp_path / "zebra" / "1.png")
     message = run("evaluate", model, tmp_path, code=1).stderr
-    assert "1 classes of" in message and "the first is 'zebra'. `skcandle add`" in message
+    assert "does not know 1 of the classes in" in message and "'zebra'. `skcandle add`" in message
 
 
 def test_evaluate_writes_a_report(run, model, odd, tmp_path):
@@ -401,8 +401,8 @@ def test_add_gives_a_model_more_classes(run, model, tmp_path):
 
 def test_info_lists_the_classes(run, model):
     out = run("info", model).stdout
-    assert "emoji-clip" in out and "8, 2 of them by name alone" in out
-    assert any(line.split() == ["okapi", "by", "name", "alone"] for line in out.splitlines())
+    assert "emoji-clip" in out and "8, 2 of them by name only" in out
+    assert any(line.split() == ["okapi", "by", "name", "only"] for line in out.splitlines())
     assert any(line.split() == ["red_apple", "4", "images"] for line in out.splitlines())
 
 
@@ -414,14 +414,15 @@ def test_a_file_that_is_no_model(run, tmp_path, odd):
     assert "There is no model file" in run("info", path, code=1).stderr
     path.write_text("no model")
     assert (
-        "is no model; `skcandle fit PHOTOS -o FILE` makes one" in run("info", path, code=1).stderr
+        "is not a model file; `skcandle fit PHOTOS -o FILE` writes one."
+        in run("info", path, code=1).stderr
     )
     import zipfile
 
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")
     assert "no model that this version of skcandle can read" in run("info", path, code=1).stderr
-    assert "is a folder; give a model first" in run("predict", odd, odd, code=1).stderr
+    assert "is a folder; give a model file first" in run("predict", odd, odd, code=1).stderr
 
 
 def test_a_model_of_something_else(run, tmp_path):
@@ -445,8 +446,8 @@ def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
     skops.io.dump(pipe, path)
     message = run("info", path, code=1).stderr
     assert (
-        "has parts that are not of skcandle's models: " in message
-        and "--trust loads them" in message
+        "has parts that do not belong to a model of skcandle: " in message
+        and "load it with --trust" in message
     )
     run("info", path, "--trust")
 
@@ -455,7 +456,7 @@ def test_functions_of_this_library_are_parts_that_have_to_be_trusted(run, tmp_pa
     path, target = tmp_path / "model.skops", tmp_path / "written"
     path.write_bytes(file_that_calls(write_file, str(target), "text"))
     message = run("info", path, code=1).stderr
-    assert "parts that are not of skcandle's models: skcandle._files.write_file" in message
+    assert "parts that do not belong to a model of skcandle: skcandle._files.write_file" in message
     assert not target.exists()
 
 
@@ -640,7 +641,7 @@ def test_parquet_without_pyarrow_says_what_to_install(run, odd, tmp_path, monkey
     answers, table = tmp_path / "answers.parquet", tmp_path / "table.parquet"
     table.write_bytes(b"PAR1")
     message = run("predict", odd, "--classes", "cat, dog", "-o", answers, *MODEL, code=1).stderr
-    assert "Parquet files need PyArrow: pip install pyarrow, or write a .csv file." in message
+    assert "Writing Parquet files needs PyArrow: pip install pyarrow. Or write" in message
     message = run("predict", table, "--classes", "cat, dog", *MODEL, code=1).stderr
     assert "Parquet files need PyArrow: pip install pyarrow, or use a .csv file." in message
 

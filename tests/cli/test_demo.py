@@ -74,7 +74,7 @@ def test_the_gate_leaves_zero_shot_the_choice_between_base_and_new():
 
 
 def test_one_draw_gives_no_interval():
-    with pytest.raises(ValueError, match=r"n_draws is 1; intervals need at least 2 draws\."):
+    with pytest.raises(ValueError, match=r"n_draws must be at least 2, got 1"):
         _evaluation.evaluate(n_draws=1)
 
 
@@ -155,9 +155,9 @@ def test_the_picture_says_what_was_learned_from_and_what_was_typed(evaluation):
     figure = _picture.new_figure(evaluation)
     texts = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
     typed, counts = evaluation.typed[0], evaluation.typed_counts()
-    assert any(f"0 of {counts.n_images} right before, then {counts.n_right}" in t for t in texts)
+    assert any(f"0 of {counts.n_images} correct before, then {counts.n_right}" in t for t in texts)
     n_all, n_new = len(evaluation.data.classes), len(evaluation.first.new)
-    assert f"To learn from: images of {n_all - n_new} kinds, names of {n_all}" in texts
+    assert f"Training data: images of {n_all - n_new} kinds, names of {n_all}" in texts
     for index, position in enumerate(typed.shown):
         mark = "✓" if typed.after[index] == evaluation.data.y[position] else "✗"
         assert any(text.startswith(f"{mark} {typed.after[index][:9]}") for text in texts)

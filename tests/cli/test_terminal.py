@@ -43,7 +43,7 @@ def test_brackets_in_names_are_no_markup(show):
 def test_a_long_table_says_how_to_have_all_of_it(show):
     out = show([row(file=f"{i}.png") for i in range(60)])
     assert "49.png" in out and "50.png" not in out
-    assert "50 of 60 images; -o answers.csv writes all." in out
+    assert "50 of 60 images; -o answers.csv writes them all." in out
 
 
 def test_notes_are_for_terminals_only(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The quick start: a long tail of emoji, a third of the classes known by name alone."""
+"""The quick start: a long tail of emoji, with a third of the classes known by name only."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from .._outputs import check_output, replacing
 
 PICTURE, PAGE = "skcandle_demo.png", "index.html"
 
-# for the example of the gallery, which is the same comparison
+# for examples/plot_quickstart.py, which shows the same comparison
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
@@ -26,11 +26,11 @@ def main(folder, *, force=False, n_draws=10):
     Parameters
     ----------
     folder : path-like
-        Made if need be.
+        Created if it does not exist.
     force : bool, default=False
-        Whether to replace the files of an earlier call.
+        Whether to overwrite the files of an earlier call.
     n_draws : int, default=10
-        Draws of the task, at least 2.
+        Number of draws of the task, at least 2.
 
     Returns
     -------
@@ -40,16 +40,16 @@ def main(folder, *, force=False, n_draws=10):
     Raises
     ------
     FileExistsError
-        If one of the files exists, and not `force`.
+        If one of the files exists and `force` is False.
     OSError
-        If the folder cannot be made or written to.
+        If the folder cannot be created or written to.
     ImportError
         If matplotlib is not installed.
     ValueError
-        If there are fewer than 2 draws, which give no interval.
+        If there are fewer than 2 draws.
     """
     paths = _check(Path(folder), force)
-    # imported late, so that an error is said at once
+    # imported after the check, so that its error comes at once
     from ._evaluation import evaluate
     from ._page import page
     from ._picture import new_figure
@@ -66,7 +66,7 @@ def main(folder, *, force=False, n_draws=10):
 
 
 def _check(folder, force):
-    """Paths of the picture and the page, when they can be written."""
+    """Paths of the picture and the page, after a check that they can be written."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

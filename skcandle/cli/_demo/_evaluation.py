@@ -1,4 +1,4 @@
-"""Draws of the task, the classifiers that are compared, and what is measured."""
+"""Draws of the task, the classifiers that are compared, and their measures."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ from ...model_selection import base_new_split
 
 ZERO_SHOT, GATED, CANDLE = METHODS = ("zero-shot CLIP", "gated logistic regression", "Candle")
 N_MAX = 25  # images of the largest class
-BANDS = (10, 3, 1)  # least number of images a class of the bands, see `shot_band_accuracy`
+BANDS = (10, 3, 1)  # lower bounds on training images per class, see `shot_band_accuracy`
 BAND_KEYS = (">= 10", "3 to 9", "1 to 2", "0")
 N_TYPED = 8  # names that are added after training
 
 
 @dataclass(frozen=True)
 class Data:
-    """Emoji and their embeddings; rows of `texts` are in the order of `classes`."""
+    """Emoji and their embeddings; the rows of `texts` follow `classes`."""
 
     images: list
     X: np.ndarray
@@ -35,7 +35,7 @@ class Data:
     texts: np.ndarray
 
     def text_of(self):
-        """From class to text embedding."""
+        """Text embedding of each class."""
         return dict(zip(self.classes.tolist(), self.texts, strict=True))
 
 
@@ -51,10 +51,10 @@ class Draw:
 
 @dataclass(frozen=True)
 class TypedNames:
-    """Answers before and after names are added to a classifier that never had their images.
+    """Predictions before and after names are added to a classifier without their images.
 
-    `shown` are positions of images, one of each name, with their answers `before` and `after`.
-    `counts` are sums over all images of the names and over the test images of the classes that
+    `shown` are positions of images, one per name, with their predictions `before` and `after`.
+    `counts` are totals over all images of the names and over the test images of the classes that
     had been learned, see :class:`TypedCounts`.
     """
 
@@ -66,7 +66,7 @@ class TypedNames:
 
 
 class TypedCounts(NamedTuple):
-    """Numbers of images, and of right answers."""
+    """Numbers of images, and of correct predictions."""
 
     n_images: int
     n_right: int
@@ -77,7 +77,7 @@ class TypedCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What all draws gave.
+    """Results of all draws.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Evaluation:
     y_true : ndarray of shape (n_draws * n_test,)
     proba : dict of str to ndarray of shape (n_draws * n_test, n_classes)
     typed : list of TypedNames
-        One a draw.
+        One per draw.
     """
 
     data: Data
@@ -102,21 +102,21 @@ class Evaluation:
         return len(self.measures["accuracy"])
 
     def typed_counts(self):
-        """Sums over all draws."""
+        """Totals over all draws."""
         return TypedCounts(*np.sum([typed.counts for typed in self.typed], axis=0).tolist())
 
     def class_counts(self):
-        """Training images of each class of the first draw, from most to none."""
+        """Number of training images of each class in the first draw, from most to none."""
         y = self.data.y[self.first.train]
         counts = np.array([np.count_nonzero(y == label) for label in self.data.classes])
         return -np.sort(-counts)
 
 
 def evaluate(n_draws=10):
-    """Draw the task several times; fit and measure the classifiers on each draw.
+    """Draw the task several times; fit and evaluate the classifiers on each draw.
 
-    Images and names are embedded once. Draws have the seeds 0, 1, ...; all parameters of the
-    classifiers are fixed.
+    Images and names are embedded once. The seeds of the draws are 0, 1, ...; all parameters of
+    the classifiers are fixed.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def evaluate(n_draws=10):
     evaluation : Evaluation
     """
     if n_draws < 2:
-        raise ValueError(f"n_draws is {n_draws}; intervals need at least 2 draws.")
+        raise ValueError(f"n_draws must be at least 2, got {n_draws}; one draw gives no interval.")
     data = load_data()
     draws = [draw_task(data.y, seed) for seed in range(n_draws)]
     rows: list[list[dict]] = []  # by draw and method
@@ -168,7 +168,7 @@ def load_data():
 
 
 def draw_task(y, seed):
-    """A third of the images for testing, a third of the classes new, a long tail of the others."""
+    """A third of the images for testing, a third of the classes new, the others a long tail."""
     train, test = train_test_split(
         np.arange(len(y)), test_size=1 / 3, stratify=y, random_state=seed
     )
@@ -195,11 +195,11 @@ def fit_and_score(data, draw):
 
 
 def gated_logistic_regression(X, y, X_test, zero_shot, is_base):
-    """Joint log-probabilities; whether an image is of a base class at all is left to CLIP.
+    """Joint log-probabilities; CLIP decides whether an image shows a base class at all.
 
     p(base class) = p_zero_shot(any base class) p_logistic_regression(class), and
-    p(new class) = p_zero_shot(class). Embeddings are multiplied by 10, the square root of CLIP's
-    scale of cosines, so that the default C is of a sensible size.
+    p(new class) = p_zero_shot(class). Embeddings are multiplied by 10, the square root of the
+    factor by which CLIP multiplies cosines, so that the default C suits them.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def gated_logistic_regression(X, y, X_test, zero_shot, is_base):
 
 
 def measure(data, draw, logits):
-    """Measures of one method on one draw, in the joint label space; shares are from 0 to 1."""
+    """Measures of one method on one draw, in the joint label space; accuracies are from 0 to 1."""
     y_true = data.y[draw.test]
     y_pred = data.classes[logits.argmax(axis=1)]
     report: Any = base_new_report(
@@ -238,7 +238,7 @@ def measure(data, draw, logits):
 
 
 def type_names(data, draw):
-    """Train without new classes, then add some by name; both are drawn at random."""
+    """Train without new classes, then add some of them, drawn at random, by name."""
     X, y = data.X[draw.train], data.y[draw.train]
     rng = np.random.default_rng(draw.seed)
     names = rng.choice(draw.new, N_TYPED, replace=False).tolist()

@@ -8,7 +8,7 @@ from ._summary import MEASURES, RIVALS, notes, of_difference, of_method, sentenc
 
 
 def page(evaluation, picture):
-    """Picture, table, what they mean, and what to do next.
+    """Make the page: picture, table, what they mean, and what to do next.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from ...inspection._style import BLUE, GREY, ORANGE, SKY, VERMILION, plain, shor
 from ._evaluation import BAND_KEYS, BANDS, CANDLE, GATED, METHODS, ZERO_SHOT
 from ._summary import BAND_TEXTS, MEASURES, of_method
 
-COLOURS = {ZERO_SHOT: GREY, GATED: "#B87A00", CANDLE: BLUE}  # the orange of texts is darker
+COLOURS = {ZERO_SHOT: GREY, GATED: "#B87A00", CANDLE: BLUE}  # darker orange for text
 FILLS = {**COLOURS, GATED: ORANGE}
 MARKERS = {ZERO_SHOT: "s", GATED: "D", CANDLE: "o"}
 LINES = {ZERO_SHOT: "--", GATED: "-.", CANDLE: "-"}
@@ -18,12 +18,12 @@ LEGEND = {
     GATED: "gated logistic\nregression",
     CANDLE: "Candle\n(this library)",
 }
-N_BINS = 10  # of the reliability curve
-FIGURE_SIZE = (8.4, 8.2)  # inches; 840 pixels wide at 100 dots an inch
+N_BINS = 10  # in the reliability curve
+FIGURE_SIZE = (8.4, 8.2)  # inches; 840 pixels wide at 100 dots per inch
 
 
 def new_figure(evaluation):
-    """A figure with the picture, without a window.
+    """Draw the picture in a figure without a window.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ def _title(axes, text):
 
 
 def _draw_names(figure, evaluation):
-    """Images of names that are typed in, with the answers before and after."""
+    """Images of classes added by name, with the predictions before and after."""
     typed, images, counts = evaluation.typed[0], evaluation.data.images, evaluation.typed_counts()
     figure.suptitle(
-        f"{len(typed.names)} names typed in after training, no image to learn from: 0 of "
-        f"{counts.n_images} right before, then {counts.n_right}",
+        f"{len(typed.names)} classes added by name after training, without images: 0 of "
+        f"{counts.n_images} correct before, then {counts.n_right}",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -81,8 +81,8 @@ def _draw_names(figure, evaluation):
     )
     n_base = len(evaluation.data.classes) - len(evaluation.first.new)
     figure.supxlabel(
-        f"Trained on {n_base} other kinds of emoji. Numbers: sums of {evaluation.n_draws} draws; "
-        "images: drawn at random, in the first.",
+        f"Trained on {n_base} other kinds of emoji. Numbers are totals of {evaluation.n_draws} "
+        "draws; images were drawn at random.",
         x=0.01,
         ha="left",
         fontsize=9,
@@ -111,7 +111,7 @@ def _draw_names(figure, evaluation):
 
 
 def _show_bands(axes, edges):
-    """Bands of classes, the same in the two pictures that have them; new classes are shaded."""
+    """Mark the bands of classes in the same way in both plots; new classes are shaded."""
     plain(axes)
     axes.grid(False, axis="x")
     axes.set_xlim(-0.5, edges[-1] - 0.5)
@@ -122,18 +122,18 @@ def _show_bands(axes, edges):
 
 def _draw_tail(axes, counts, edges):
     n_base, n_all = edges[-2:]
-    _title(axes, f"To learn from: images of {n_base} kinds, names of {n_all}")
+    _title(axes, f"Training data: images of {n_base} kinds, names of {n_all}")
     _show_bands(axes, edges)
     axes.bar(np.arange(n_all), counts, width=1, color="#555555")
     middle = (n_base + n_all) / 2
-    text = f"{n_all - n_base} kinds:\na name, no image"
+    text = f"{n_all - n_base} kinds:\nname only"
     axes.text(middle, counts[0] / 2, text, ha="center", va="center", fontsize=9.5)
     axes.set_ylabel("training images")
     axes.set_xticks([])
 
 
 def _draw_bands(axes, evaluation, edges):
-    _title(axes, f"Accuracy, every answer out of all {edges[-1]} kinds")
+    _title(axes, f"Accuracy among all {edges[-1]} kinds")
     _show_bands(axes, edges)
     for (left, right), key in zip(pairwise(edges), BAND_KEYS, strict=True):
         for place, method in enumerate(METHODS):
@@ -167,9 +167,12 @@ def _draw_bands(axes, evaluation, edges):
 
 
 def _draw_totals(axes, evaluation):
-    """A small table of all test images; its rows are the legend of the other pictures."""
+    """A small table of results on all test images; it is also the legend of the other plots."""
     _title(axes, "All test images")
-    columns = {"accuracy": (0.66, "accuracy\n(%)"), "log_loss": (1.02, "log-loss\n(low is good)")}
+    columns = {
+        "accuracy": (0.66, "accuracy\n(%)"),
+        "log_loss": (1.02, "log-loss\n(low is good)"),
+    }
     for x, text in columns.values():
         axes.text(x, -0.75, text, ha="right", va="center", fontsize=8.5)
     for row, method in enumerate(METHODS):
@@ -187,7 +190,7 @@ def _draw_totals(axes, evaluation):
 
 
 def _draw_reliability(axes, evaluation):
-    _title(axes, "Is it as often right as it says?")
+    _title(axes, "Are the probabilities right?")
     axes.plot([0, 1], [0, 1], color="#9A9A9A", linewidth=1, linestyle=":")
     for place, method in enumerate(METHODS):
         curve = reliability(
@@ -202,11 +205,11 @@ def _draw_reliability(axes, evaluation):
     ticks = np.linspace(0, 1, 6)
     axes.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     axes.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
-    axes.set(xlabel="confidence of the answer (%)", ylabel="right answers (%)")
+    axes.set(xlabel="confidence (%)", ylabel="accuracy (%)")
     plain(axes)
 
 
 def _on_white(axes, y, text, **style):
-    """A text at the right edge, over the grid."""
+    """Write a text at the right edge, over the grid."""
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     axes.text(0.98, y, text, ha="right", va="center", bbox=box, **style)

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation, and the words that follow from them."""
+"""Numbers of an evaluation, and sentences that follow from them."""
 
 from textwrap import fill
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ._evaluation import BAND_KEYS, CANDLE, GATED, METHODS, ZERO_SHOT
 
 
 class Measure(NamedTuple):
-    """How a measure is shown."""
+    """How to display a measure."""
 
     text: str
     scale: float = 100.0
@@ -18,7 +18,7 @@ class Measure(NamedTuple):
     higher_is_better: bool = True
 
 
-_BANDS = ("10 or more images", "3 to 9 images", "1 or 2 images", "a name only")
+_BANDS = ("10 or more images", "3 to 9 images", "1 or 2 images", "only a name")
 BAND_TEXTS = dict(zip(BAND_KEYS, _BANDS, strict=True))
 MEASURES = {
     "accuracy": Measure("accuracy, all images (%)"),
@@ -38,15 +38,16 @@ class Estimate(NamedTuple):
 
     @property
     def is_clear(self):
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return abs(self.mean) > self.half
 
     def show(self, digits, sign=False):
+        """As text, such as ``"84.5 ± 0.7"``."""
         return f"{self.mean:{'+' if sign else ''}.{digits}f} ± {self.half:.{digits}f}"
 
 
 def estimate(values):
-    """Mean and Student's interval, over draws.
+    """Mean over draws with Student's 95 % interval.
 
     Parameters
     ----------
@@ -63,27 +64,27 @@ def estimate(values):
 
 
 def of_method(evaluation, key, method):
-    """The measure of a method."""
+    """Estimate a measure of a method."""
     values = evaluation.measures[key][:, METHODS.index(method)]
     return estimate(MEASURES[key].scale * values)
 
 
 def of_difference(evaluation, key, rival):
-    """Candle's measure less that of a rival, by draw."""
+    """Estimate by how much Candle exceeds a rival, with differences taken draw by draw."""
     values = evaluation.measures[key]
     difference = values[:, METHODS.index(CANDLE)] - values[:, METHODS.index(rival)]
     return estimate(MEASURES[key].scale * difference)
 
 
 def verdict(difference, higher_is_better=True):
-    """``"better"``, ``"worse"``, or ``"level"`` where the interval contains zero."""
+    """``"better"``, ``"worse"``, or ``"level"`` if the interval contains zero."""
     if not difference.is_clear:
         return "level"
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 
 
 def table(evaluation):
-    """All measures as text.
+    """A table of all measures as text.
 
     Parameters
     ----------
@@ -115,30 +116,30 @@ def _line(head, cells):
 
 
 def notes(evaluation):
-    """What the table means, in sentences."""
+    """Sentences that explain the table."""
     return [
         f"Means of {evaluation.n_draws} draws of the task with 95 % intervals; differences are "
         "taken draw by draw, and level means that their interval contains zero.",
-        "All methods answer among all classes.",
+        "All methods predict among all classes.",
         "Accuracies of groups of classes are means over their classes.",
-        "Gated logistic regression (LR) tells classes with images apart; zero-shot CLIP says how "
-        "probable it is that an image is of one of these.",
+        "Gated logistic regression (LR) chooses among the classes with images; zero-shot CLIP says "
+        "how probable it is that an image belongs to one of them.",
     ]
 
 
 def task_sentence(evaluation):
-    """What there was to learn from."""
+    """A sentence on the training and test data."""
     counts, draw = evaluation.class_counts(), evaluation.first
     n_base = np.count_nonzero(counts)
     return (
         f"{n_base} kinds of emoji had training images, from {counts[0]} down to "
-        f"{counts[n_base - 1]}; {len(draw.new)} had a name and no image; each of "
-        f"{len(draw.test)} test images was to be told from all {len(counts)}."
+        f"{counts[n_base - 1]}; {len(draw.new)} had only a name; each of "
+        f"{len(draw.test)} test images had to be recognised among all {len(counts)}."
     )
 
 
 def sentences(evaluation):
-    """What the numbers mean, in five sentences.
+    """Five sentences that say what the numbers mean.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def sentences(evaluation):
 def _accuracy_sentence(evaluation):
     own = of_method(evaluation, "accuracy", CANDLE).mean
     compared = [_compared(evaluation, rival) for rival in RIVALS]
-    return f"Candle gets {own:.1f} % of all test images right, {_listed(compared)}."
+    return f"Candle classifies {own:.1f} % of all test images correctly, {_listed(compared)}."
 
 
 def _compared(evaluation, rival):
@@ -182,28 +183,28 @@ def _bands_sentence(evaluation):
             found[verdict(difference)].append(text + size)
         words = {"better": "ahead", "worse": "behind", "level": "level"}
         listed = [f"{words[key]} with {_listed(texts)}" for key, texts in found.items() if texts]
-        parts.append(f"beside {rival} it is {', '.join(listed)}")
-    return f"By what there was to learn from, {'; '.join(parts)}."
+        parts.append(f"compared with {rival} it is {', '.join(listed)}")
+    return f"By number of training images, {'; '.join(parts)}."
 
 
 def _calibration_sentence(evaluation):
     own = of_method(evaluation, "ece", CANDLE).mean
     others = [f"{of_method(evaluation, 'ece', rival).mean:.1f} with {rival}" for rival in RIVALS]
     return (
-        "The probability of an answer and the share of such answers that are right differ by "
-        f"{own:.1f} points with Candle, {_listed(others)}: the lower, the more a threshold on "
-        "probabilities can be relied on."
+        "The probability of a prediction and the share of such predictions that are correct differ "
+        f"by {own:.1f} points with Candle, {_listed(others)}: the lower, the more you can rely on "
+        "a threshold on probabilities."
     )
 
 
 def _names_sentence(evaluation):
     counts = evaluation.typed_counts()
     return (
-        f"With names typed in of which the classifier had never heard, in the first draw "
-        f"{_listed(evaluation.typed[0].names)}, and with nothing trained again, {counts.n_right} "
-        f"of {counts.n_images} images of these names are right instead of 0, and of "
-        f"{counts.n_known} test images of the classes it had learned, {counts.n_known_after} "
-        f"instead of {counts.n_known_before} (sums of {evaluation.n_draws} draws)."
+        f"After classes were added by name without training again, in the first draw "
+        f"{_listed(evaluation.typed[0].names)}, {counts.n_right} of {counts.n_images} images of "
+        f"these classes are classified correctly instead of 0, and {counts.n_known_after} instead "
+        f"of {counts.n_known_before} of {counts.n_known} test images of the classes with training "
+        f"images (totals of {evaluation.n_draws} draws)."
     )
 
 
