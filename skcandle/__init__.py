@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ._lazy import lazy_names
 from ._version import __version__ as __version__
 
-if TYPE_CHECKING:  # for static checkers; at run time names are loaded when first used
+if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first use
     from . import datasets, exceptions, hub, inspection, metrics, model_selection, scale_out
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from .clip import CacheInfo, CLIPFeaturizer, EmbeddingCache, clear_memory
@@ -30,7 +30,7 @@ __all__ = [
     "scale_out",
 ]
 
-# The only place that names what is above it; `tests/test_layers.py` checks all other imports.
+# The only imports that go up; `tests/test_layers.py` checks that all others go down.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {name: name for name in __all__ if name.islower()}

@@ -1,4 +1,4 @@
-"""Files of fitted estimators: which version of the library wrote them."""
+"""The version of the library that wrote a file of an estimator."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from .exceptions import VersionWarning
 
 
 class VersionedStateMixin:
-    """Puts the version of skcandle into the pickled state, and compares it on loading.
+    """Stores the version of skcandle in the pickled state, and compares it on loading.
 
-    joblib, pickle and skops all go through these two methods. The warning does not name the
-    estimator, so that Python shows it once for a pipeline of several.
+    joblib, pickle and skops all call these two methods. The warning does not name the estimator,
+    so that Python shows it only once for a pipeline of several estimators.
     """
 
     def __getstate__(self):
@@ -25,9 +25,9 @@ class VersionedStateMixin:
         current = _version.__version__
         if written != current:
             warn_user(
-                f"This estimator was saved by skcandle {written} and is loaded by skcandle "
-                f"{current}. It may fail or give other results; fit it again, or load it with "
-                "the version that saved it.",
+                f"This estimator was saved by skcandle {written} and loaded by skcandle {current}. "
+                "It may fail or give different results; fit it again, or load it with the version "
+                "that saved it.",
                 VersionWarning,
             )
         estimator.__setstate__(state)

@@ -1,4 +1,4 @@
-"""Files of fitted pipelines in the format of skops, from which only known types are made."""
+"""Files of fitted pipelines in the format of skops, from which only known types are created."""
 
 import os
 import zipfile
@@ -13,10 +13,10 @@ ANYWHERE = {"cache": None, "device": "auto", "n_jobs": None, "verbose": 0}
 
 @cache
 def known_types():
-    """Names of all types of this library that a fitted estimator is made of.
+    """Names of all types of this library that a fitted estimator contains.
 
-    Names are listed one by one: a file may name any function that a module of the library holds
-    or imports, and have it called with arguments of its choice.
+    They are listed one by one, because a file may name any function that a module of the library
+    defines or imports, and have it called with arguments of its choice.
     """
     from ..classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from ..classifier._held_out import HeldOutScores
@@ -48,14 +48,14 @@ def known_types():
 
 
 def to_bytes(pipe):
-    """A fitted pipeline as the content of a file, without what belongs to this machine."""
+    """A fitted pipeline as the content of a file, without settings that belong to this machine."""
     import skops.io
 
     return skops.io.dumps(portable(pipe))
 
 
 def foreign_types(data):
-    """Names of types and functions in a file that are neither known here nor to skops.
+    """Names of types and functions in a file that neither this library nor skops trusts.
 
     Parameters
     ----------
@@ -72,14 +72,14 @@ def foreign_types(data):
 
 
 def read(path):
-    """The content of a file, and the names of its :func:`foreign_types`."""
+    """Read the content of a file, and the names of its :func:`foreign_types`."""
     data = path.read_bytes()
     with explains_unreadable(path):
         return data, foreign_types(data)
 
 
 def from_bytes(data, path, *, trusted=()):
-    """The fitted pipeline of a CLIPFeaturizer and a classifier in a file.
+    """Load the fitted pipeline of a CLIPFeaturizer and a classifier from a file.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def from_bytes(data, path, *, trusted=()):
     path : str or Path
         For messages.
     trusted : list of str
-        Further types that may be made.
+        Further types that may be created.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def from_bytes(data, path, *, trusted=()):
     Raises
     ------
     ValueError
-        If it cannot be read, or holds something else.
+        If it cannot be read, or contains something else.
     """
     import skops.io
 
@@ -105,35 +105,35 @@ def from_bytes(data, path, *, trusted=()):
         pipe = skops.io.loads(data, trusted=[*known_types(), *trusted])
     if not is_fitted_pipeline(pipe):
         raise ValueError(
-            f"{str(path)!r} holds no fitted pipeline of make_candle_pipeline but a "
+            f"{str(path)!r} does not contain a fitted pipeline from make_candle_pipeline, but a "
             f"{type(pipe).__name__}."
         )
     with explains_unreadable(path):
-        pipe.get_params()  # of another version, it may lack some
+        pipe.get_params()  # a pipeline of another version may lack some
         return portable(pipe)
 
 
 def is_model_file(path):
-    """Whether a file is of the format of skops, which is a zip archive."""
+    """Whether a file may be a skops file, which is a zip archive."""
     return zipfile.is_zipfile(path)
 
 
 @contextmanager
 def explains_unreadable(path):
-    """An error of skops, of whatever type, as one that names the file."""
+    """Turn an error of skops, of any type, into one that names the file."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
         raise ValueError(
-            f"{str(path)!r} is no model that this version of skcandle can read "
+            f"{str(path)!r} is not a model that this version of skcandle can read "
             f"({type(error).__name__}: {error}); fit it again."
         ) from error
 
 
 def is_fitted_pipeline(pipe):
-    """Whether an object is what :func:`skcandle.make_candle_pipeline` returns, fitted."""
+    """Whether an object is a fitted pipeline from :func:`skcandle.make_candle_pipeline`."""
     from sklearn.pipeline import Pipeline
 
     from ..classifier import CandleClassifier, PublishedCandleClassifier
@@ -149,7 +149,7 @@ def is_fitted_pipeline(pipe):
 
 
 def portable(pipe):
-    """The same pipeline without what belongs to one machine."""
+    """The same pipeline without settings that belong to one machine."""
     from ..clip import CLIPFeaturizer
 
     candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
@@ -166,5 +166,5 @@ def portable(pipe):
 def _portable_clip(clip):
     clip = copy(clip).set_params(**ANYWHERE)
     if isinstance(clip.pretrained, os.PathLike):
-        clip.pretrained = os.fspath(clip.pretrained)  # skops would not know its type
+        clip.pretrained = os.fspath(clip.pretrained)  # skops does not trust the type
     return clip

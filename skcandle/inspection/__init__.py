@@ -1,10 +1,10 @@
-"""Pictures of what a classifier answers, and a page on a set of images."""
+"""Displays of what a classifier predicts, and a report on a set of images."""
 
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy_names
 
-if TYPE_CHECKING:  # at run time when first used, as in the package itself
+if TYPE_CHECKING:  # at run time on first use, as in the package itself
     from ._base_new_curve import BaseNewCurveDisplay
     from ._long_tail import LongTailDisplay
     from ._prediction_grid import PredictionGridDisplay

@@ -3,12 +3,12 @@
 import csv
 import io
 
-# What a spreadsheet takes for the start of a formula; see OWASP, "CSV injection".
+# Characters at which a spreadsheet sees the start of a formula; see OWASP, "CSV injection".
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def csv_text(header, rows):
-    """A table as CSV, in which no cell begins like a formula.
+    """Format a table as CSV, in which no cell begins like a formula.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def csv_text(header, rows):
 
 
 def harmless(cell):
-    """A cell, with a quotation mark in front of a text that a spreadsheet would compute."""
+    """A cell, with an apostrophe in front of text that a spreadsheet would run as a formula."""
     if isinstance(cell, str) and cell.startswith(FORMULA):
         return "'" + cell
     return cell

@@ -1,4 +1,4 @@
-"""What all displays have in common: a figure, and drawing it again."""
+"""The base class of all displays."""
 
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ AnyDisplay = TypeVar("AnyDisplay", bound="Display")
 
 
 class Display:
-    """Base class of the displays, which are dataclasses of the values that they draw.
+    """Base class of displays: dataclasses that hold the values they draw.
 
     A subclass draws in ``_draw(ax)``. ``from_estimator`` and ``from_predictions`` compute the
     values and call :meth:`plot`.

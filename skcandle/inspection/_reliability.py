@@ -1,4 +1,4 @@
-"""Confidence against accuracy, over all classes."""
+"""Accuracy against confidence, over all classes."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,18 +40,19 @@ class Reliability(NamedTuple):
 class ReliabilityDisplay(Display):
     """Accuracy against confidence, the probability of the predicted class, over all classes.
 
-    On the diagonal, 80 % of the answers with a confidence of 80 % are right; below it, the
-    classifier is too sure. The size of a marker is the share of images in its bin. For a single
-    class out of two, scikit-learn has :class:`~sklearn.calibration.CalibrationDisplay`.
+    On the diagonal, 80 % of the predictions with a confidence of 80 % are correct; below it, the
+    classifier is overconfident. The area of a marker is proportional to the number of images in
+    its bin. For the probability of one class out of two, use
+    :class:`sklearn.calibration.CalibrationDisplay`.
 
-    Use :meth:`from_estimator` or :meth:`from_predictions` to make one.
+    Use :meth:`from_estimator` or :meth:`from_predictions` to create a display.
 
     Parameters
     ----------
     curve : Reliability
         The curve, see :class:`Reliability`.
     zero_shot_curve : Reliability, default=None
-        The same of zero-shot CLIP.
+        The same for zero-shot CLIP.
     name : str, default=None
         Name of the classifier in the legend.
 
@@ -64,7 +65,7 @@ class ReliabilityDisplay(Display):
 
     See Also
     --------
-    skcandle.metrics.expected_calibration_error : The error in the legend.
+    skcandle.metrics.expected_calibration_error : Compute the error in the legend.
 
     Examples
     --------
@@ -94,27 +95,27 @@ class ReliabilityDisplay(Display):
         name: str | None = None,
         ax: Any = None,
     ) -> "ReliabilityDisplay":
-        """Draw a fitted classifier, with zero-shot CLIP if it knows names.
+        """Draw a fitted classifier, and zero-shot CLIP if it knows class names.
 
         Parameters
         ----------
         estimator : object
-            Fitted pipeline for images, or classifier for embeddings.
+            Fitted pipeline that takes images, or classifier that takes embeddings.
         X : list or array of length n_samples
-            Test images, or embeddings. Rows of NaN are left out.
+            Test images, or embeddings. Rows of NaN are ignored.
         y : array-like of shape (n_samples,)
             True labels.
         n_bins : int, default=10
-            Bins of equal width between 0 and 1.
+            Number of bins of equal width between 0 and 1.
         name : str, default=None
-            Name in the legend, by default that of the class of the classifier.
+            Name in the legend, by default the class name of the classifier.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : ReliabilityDisplay
-            What was drawn.
+            The display, drawn.
         """
         X, y, classifier = readable_part(estimator, X, label_array(y))
         zero_shot = zero_shot_log_proba(classifier, X)
@@ -140,7 +141,7 @@ class ReliabilityDisplay(Display):
         name: str | None = None,
         ax: Any = None,
     ) -> "ReliabilityDisplay":
-        """Draw probabilities.
+        """Draw from probabilities.
 
         Parameters
         ----------
@@ -151,18 +152,18 @@ class ReliabilityDisplay(Display):
         classes : array-like of shape (n_classes,)
             Labels of the columns of `y_proba`.
         y_proba_zero_shot : array-like of shape (n_samples, n_classes), default=None
-            Probabilities of zero-shot CLIP, for reference.
+            Probabilities of zero-shot CLIP, for comparison.
         n_bins : int, default=10
-            Bins of equal width between 0 and 1.
+            Number of bins of equal width between 0 and 1.
         name : str, default=None
             Name in the legend.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : ReliabilityDisplay
-            What was drawn.
+            The display, drawn.
         """
 
         def curve(y_proba):
@@ -190,19 +191,19 @@ class ReliabilityDisplay(Display):
 
 
 def reliability(y_true, y_proba, classes, n_bins):
-    """The curve of the predicted classes."""
+    """Compute the reliability curve of the predicted classes."""
     ece = expected_calibration_error(y_true, y_proba, classes=classes, n_bins=n_bins)
     y_proba = np.asarray(y_proba, dtype=np.float64)
     hit = np.asarray(classes)[y_proba.argmax(axis=1)] == label_array(y_true)
     confidence = np.minimum(y_proba.max(axis=1), 1.0)
     accuracy, mean_confidence = calibration_curve(hit, confidence, pos_label=True, n_bins=n_bins)
-    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], confidence)  # as scikit-learn's
+    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], confidence)  # as in scikit-learn
     n_samples = np.bincount(bins)
     return Reliability(mean_confidence, accuracy, n_samples[n_samples > 0], ece)
 
 
 def draw_curve(ax, curve, name, colour, marker, line):
-    """A line through the bins; the area of a marker is the share of samples in its bin."""
+    """Draw a line through the bins, with markers as large as the share of samples in a bin."""
     label = f"{name}, ECE {100 * curve.ece:.1f} %"
     style = {"linestyle": line, "marker": marker, "markersize": 0, "label": label}
     ax.plot(curve.confidence, curve.accuracy, color=colour, **style)

@@ -421,7 +421,7 @@ def test_a_file_that_is_no_model(run, tmp_path, odd):
 
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")
-    assert "no model that this version of skcandle can read" in run("info", path, code=1).stderr
+    assert "not a model that this version of skcandle can read" in run("info", path, code=1).stderr
     assert "is a folder; give a model file first" in run("predict", odd, odd, code=1).stderr
 
 
@@ -432,9 +432,9 @@ def test_a_model_of_something_else(run, tmp_path):
     path = tmp_path / "model.skops"
     skops.io.dump(LogisticRegression(), path)
     message = run("info", path, code=1).stderr
-    assert "no fitted pipeline of make_candle_pipeline but a LogisticRegression" in message
+    assert "a fitted pipeline from make_candle_pipeline, but a LogisticRegression" in message
     skops.io.dump(skcandle.make_candle_pipeline("emoji-clip"), path)
-    assert "no fitted pipeline" in run("info", path, code=1).stderr
+    assert "not contain a fitted pipeline" in run("info", path, code=1).stderr
 
 
 def test_parts_of_other_libraries_have_to_be_trusted(run, model, tmp_path):
@@ -467,7 +467,7 @@ def test_a_model_that_lacks_what_this_version_has_is_told(run, model, tmp_path):
     del pipe["candle"].margin
     skops.io.dump(pipe, tmp_path / "model.skops")
     message = run("info", tmp_path / "model.skops", code=1).stderr
-    assert "no model that this version of skcandle can read" in message
+    assert "not a model that this version of skcandle can read" in message
     assert message.endswith("'margin'); fit it again.\n")
 
 

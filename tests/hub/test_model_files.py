@@ -83,5 +83,5 @@ def test_weights_in_a_path_are_written_as_a_string(pipe):
 def test_what_is_no_fitted_pipeline_is_refused(pipe):
     unfitted = make_candle_pipeline("emoji-clip")
     for other in (unfitted, CLIPFeaturizer("emoji-clip"), pipe[:1]):
-        with pytest.raises(ValueError, match="no fitted pipeline of make_candle_pipeline but a"):
+        with pytest.raises(ValueError, match="fitted pipeline from make_candle_pipeline, but a"):
             _model_files.from_bytes(skops.io.dumps(other), "file")

@@ -182,7 +182,7 @@ def test_every_control_has_a_name(page):
         if tag == "img":
             assert attrs["alt"]
         if tag == "input" and attrs["type"] == "checkbox":
-            assert attrs["aria-label"].startswith("choose ")
+            assert attrs["aria-label"].startswith("select ")
 
 
 def test_in_a_notebook_the_page_is_framed(hostile):
