@@ -137,7 +137,7 @@ def test_harmonic_mean_rejects(y_true, y_pred, message):
         ),
     ],
 )
-def test_harmonic_mean_names_labels_that_are_none(change, error, message):
+def test_harmonic_mean_names_missing_labels(change, error, message):
     kwargs = {"y_true": ["ant", "dog"], "y_pred": ["ant", "dog"], "new_classes": ["dog"]}
     with pytest.raises(error, match=message):
         harmonic_mean_score(**kwargs | change)

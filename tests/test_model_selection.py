@@ -139,7 +139,7 @@ def test_parameters_are_checked(kwargs, message):
         (["a", "b", 3, "b"], TypeError, r"^y\[0\] is 'a' and y\[2\] is 3; .* one type"),
     ],
 )
-def test_labels_that_are_none_are_named(y, error, message):
+def test_missing_labels_are_named(y, error, message):
     with pytest.raises(error, match=message):
         next(NewClassSplit().split(np.zeros((4, 1)), y))
 

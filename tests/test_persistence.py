@@ -92,7 +92,7 @@ def test_a_saved_classifier_learns_names_and_narrows_its_answers(fitted, dumps, 
 
 
 @all_formats
-def test_what_belongs_to_the_life_of_a_label_set_can_be_saved(fitted, dumps, loads):
+def test_priors_and_added_images_can_be_saved(fitted, dumps, loads):
     grown = fitted.with_prior(dict.fromkeys(NAMES, 0.2)).add_images(X[:2], ["elk", "elk"])
     again = loads(dumps(grown))
     assert_array_equal(again.predict_proba(X), grown.predict_proba(X))
@@ -173,7 +173,7 @@ def test_a_file_without_a_version_warns():
         CandleClassifier().__setstate__(vars(CandleClassifier()))
 
 
-def test_copies_do_not_warn_and_the_version_is_no_attribute(fitted, monkeypatch):
+def test_copies_do_not_warn_and_have_no_attribute_for_the_version(fitted, monkeypatch):
     data = saved_by("0.0.7", fitted, pickle.dumps, monkeypatch)
     with pytest.warns(VersionWarning):
         again = pickle.loads(data)

@@ -1,4 +1,4 @@
-"""The comparison behind ``skcandle demo`` and its table, words, picture and page."""
+"""The comparison behind ``skcandle demo``, and its table, sentences, picture and page."""
 
 import io
 import re
@@ -15,6 +15,8 @@ from skcandle.cli import _demo
 from skcandle.cli._demo import _evaluation, _page, _picture, _summary
 from skcandle.cli._demo._evaluation import BAND_KEYS, METHODS, ZERO_SHOT
 
+pytestmark = pytest.mark.slow  # the evaluation takes seconds
+
 
 @pytest.fixture(scope="module")
 def evaluation():
@@ -22,7 +24,7 @@ def evaluation():
 
 
 def with_differences(evaluation, difference):
-    """The evaluation, with Candle ahead by the difference in every measure and draw."""
+    """The evaluation, but with Candle ahead by `difference` in every measure and draw."""
     values = np.array([[0.5, 0.5, 0.5 + difference], [0.6, 0.6, 0.6 + difference]])
     return replace(evaluation, measures={key: values for key in evaluation.measures})
 
@@ -115,7 +117,7 @@ def test_verdicts_follow_the_sign_and_the_direction(mean, higher_is_better, word
 
 
 def test_differences_are_paired(evaluation):
-    """Draws that differ much, by the same difference, leave an interval of no width."""
+    """If methods differ equally in all draws, the interval has no width."""
     made = with_differences(evaluation, 0.05)
     difference = _summary.of_difference(made, "accuracy", ZERO_SHOT)
     assert difference == pytest.approx((5, 0), abs=1e-9)
@@ -164,7 +166,7 @@ def test_the_picture_says_what_was_learned_from_and_what_was_typed(evaluation):
 
 
 def test_all_parts_of_the_picture_have_room(evaluation):
-    """No title, label or axis reaches beyond the picture or into the next title."""
+    """No title, label or axis exceeds the picture or overlaps another title."""
     figure = _picture.new_figure(evaluation)
     figure.savefig(io.BytesIO())  # lays out twice, as in use: the first time moves what is large
     titles = [axes._left_title for axes in figure.axes if axes._left_title.get_text()]

@@ -1,4 +1,4 @@
-"""What a model card says."""
+"""The text of a model card."""
 
 import copy
 import re
@@ -54,7 +54,7 @@ def test_integer_labels_and_synonyms_have_their_names(quick_fit):
     ]
 
 
-def test_names_of_classes_are_no_markup(pipe):
+def test_names_of_classes_are_not_read_as_markup(pipe):
     card = render_card(pipe.add_classes(["a|b\n<script>`x`"]))
     assert "<script>" not in card
     assert rows(card, "Classes")[1][0] == "a&#124;b &#60;script&#62;&#96;x&#96;"
@@ -123,13 +123,13 @@ def test_what_probabilities_mean_follows_from_the_parameters(pipe, params, said)
     assert said in section(render_card(other), "What the probabilities mean")
 
 
-def test_probabilities_of_the_published_method_are_not_said_to_be_calibrated(images):
+def test_probabilities_of_the_published_method_are_not_called_calibrated(images):
     pipe = make_candle_pipeline("emoji-clip", new_classes=["elk"], published=True)
     card = render_card(pipe.set_params(candle__max_iter=1).fit(images[:4], ["ant", "bee"] * 2))
     assert "is not calibrated" in section(card, "What the probabilities mean")
 
 
-def test_metrics_are_shown_and_their_lack_is_said(pipe):
+def test_metrics_are_shown_or_said_to_be_missing(pipe):
     assert "The author gave none." in section(render_card(pipe), "Evaluation")
     card = render_card(pipe, metrics={"joint_base": 0.51239, "log_loss": np.float32(2)})
     assert rows(card, "Evaluation") == [["joint base", "0.5124"], ["log loss", "2"]]

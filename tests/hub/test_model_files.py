@@ -1,4 +1,4 @@
-"""What a file of a pipeline may hold, and what is made of it."""
+"""What a model file may contain, and what is loaded from it."""
 
 import copy
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_all_types_of_fitted_pipelines_are_known(pipe):
     assert _model_files.foreign_types(skops.io.dumps(grown)) == []
 
 
-def test_types_of_what_the_life_of_a_label_set_adds_are_known():
+def test_types_that_later_changes_of_the_classes_add_are_known():
     X, y, texts = clip_like([6, 4], 16)
     clf = CandleClassifier(text_encoder=dict(enumerate(texts)), class_names=["ant", "bee"])
     clf = clf.set_params(class_prior={0: 0.3, 1: 0.7}).fit(X, y).add_images(X[:2], y[:2])
@@ -43,7 +43,7 @@ def test_types_of_what_the_life_of_a_label_set_adds_are_known():
 
 
 def test_only_types_that_fitted_pipelines_have_are_known():
-    """Not whatever a module of the library holds or imports, which may write files."""
+    """Modules of the library also contain functions that write files."""
     for name in _model_files.known_types():
         module, _, class_name = name.rpartition(".")
         assert module.startswith("skcandle.")
@@ -63,7 +63,7 @@ def test_a_file_that_calls_a_function_of_this_library_is_foreign(tmp_path):
     assert target.read_text() == "text"
 
 
-def test_what_belongs_to_a_machine_is_neither_written_nor_read(pipe):
+def test_settings_of_a_machine_are_neither_written_nor_read(pipe):
     local = copy.deepcopy(pipe).set_params(
         clip__cache="folder", clip__n_jobs=2, clip__device="cpu", candle__text_encoder__cache="it"
     )
@@ -80,7 +80,7 @@ def test_weights_in_a_path_are_written_as_a_string(pipe):
     assert again["clip"].pretrained == "weights.pt"
 
 
-def test_what_is_no_fitted_pipeline_is_refused(pipe):
+def test_anything_but_a_fitted_pipeline_is_refused(pipe):
     unfitted = make_candle_pipeline("emoji-clip")
     for other in (unfitted, CLIPFeaturizer("emoji-clip"), pipe[:1]):
         with pytest.raises(ValueError, match="fitted pipeline from make_candle_pipeline, but a"):

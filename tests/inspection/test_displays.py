@@ -1,4 +1,4 @@
-"""Values behind the displays, beside independent computations, and how they are drawn."""
+"""Values of the displays, compared with independent computations, and how they are drawn."""
 
 import sys
 
@@ -43,7 +43,7 @@ def close_figures():
 
 @pytest.fixture(scope="module")
 def zero_shot():
-    """Logits of CLIP itself, at its temperature."""
+    """Logits of zero-shot CLIP."""
     text = np.array([DATA.texts[label] for label in LABELS])
     return 100 * DATA.X_test @ text.T
 
@@ -211,7 +211,7 @@ def test_bins_of_confidence_and_accuracy(clf, zero_shot):
         assert curve.ece == pytest.approx(ece)
 
 
-def test_scores_that_are_no_probabilities_are_an_error(clf):
+def test_scores_that_are_not_probabilities_are_an_error(clf):
     with pytest.raises(ValueError, match="y_proba must contain probabilities"):
         ReliabilityDisplay.from_predictions(
             DATA.y_test, clf.decision_function(DATA.X_test), classes=LABELS
@@ -372,7 +372,7 @@ def test_a_grid_of_images_needs_a_pipeline(clf):
         PredictionGridDisplay.from_estimator(clf, IMAGES)
 
 
-def test_a_grid_of_images_of_which_none_can_be_read_is_an_error(tmp_path):
+def test_a_grid_without_any_readable_image_is_an_error(tmp_path):
     pipe = make_candle_pipeline("emoji-clip", new_classes=["dog"]).set_params(clip__on_error="nan")
     images = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))
     pipe.fit(images, ["cat", "cow"] * 2)

@@ -1,4 +1,4 @@
-"""What an image report finds, beside independent computations, and which input it takes."""
+"""Findings of an image report, compared with independent computations, and its input."""
 
 import io
 import os
@@ -25,7 +25,7 @@ NEW = ["moon"]
 
 @pytest.fixture(scope="module")
 def data():
-    """Training and test images of five classes, of which one has no training image."""
+    """Images of five classes, one of them without training images."""
     emoji = load_emoji()
     chosen = np.flatnonzero(np.isin(emoji.target, CLASSES))
     images, y = [emoji.images[i] for i in chosen], emoji.target[chosen]
@@ -50,7 +50,7 @@ def test_set(data):
 
 @pytest.fixture(scope="module")
 def files(test_set, tmp_path_factory):
-    """Paths of the test images, one of them broken and one a copy in another class, and labels."""
+    """Paths and labels of the test images, a copy in another class, and a broken file."""
     folder, paths = tmp_path_factory.mktemp("images"), []
     for number, (image, label) in enumerate(zip(*test_set, strict=True)):
         (folder / label).mkdir(exist_ok=True)
@@ -186,7 +186,7 @@ def test_a_changed_label_is_found(pipe, test_set):
     assert report.label_errors[0] == changed
 
 
-def test_without_labels_what_needs_them_is_none(pipe, test_set):
+def test_without_labels_findings_that_need_them_are_none(pipe, test_set):
     report = ImageReport(pipe, test_set[0])
     assert report.accuracy is None
     assert report.label_errors is None
@@ -257,7 +257,7 @@ def test_search_needs_words_and_a_text_encoder(report, pipe, test_set):
 # --- input -----------------------------------------------------------------------------------
 
 
-def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
+def test_anything_but_a_fitted_pipeline_is_an_error(pipe, test_set):
     with pytest.raises(TypeError, match="must be a fitted pipeline .* got CandleClassifier"):
         ImageReport(pipe[-1], test_set[0])
     with pytest.raises(NotFittedError, match="is not fitted yet"):

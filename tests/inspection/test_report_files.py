@@ -29,7 +29,7 @@ VOID = {"meta", "img", "input"}
 
 
 class Page(HTMLParser):
-    """Tags, text by the section it stands in, and scripts of an HTML file."""
+    """Tags, text by section, and scripts of an HTML file."""
 
     def __init__(self, text):
         super().__init__()
@@ -74,7 +74,7 @@ def images_and_words():
 
 @pytest.fixture(scope="module")
 def hostile(images_and_words, tmp_path_factory):
-    """A report in which classes, files and the title try to be HTML."""
+    """A report in which classes, files and the title contain HTML."""
     images, target, words = images_and_words
     folder = tmp_path_factory.mktemp("=1+1 <b>&amp;")
     name_of = dict(zip(words, HOSTILE, strict=True))
