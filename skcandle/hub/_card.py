@@ -89,7 +89,7 @@ def _summary(candle, source, description):
     n_new, n_images = int(candle.is_new_.sum()), candle.class_count_.sum()
     known = f"{len(candle.classes_) - n_new} classes from {n_images:g} training images"
     if n_new:
-        known += f", and {n_new} by {'its' if n_new == 1 else 'their'} name only"
+        known += f", and {n_new} by name only"
     text = (
         f"A `{type(candle).__name__}` of skcandle ([paper]({PAPER})) on CLIP embeddings. It "
         f"knows {known}.\n\n{source.sentence}"
@@ -196,9 +196,8 @@ def _frequencies(candle):
         return "as frequent as the parameter `class_prior` says"
     if margin == 1:
         return "equally frequent, whatever their numbers of training images"
-    return (
-        f"frequent in proportion to (n + 1) to the power of {1 - margin:g}, with n training images"
-    )
+    power = f"(n + 1) to the power of {1 - margin:g}, where n is the number of training images"
+    return f"frequent in proportion to {power}"
 
 
 def _intended_use(candle):
@@ -220,15 +219,10 @@ def _limits(pipe):
         "training images.",
     ]
     if n_few:
-        limits.insert(
-            1,
-            f"Classes with fewer than {FEW_IMAGES} training images: {n_few}. Expect less.",
-        )
+        few = f"Classes with fewer than {FEW_IMAGES} training images ({n_few} of them)"
+        limits.insert(1, f"{few} are recognised less accurately.")
     if candle.is_new_.any():
-        limits.insert(
-            1,
-            "Classes without training images depend on what CLIP makes of their names.",
-        )
+        limits.insert(1, "What it knows about a class without training images comes from CLIP.")
     return "\n".join(f"* {limit}" for limit in limits)
 
 

@@ -40,9 +40,9 @@ def test_classes_have_their_numbers_of_training_images(pipe):
         ["bee", "2"],
         ["elk", "none, known by name only"],
     ]
-    assert "2 classes from 8 training images, and 1 by its name only" in card
-    assert "Classes with fewer than 3 training images: 1." in section(card, "Limits")
-    assert "Classes without training images" in section(card, "Limits")
+    assert "2 classes from 8 training images, and 1 by name only" in card
+    assert "Classes with fewer than 3 training images (1 of them)" in section(card, "Limits")
+    assert "a class without training images" in section(card, "Limits")
 
 
 def test_integer_labels_and_synonyms_have_their_names(quick_fit):
