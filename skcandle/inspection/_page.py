@@ -172,7 +172,7 @@ def _tiles(answers, findings, n_images, unreadable):
         (f"{len(findings.classes):,}", classes, "#classes"),
     ]
     if findings.accuracy is not None:
-        text = "accuracy, mean of classes"
+        text = "mean per-class accuracy"
         if findings.zero_shot_accuracy is not None:
             text += f" (zero-shot CLIP {_percent(findings.zero_shot_accuracy)})"
         tiles.append((_percent(findings.accuracy), text, "#errors"))
