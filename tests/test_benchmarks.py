@@ -1,27 +1,27 @@
 """The benchmark's tasks and peers, which the library's figures are measured against."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-if not FOLDER.exists():
-    pytest.skip("benchmarks are not part of this distribution", allow_module_level=True)
-sys.path.insert(0, str(FOLDER))
-
-import ablation  # noqa: E402
-import accuracy  # noqa: E402
-import choose_to_label  # noqa: E402
-import conformal  # noqa: E402
-import fit  # noqa: E402
-import novelty  # noqa: E402
-import peers  # noqa: E402
-import published_loop  # noqa: E402
-from protocol import Features, draw_task, load_features, synthetic_task, unit  # noqa: E402
+from benchmarks.accuracy import (
+    ablation,
+    choose_to_label,
+    conformal,
+    evaluation,
+    novelty,
+    peers,
+)
+from benchmarks.accuracy.protocol import (
+    Features,
+    draw_task,
+    load_features,
+    synthetic_task,
+    unit,
+)
+from benchmarks.speed import fit, published_loop
 
 LIBRARY = [peers.candle, peers.published_candle]
 PEERS = [method for method in peers.WITH_TEXT if method not in LIBRARY]
@@ -69,7 +69,7 @@ def test_task_without_text_has_base_classes_only(features):
 
 @pytest.mark.parametrize("method", PEERS, ids=lambda m: m.__name__)
 def test_every_peer_scores_all_classes_better_than_chance(method, task):
-    row = accuracy.evaluate(method(task), task)
+    row = evaluation.evaluate(method(task), task)
     assert row["base"] > 0.5
     assert row["new"] > 0.5
 
@@ -132,7 +132,7 @@ def test_paired_difference_has_the_t_interval():
         [{"harmonic_mean": 0.5}, {"harmonic_mean": 0.6}],
         [{"harmonic_mean": 0.6}, {"harmonic_mean": 0.9}],
     )
-    difference, half = accuracy.paired_difference(rows, reference, "harmonic_mean")
+    difference, half = evaluation.paired_difference(rows, reference, "harmonic_mean")
     assert difference == pytest.approx(0.2)
     assert half == pytest.approx(12.706 * 0.1, rel=1e-4)
 
@@ -162,8 +162,8 @@ def test_synthetic_task_has_the_counts_it_was_asked_for():
 
 
 def test_published_loop_learns_and_scores_all_classes(task):
-    untrained = accuracy.evaluate(published_loop.published_loop(task, epochs=0), task)
-    row = accuracy.evaluate(published_loop.published_loop(task, epochs=10), task)
+    untrained = evaluation.evaluate(published_loop.published_loop(task, epochs=0), task)
+    row = evaluation.evaluate(published_loop.published_loop(task, epochs=10), task)
     assert row["base"] > 0.5 and row["new"] > 0.5
     assert row["log_loss"] < untrained["log_loss"]
 

@@ -2,28 +2,19 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import stand_ins
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-if not FOLDER.exists():
-    pytest.skip("benchmarks are not part of this distribution", allow_module_level=True)
-sys.path.insert(0, str(FOLDER))
-
-import paper  # noqa: E402
-import paper_official  # noqa: E402
-import paper_tasks  # noqa: E402
-import peers  # noqa: E402
-import stand_ins  # noqa: E402
-from paper_datasets import DATASETS, TARGETS, VARIANTS  # noqa: E402
-from paper_official import InputError  # noqa: E402
-from paper_results import Results  # noqa: E402
-from paper_splits import ImageSet, read_images  # noqa: E402
-
-from skcandle import clear_memory  # noqa: E402
+from benchmarks.accuracy import peers
+from benchmarks.paper import experiments, official, tasks
+from benchmarks.paper.datasets import DATASETS, TARGETS, VARIANTS
+from benchmarks.paper.official import InputError
+from benchmarks.paper.results import Results
+from benchmarks.paper.splits import ImageSet, read_images
+from skcandle import clear_memory
 
 TABLE = stand_ins.smaller(DATASETS)
 WITH_SPLIT_FILE = [name for name, data in TABLE.items() if data.split_file]
@@ -62,7 +53,7 @@ def run(root, tmp_path):
         quick = ["--model", "emoji-clip", "--shots", "2", "--ratio", "0.3", "--seeds", "1"]
         files = ["--out", str(tmp_path / out), "--cache", str(tmp_path / "embeddings")]
         fixed = ["--data", str(data), "--setting", setting, "--methods", "candle,zero-shot"]
-        return paper.main([*fixed, *quick, *files, *options], TABLE)
+        return experiments.main([*fixed, *quick, *files, *options], TABLE)
 
     return command
 
@@ -274,7 +265,7 @@ def test_imagenet_v2_without_some_folders(copy_of):
 def test_names_of_a_whole_imagenet_need_no_file(tmp_path):
     for number in range(1000):
         (tmp_path / f"imagenet/train/n{number:08d}").mkdir(parents=True)
-    names = paper_official.imagenet_names(tmp_path)
+    names = official.imagenet_names(tmp_path)
     assert names["n00000000"] == "tench" and names["n00000999"] == "toilet paper"
 
 
@@ -298,40 +289,40 @@ def images_of(counts, name="OxfordPets"):
 
 @pytest.mark.parametrize("n_classes, n_base", [(37, 19), (10, 5)])
 def test_the_first_half_of_the_classes_is_base(n_classes, n_base):
-    assert paper_tasks.n_base_classes("long-tail", n_classes) == n_base
-    assert paper_tasks.n_base_classes("few-shot", n_classes) == n_classes
+    assert tasks.n_base_classes("long-tail", n_classes) == n_base
+    assert tasks.n_base_classes("few-shot", n_classes) == n_classes
 
 
 def test_shots_are_drawn_from_base_classes_by_seed():
     images = images_of([20, 30, 16, 5])
-    drawn = paper_tasks.draw_training(images, 3, seed=1, shots=16)
+    drawn = tasks.draw_training(images, 3, seed=1, shots=16)
     np.testing.assert_array_equal(np.bincount(images.y_train[drawn]), [16, 16, 16])
-    np.testing.assert_array_equal(drawn, paper_tasks.draw_training(images, 3, seed=1, shots=16))
-    assert not np.array_equal(drawn, paper_tasks.draw_training(images, 3, seed=2, shots=16))
+    np.testing.assert_array_equal(drawn, tasks.draw_training(images, 3, seed=1, shots=16))
+    assert not np.array_equal(drawn, tasks.draw_training(images, 3, seed=2, shots=16))
 
 
 def test_tail_falls_from_the_largest_class_of_at_most_a_hundred_images():
     images = images_of([60, 150, 40, 120, 999])
-    drawn = paper_tasks.draw_training(images, 4, seed=1, ratio=0.02)
+    drawn = tasks.draw_training(images, 4, seed=1, ratio=0.02)
     # 100 * 0.02 ** (i / 3) over the classes 1 and 3, of 100 images after the cap, then 0 and 2
     np.testing.assert_array_equal(np.bincount(images.y_train[drawn]), [7, 100, 2, 27])
 
 
 def test_tail_of_small_classes_starts_from_the_largest():
     images = images_of([10, 40, 20])
-    drawn = paper_tasks.draw_training(images, 3, seed=1, ratio=0.1)
+    drawn = tasks.draw_training(images, 3, seed=1, ratio=0.1)
     np.testing.assert_array_equal(np.bincount(images.y_train[drawn]), [4, 40, 12])
 
 
 def test_shots_above_the_size_of_a_class():
     message = r"OxfordPets: the class 'class 1' has 9 training .* Choose --shots 9 or fewer\."
     with pytest.raises(InputError, match=message):
-        paper_tasks.draw_training(images_of([20, 9, 12]), 3, seed=1, shots=16)
+        tasks.draw_training(images_of([20, 9, 12]), 3, seed=1, shots=16)
 
 
 def test_base_and_new_accuracy_are_over_images_in_separate_spaces():
     scores = np.array([[3.0, 1, 9], [3, 1, 0], [1, 3, 0], [3, 1, 9], [9, 0, 1]])
-    measured = paper_tasks.evaluate_base_new(scores, np.array([0, 0, 0, 1, 2]), n_base=2)
+    measured = tasks.evaluate_base_new(scores, np.array([0, 0, 0, 1, 2]), n_base=2)
     assert measured["base"] == pytest.approx(2 / 4)
     assert measured["new"] == 1
     assert measured["H"] == pytest.approx(2 / 3)
@@ -341,7 +332,7 @@ def test_base_and_new_accuracy_are_over_images_in_separate_spaces():
 
 def test_answers_may_be_limited_to_some_classes():
     scores = np.array([[9.0, 1, 2, 3], [9, 3, 2, 1]])
-    measured = paper_tasks.evaluate_among(scores, np.array([3, 3]), np.array([1, 3]))
+    measured = tasks.evaluate_among(scores, np.array([3, 3]), np.array([1, 3]))
     assert measured["accuracy"] == 0.5
 
 
@@ -385,7 +376,7 @@ def test_seeds_draw_other_images(run, setting, monkeypatch):
         seen.append(task.X)
         return peers.zero_shot(task)
 
-    monkeypatch.setitem(paper.METHODS, "zero_shot", recorded)
+    monkeypatch.setitem(experiments.METHODS, "zero_shot", recorded)
     run(setting, "--datasets", "Food101", "--methods", "zero-shot", "--seeds", "4")
     assert len(seen) == 4 and len({X.tobytes() for X in seen}) > 1
 
@@ -397,7 +388,7 @@ def test_training_images_of_a_task_are_those_of_its_base_classes(run, monkeypatc
         tasks.append(task)
         return peers.zero_shot(task)
 
-    monkeypatch.setitem(paper.METHODS, "zero_shot", recorded)
+    monkeypatch.setitem(experiments.METHODS, "zero_shot", recorded)
     options = ["--datasets", "Food101", "--methods", "zero-shot"]
     run("base-to-new", *options)
     run("few-shot", *options, out="few.json")
@@ -415,8 +406,8 @@ def test_finished_cells_are_not_run_again(run, monkeypatch, encoded):
     options = ["--datasets", "Food101,DTD"]
     first = run("few-shot", *options)
     encoded.clear()
-    monkeypatch.setitem(paper.METHODS, "candle", None)  # cannot be called
-    monkeypatch.setitem(paper.METHODS, "zero_shot", None)
+    monkeypatch.setitem(experiments.METHODS, "candle", None)  # cannot be called
+    monkeypatch.setitem(experiments.METHODS, "zero_shot", None)
     again = run("few-shot", *options)
     assert again.cells == first.cells
     assert encoded == []
@@ -428,10 +419,10 @@ def test_interrupted_run_goes_on(run, monkeypatch):
 
     options = ["--datasets", "Food101", "--methods", "zero-shot,candle"]
     with monkeypatch.context() as patch:
-        patch.setitem(paper.METHODS, "candle", stopped)
+        patch.setitem(experiments.METHODS, "candle", stopped)
         with pytest.raises(KeyboardInterrupt):
             run("few-shot", *options)
-    monkeypatch.setitem(paper.METHODS, "zero_shot", None)  # finished: must not be called
+    monkeypatch.setitem(experiments.METHODS, "zero_shot", None)  # finished: must not be called
     assert len(run("few-shot", *options).cells) == 2
 
 
@@ -508,7 +499,7 @@ def test_names_and_numbers_that_do_not_fit(run, options, message):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--data", "nowhere"], "--data is nowhere, which is not a folder; README.rst says"),
+        (["--data", "nowhere"], "--data is nowhere, which is not a folder. See bench"),
         (["--shots", "0"], "--shots is 0; give a number of 1 or more"),
         (["--seeds", "0"], "--seeds is 0; give a number of 1 or more"),
         (["--ratio", "2"], "--ratio is 2.0; give a number above 0 and up to 1"),

@@ -7,19 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soak
 
-FOLDER = Path(__file__).parents[1] / "tools"
-if not FOLDER.exists():
-    pytest.skip("tools are not part of this distribution", allow_module_level=True)
-if not sys.platform.startswith("linux"):
-    pytest.skip("tools need Linux", allow_module_level=True)
-sys.path.insert(0, str(FOLDER))
-
-import soak  # noqa: E402
+TOOLS = Path(__file__).parents[1] / "tools"
 
 
 def run(tool, *options):
-    command = [sys.executable, FOLDER / tool, *options]
+    command = [sys.executable, TOOLS / tool, *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 

@@ -8,12 +8,12 @@ what it keeps falls exponentially from the size of the largest.
 from dataclasses import replace
 
 import numpy as np
-from paper_official import InputError
-from protocol import Task, unit
 from scipy.special import softmax
 from scipy.stats import hmean
 from sklearn.utils import gen_batches
 
+from benchmarks.accuracy.protocol import Task, unit
+from benchmarks.paper.official import InputError
 from skcandle.datasets import make_long_tailed
 from skcandle.metrics import base_new_report, expected_calibration_error
 from skcandle.model_selection import base_new_split

@@ -1,6 +1,6 @@
 """Which images to label next: `choose_to_label` beside a random choice and uncertainty.
 
-    python benchmarks/choose_to_label.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.choose_to_label --emoji --features FILE.npz [FILE.npz ...]
 
 All classes are known by name, and some have images: a quarter as many random images as there are
 classes. The pool of unlabelled images has a long tail of ratio 0.1. In each round, half as many
@@ -8,11 +8,11 @@ images as there are classes are chosen, labelled, and added by `add_images`.
 """
 
 import numpy as np
-from accuracy import markdown_table
-from protocol import pool_mask
-from sections import interval, write_sections
 from sklearn.metrics import recall_score
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import pool_mask
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier
 
 MAX_ROUNDS = 8

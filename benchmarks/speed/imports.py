@@ -1,6 +1,6 @@
 """Seconds and memory until a name can be used, in fresh processes, beside scikit-learn's.
 
-    python benchmarks/imports.py
+    python -m benchmarks.speed.imports
 
 Each statement runs in a process of its own; statements take turns, so that other work on the
 machine meets them alike. The time of Python itself is taken off. Prints a Markdown table.
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from machine import seconds
 
+from benchmarks.speed.machine import seconds
 from skcandle import CandleClassifier
 
 REFERENCE = "import sklearn.linear_model"

@@ -1,6 +1,6 @@
 """Images of classes that nobody listed: how well scores tell them, and which rate is kept.
 
-    python benchmarks/novelty.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.novelty --emoji --features FILE.npz [FILE.npz ...]
 
 A third of the classes is left out of the universe, the others make a task of protocol.py: half of
 them with a long tail of training images, half with a name only. All test images of the universe are
@@ -10,14 +10,14 @@ to be told from all images of the classes left out.
 from dataclasses import dataclass
 
 import numpy as np
-from accuracy import markdown_table
 from PIL import Image, ImageOps
-from protocol import Features, Task, draw_task, unit
 from scipy.special import logsumexp, softmax
-from sections import interval, write_sections
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import Features, Task, draw_task, unit
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier, RejectingClassifier
 from skcandle.datasets import load_emoji
 

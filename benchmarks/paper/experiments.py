@@ -1,8 +1,8 @@
 """The experiments of the paper on its fifteen data sets, in one command.
 
-    python benchmarks/paper.py --data ROOT --setting long-tail --methods candle,paper,zero-shot
+    python -m benchmarks.paper.experiments --data ROOT --setting long-tail
 
-No data set is downloaded. README.rst in this folder says what has to be in ROOT, and which protocol
+No data set is downloaded. benchmarks/README.rst says what has to be in ROOT, and which protocol
 is followed.
 """
 
@@ -11,13 +11,14 @@ import difflib
 import sys
 from pathlib import Path
 
-import peers
-from machine import seconds
-from paper_datasets import DATASETS, TARGETS, VARIANTS
-from paper_official import InputError
-from paper_results import Results
-from paper_splits import read_images
-from paper_tasks import (
+from tqdm.auto import tqdm
+
+from benchmarks.accuracy import peers
+from benchmarks.paper.datasets import DATASETS, TARGETS, VARIANTS
+from benchmarks.paper.official import InputError
+from benchmarks.paper.results import Results
+from benchmarks.paper.splits import read_images
+from benchmarks.paper.tasks import (
     MEASURED,
     OF_IMAGENET,
     SETTINGS,
@@ -32,8 +33,7 @@ from paper_tasks import (
     own_task,
     scores_of,
 )
-from tqdm.auto import tqdm
-
+from benchmarks.speed.machine import seconds
 from skcandle import CLIPFeaturizer
 
 METHODS = {method.__name__: method for method in peers.WITH_TEXT}
@@ -102,9 +102,7 @@ def parse_arguments(argv):
     )
     args = parser.parse_args(argv)
     if not args.data.is_dir():
-        parser.error(
-            f"--data is {args.data}, which is not a folder; README.rst says what it holds."
-        )
+        parser.error(f"--data is {args.data}, which is not a folder. See benchmarks/README.rst.")
     args.out = args.out or Path(f"paper-{args.setting}.json")
     if args.out.suffix != ".json":
         parser.error(f"--out is {args.out}; give the name of a .json file.")

@@ -1,7 +1,7 @@
 """What precision="auto" changes: cosines, predictions and accuracy beside the exact "fp32".
 
-    python benchmarks/precision.py
-    python benchmarks/precision.py --features FILE.npz [FILE.npz ...]
+    python -m benchmarks.accuracy.precision
+    python -m benchmarks.accuracy.precision --features FILE.npz [FILE.npz ...]
 
 Emoji are encoded by the bundled model in each number format. Features from a file are those of
 a model that is not here: noise in random directions turns each of their rows by the angle whose
@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from accuracy import evaluate, paired_difference
-from peers import candle
-from protocol import draw_task, encode_emoji, load_features, unit
 
+from benchmarks.accuracy.evaluation import evaluate, paired_difference
+from benchmarks.accuracy.peers import candle
+from benchmarks.accuracy.protocol import draw_task, encode_emoji, load_features, unit
 from skcandle import CLIPFeaturizer, clear_memory
 
 

@@ -1,6 +1,6 @@
 """Time and memory of predicting very many rows from a memory-mapped file.
 
-    python benchmarks/predict.py --rows 1000000
+    python -m benchmarks.speed.predict --rows 1000000
 
 Memory is the peak of a fresh process beside the pages of the file and the result; it is to stay
 the same however many rows there are. Prints a Markdown table.
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from machine import resident_mb, seconds
 from numpy.lib.format import open_memmap
-from protocol import synthetic_task
 
+from benchmarks.accuracy.protocol import synthetic_task
+from benchmarks.speed.machine import resident_mb, seconds
 from skcandle import CandleClassifier
 
 
@@ -63,7 +63,7 @@ def main():
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             make_files(Path(folder), n_rows, args.classes, args.features)
             for method in ("predict", "predict_proba"):
-                command = [sys.executable, __file__, "--measure", folder, method]
+                command = [sys.executable, "-m", __spec__.name, "--measure", folder, method]
                 values = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split()
                 cells = [f"{float(value):,.0f}" for value in values]
                 shape = f"{n_rows:,} | {args.classes * 11 // 10} | {args.features}"

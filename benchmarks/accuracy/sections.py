@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from accuracy import half_interval
-from protocol import encode_emoji, load_features
 
+from benchmarks.accuracy.evaluation import half_interval
+from benchmarks.accuracy.protocol import encode_emoji, load_features
 from skcandle import CLIPFeaturizer
 
 

@@ -1,9 +1,9 @@
 """Images per second of CLIPFeaturizer beside other ways to get CLIP embeddings, in one run.
 
-    python benchmarks/encode.py
-    python benchmarks/encode.py --cases ViT-B-32 --rounds 5
-    python benchmarks/encode.py --warm
-    python benchmarks/encode.py --memory
+    python -m benchmarks.speed.encode
+    python -m benchmarks.speed.encode --cases ViT-B-32 --rounds 5
+    python -m benchmarks.speed.encode --warm
+    python -m benchmarks.speed.encode --memory
 
 Photographs are made on the spot. All sides have the files, the batch size and the process in common
 and take turns, so that other work on the machine meets them alike; a ratio is the median over the
@@ -28,7 +28,10 @@ import numpy as np
 import open_clip
 import torch
 from joblib import effective_n_jobs
-from machine import (
+from PIL import Image
+
+from benchmarks.speed.encode_peers import sentence_transformers_peer, transformers_peer
+from benchmarks.speed.machine import (
     forward_gflop,
     layer_gflops,
     matmul_gflops,
@@ -36,9 +39,6 @@ from machine import (
     resident_mb,
     seconds,
 )
-from peers_of_encode import sentence_transformers_peer, transformers_peer
-from PIL import Image
-
 from skcandle import CLIPFeaturizer, clear_memory
 from skcandle._devices import cpu_has_bf16
 from skcandle.clip._cache.file_digests import SETTLED_NS, file_digests
@@ -235,7 +235,16 @@ def print_memory(root, name="ViT-B-32", n_images=256):
     make_files(root / "memory", n_images, 1600, 1200)
     print(f"{n_images} JPEGs of 1600 x 1200, {name}\n\n| side | peak resident MB |\n| --- | ---: |")
     for side in ["imports alone", *SIDES]:
-        command = [sys.executable, __file__, "--folder", root / "memory", "--peak-of", side, name]
+        command = [
+            sys.executable,
+            "-m",
+            __spec__.name,
+            "--folder",
+            root / "memory",
+            "--peak-of",
+            side,
+            name,
+        ]
         peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         print(f"| {side} | {peak.split()[-1]} |", flush=True)
 

@@ -12,11 +12,12 @@ import itertools
 
 import numpy as np
 import torch
-from protocol import Task, unit
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.utils.class_weight import compute_sample_weight
+
+from benchmarks.accuracy.protocol import Task, unit
 
 SCALE = 100.0
 

@@ -1,8 +1,8 @@
 """What CandleClassifier costs beside the published training loop: time, memory, accuracy.
 
-    python benchmarks/fit.py
-    python benchmarks/fit.py --quick
-    python benchmarks/fit.py --plot costs.png
+    python -m benchmarks.speed.fit
+    python -m benchmarks.speed.fit --quick
+    python -m benchmarks.speed.fit --plot costs.png
 
 Features are synthetic (protocol.synthetic_task). Each method runs in a process of its own, one
 after the other, so that peaks of memory are its own. Prints one Markdown table.
@@ -14,12 +14,13 @@ import subprocess
 import sys
 
 import torch
-from accuracy import evaluate
-from machine import matmul_gflops, resident_mb, seconds
-from peers import candle
-from protocol import synthetic_task
-from published_loop import EPOCHS, published_loop
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.accuracy.evaluation import evaluate
+from benchmarks.accuracy.peers import candle
+from benchmarks.accuracy.protocol import synthetic_task
+from benchmarks.speed.machine import matmul_gflops, resident_mb, seconds
+from benchmarks.speed.published_loop import EPOCHS, published_loop
 
 SIZES = [(100, 1250, 512), (100, 1250, 768), (1000, 4000, 512), (1000, 4000, 768)]
 # One of the three grows, the other two stay.
@@ -87,7 +88,7 @@ def closed_form_operations(task):
 def in_a_process(method, size, epochs):
     """Result of :func:`measure` in a fresh process."""
     arguments = json.dumps([method, size, epochs])
-    command = [sys.executable, __file__, "--measure", arguments]
+    command = [sys.executable, "-m", __spec__.name, "--measure", arguments]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 

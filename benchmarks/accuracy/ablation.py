@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from peers import FittedCandle, candle, published_candle
 
+from benchmarks.accuracy.peers import FittedCandle, candle, published_candle
 from skcandle import CandleClassifier, PublishedCandleClassifier
 from skcandle.classifier import _projection, _prototypes
 from skcandle.classifier._logit_weights import LogitWeights

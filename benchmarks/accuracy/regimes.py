@@ -1,6 +1,6 @@
 """CandleClassifier beside every peer in many regimes: few or many images, short or long tails.
 
-    python benchmarks/regimes.py --emoji --features FILE.npz [FILE.npz ...] --out results
+    python -m benchmarks.accuracy.regimes --emoji --features FILE.npz [FILE.npz ...]
 
 Each cell of the matrix is a number of images a class, or an imbalance ratio, with and without new
 classes, on one set of features. Prints, for each quantity, how far the default is ahead of the best
@@ -15,10 +15,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import peers
-from accuracy import markdown_table, paired_difference, run
-from protocol import draw_task, encode_emoji, load_features
 
+from benchmarks.accuracy import peers
+from benchmarks.accuracy.evaluation import markdown_table, paired_difference, run
+from benchmarks.accuracy.protocol import draw_task, encode_emoji, load_features
 from skcandle import CLIPFeaturizer
 
 SHOTS = (1, 2, 4, 8, 16, 30)

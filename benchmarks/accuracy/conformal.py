@@ -1,6 +1,6 @@
 """Prediction sets over base and new classes: coverage and size.
 
-    python benchmarks/conformal.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.conformal --emoji --features FILE.npz [FILE.npz ...]
 
 `predict_set` beside split conformal prediction on a part of the training images: a third of the
 images of each class that has three or more calibrates sets of all classes whose probability is
@@ -8,10 +8,10 @@ large enough. There are no such images of new classes.
 """
 
 import numpy as np
-from accuracy import markdown_table
-from protocol import draw_task
-from sections import interval, write_sections
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import draw_task
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier
 
 LEVELS = [0.8, 0.9, 0.95]

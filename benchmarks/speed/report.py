@@ -4,7 +4,7 @@ Images are the bundled ones, turned and made brighter or darker at random, so th
 copy. Prints seconds for encoding and for the report, and the size of the page; then, of the bundled
 images with 5 % of changed labels, how many of the likely label errors are changed ones::
 
-    python benchmarks/report.py --n-images 10000
+    python -m benchmarks.speed.report --n-images 10000
 """
 
 import argparse

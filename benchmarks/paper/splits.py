@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from paper_official import COOP_PAGE, InputError, Split, imagenet_names
+
+from benchmarks.paper.official import COOP_PAGE, InputError, Split, imagenet_names
 
 
 @dataclass(frozen=True)

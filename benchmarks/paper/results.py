@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-from accuracy import markdown_table
-from paper_datasets import DATASETS
-from paper_official import InputError
 from scipy.stats import hmean
+
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.paper.datasets import DATASETS
+from benchmarks.paper.official import InputError
 
 ORDER = list(DATASETS)
 PERCENT = "accuracy and ECE in percent, seconds of one fit on embeddings"

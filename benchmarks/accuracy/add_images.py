@@ -1,6 +1,6 @@
 """Classes known by name get their first images: `add_images` beside a fit on all images.
 
-    python benchmarks/add_images.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.add_images --emoji --features FILE.npz [FILE.npz ...]
 
 All classes of a task have a long tail of images. Those of a random half come later: the first fit
 knows the names of these classes only.
@@ -9,11 +9,11 @@ knows the names of these classes only.
 import time
 
 import numpy as np
-from accuracy import markdown_table
-from protocol import draw_task
-from sections import interval, write_sections
 from sklearn.metrics import recall_score
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import draw_task
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier
 
 STAGES = ["names only", "add_images", "fit on all images"]

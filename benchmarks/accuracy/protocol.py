@@ -50,7 +50,7 @@ def unit(a):
 
 
 def load_features(path, template="first", text=True):
-    """Read one feature file; its format is described in README.rst of this folder.
+    """Read one feature file; its format is described in benchmarks/README.rst.
 
     ``template`` is "first", "mean" (the average over all prompt templates), or the text of one.
     ``text=False`` leaves the text embeddings out, and the file need not have any.

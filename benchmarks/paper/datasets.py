@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import paper_official as official
-
+from benchmarks.paper import official as official
 from skcandle.datasets import TEMPLATES
 
 
