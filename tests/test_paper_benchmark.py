@@ -173,8 +173,8 @@ def test_split_file_that_names_a_missing_image(pets_split):
 
     with pytest.raises(
         InputError,
-        match=r"OxfordPets: the split split_zhou_OxfordPets.json names .*Abyssinian_999.jpg, which "
-        r"is not there \(1 of 24 images are missing\)\. Unpack images.tar.gz .* into .*pet, or get",
+        match=r"OxfordPets: the split split_zhou_OxfordPets.json lists .*Abyssinian_999.jpg, which "
+        r"does not exist \(1 of 24 images are missing\)\. Unpack images.tar.gz .*pet, or get",
     ):
         pets_split(edit)
 
@@ -193,7 +193,7 @@ def test_label_that_no_image_has(pets_split):
         for side in ("train", "test"):
             parts[side] = [[image, label + (label > 1), name] for image, label, name in parts[side]]
 
-    with pytest.raises(InputError, match="has 4 classes, but 5 in .*unpacked in part or has"):
+    with pytest.raises(InputError, match="has 4 classes, but 5 in .*partly unpacked or contains"):
         pets_split(edit)
 
 
@@ -213,7 +213,7 @@ def test_missing_data_set_is_told_with_source_and_folder(tmp_path, name):
     with pytest.raises(InputError) as caught:
         read_images(data, tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{name} is not in {tmp_path}: unpack {data.source}, so that")
+    assert message.startswith(f"{name} is not in {tmp_path}: unpack {data.source} to create")
     assert message.endswith(f"{tmp_path / data.layouts[0].folder / data.layouts[0].images}.")
     assert list(tmp_path.iterdir()) == []  # nothing was downloaded or made
 
@@ -226,13 +226,13 @@ def test_missing_data_set_is_told_with_source_and_folder(tmp_path, name):
         ("OxfordPets", "oxford-iiit-pet", "images/american_bulldog_1.jpg", r"\(1 of 24 images"),
         ("StanfordCars", "stanford_cars", "cars_test", "has no cars_test. Unpack cars_train.tgz"),
         ("Flowers102", "flowers-102", "setid.mat", "has no setid.mat. Unpack 102flowers.tgz"),
-        ("Food101", "food-101", "images/sushi", r"names .*0.jpg, which is not there \(6 of 24"),
+        ("Food101", "food-101", "images/sushi", r"lists .*0.jpg, which does not exist \(6 of 24"),
         ("SUN397", "SUN397", "Testing_01.txt", "SUN397 has no Testing_01.txt. Unpack Partitions"),
         ("SUN397", "SUN397", "ClassName.txt", "cannot be read .*ClassName.txt.* Unpack SUN397.tar"),
-        ("EuroSAT", "eurosat", "2750/River", "has 5 classes, but 4 in .* unpack EuroSAT.zip"),
+        ("EuroSAT", "eurosat", "2750/River", "has 5 classes, but 4 in .* Unpack EuroSAT.zip"),
         ("Caltech101", "caltech101", "101_ObjectCategories/accordion", "has 4 classes, but 3"),
         ("UCF101", "ucf101", "ucfTrainTestlist", "no ucfTrainTestlist/classInd.txt. .*, or put sp"),
-        ("ImageNet", "imagenet", "val", "val has no sub-folders, one a class. Unpack"),
+        ("ImageNet", "imagenet", "val", "val has no sub-folders, but must have one per class"),
         ("ImageNet", "imagenet", "val/n01443537", "different classes, such as 'n01443537'. Unpack"),
         ("ImageNet", "imagenet", "classnames.txt", "The ImageNet classes have no names: put class"),
         ("ImageNet", "imagenet", "train/n01440764/*", "'n01440764'.* has no training image"),
@@ -250,7 +250,7 @@ def test_folder_of_a_variant_that_imagenet_does_not_know(copy_of):
     root = copy_of("imagenet", "imagenet-rendition")
     folder = root / "imagenet-rendition/imagenet-r"
     (folder / "n01443537").rename(folder / "n99999999")
-    with pytest.raises(InputError, match="'n99999999' is no ImageNet class that classnames.txt"):
+    with pytest.raises(InputError, match="'n99999999' is not an ImageNet class listed in classn"):
         read_images(TABLE["ImageNet-R"], root)
 
 
@@ -443,8 +443,11 @@ def test_embeddings_come_from_the_cache(run, encoded):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--shots", "3"], "holds results of shots=2, and this run has shots=3. Choose another"),
-        (["--model", "RN50"], "results of model='emoji-clip', and this run has model='RN50'"),
+        (
+            ["--shots", "3"],
+            "contains results for shots=2, but this run has shots=3. Choose another",
+        ),
+        (["--model", "RN50"], "results for model='emoji-clip', but this run has model='RN50'"),
     ],
 )
 def test_output_of_another_setting(run, options, message):
@@ -455,7 +458,7 @@ def test_output_of_another_setting(run, options, message):
 
 def test_output_of_another_kind_of_setting(run):
     run("few-shot", "--datasets", "DTD", "--methods", "zero-shot")
-    with pytest.raises(SystemExit, match="out.json holds results of .*Choose another --out"):
+    with pytest.raises(SystemExit, match="out.json contains results for .*Choose another --out"):
         run("long-tail", "--datasets", "DTD", "--methods", "zero-shot")
 
 
@@ -466,13 +469,17 @@ def test_output_of_another_split(run, copy_of):
     folder = data / "oxford-iiit-pet"
     images = read_images(TABLE["OxfordPets"], data)
     stand_ins.write_split_file(images, folder / "images", folder / TABLE["OxfordPets"].split_file)
-    with pytest.raises(SystemExit, match="the split 'official: .*', which is now 'split_zhou_Ox"):
+    with pytest.raises(
+        SystemExit, match="the split 'official: .*', but the split is now 'split_zhou_Ox"
+    ):
         run("few-shot", *options, data=data)
 
 
 def test_output_that_is_something_else(run, tmp_path):
     (tmp_path / "out.json").write_text('{"rows": []}')
-    with pytest.raises(SystemExit, match="out.json does not hold results of this command. Choose"):
+    with pytest.raises(
+        SystemExit, match="out.json does not contain results of this command. Choose"
+    ):
         run("few-shot", "--datasets", "DTD")
     assert (tmp_path / "out.json").read_text() == '{"rows": []}'
 
@@ -482,7 +489,10 @@ def test_output_that_is_something_else(run, tmp_path):
     [
         (["--datasets", "oxfordpet"], "Unknown data set 'oxfordpet'. Did you mean OxfordPets"),
         (["--datasets", "DTD,zebra"], "Unknown data set 'zebra'. Choose from Caltech101, Oxf"),
-        (["--datasets", "ImageNet-A"], "ImageNet-A is not of the setting few-shot, which takes"),
+        (
+            ["--datasets", "ImageNet-A"],
+            "ImageNet-A does not belong to the setting few-shot, which uses",
+        ),
         (["--methods", "zero-shoot"], "Unknown method 'zero_shoot'. Did you mean zero_shot"),
         (
             ["--shots", "5"],
@@ -499,10 +509,10 @@ def test_names_and_numbers_that_do_not_fit(run, options, message):
     "options, message",
     [
         (["--data", "nowhere"], "--data is nowhere, which is not a folder. See bench"),
-        (["--shots", "0"], "--shots is 0; give a number of 1 or more"),
-        (["--seeds", "0"], "--seeds is 0; give a number of 1 or more"),
-        (["--ratio", "2"], "--ratio is 2.0; give a number above 0 and up to 1"),
-        (["--out", "results"], "--out is results; give the name of a .json file"),
+        (["--shots", "0"], "--shots is 0, but must be at least 1"),
+        (["--seeds", "0"], "--seeds is 0, but must be at least 1"),
+        (["--ratio", "2"], "--ratio is 2.0, but must be above 0 and at most 1"),
+        (["--out", "results"], "--out is results, but must be the name of a .json file"),
     ],
 )
 def test_options_out_of_range(run, options, message, capsys):

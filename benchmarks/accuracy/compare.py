@@ -1,8 +1,8 @@
-"""Accuracy of CandleClassifier and its peers on frozen features, side by side.
+"""Accuracy of CandleClassifier and other methods on frozen features.
 
     python -m benchmarks.accuracy.compare --features FILE.npz --seeds 10 --ratio 0.02
 
-prints Markdown tables; see benchmarks/README.rst for the options and the format of the file.
+prints Markdown tables. benchmarks/README.rst describes the tasks and the format of the file.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parse_arguments():
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="folder with one sub-folder of images for each class",
+        help="folder with one sub-folder of images per class",
     )
     source.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
     parser.add_argument(
@@ -46,26 +46,29 @@ def parse_arguments():
     parser.add_argument("--pretrained", help="pretrained of CLIPFeaturizer")
     parser.add_argument(
         "--template",
-        help="prompt template; one of the file's (by default the first) or "
-        f'"mean" of them all; of --images and --emoji "{PROMPT}"',
+        help='prompt template: for a file, one of its templates (default: the first) or "mean" for '
+        f'the average of all; for --images and --emoji, the default is "{PROMPT}"',
     )
     parser.add_argument(
         "--no-text",
         action="store_true",
-        help="leave the texts out: all classes have images, fewer peers",
+        help="use no texts: all classes have images, and there are fewer methods",
     )
     parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
     parser.add_argument("--ratio", type=float, default=0.02, help="imbalance ratio in (0, 1]")
     parser.add_argument("--balanced", action="store_true", help="the same as --ratio 1")
     parser.add_argument(
-        "--shots", type=int, metavar="N", help="N images a base class: --balanced --max-shots N"
+        "--shots",
+        type=int,
+        metavar="N",
+        help="N images per base class, short for --balanced --max-shots N",
     )
     parser.add_argument("--max-shots", type=int, default=100, help="images of the largest class")
     parser.add_argument(
         "--pool",
         type=int,
         default=30,
-        help="images of each class to draw from; all others are test images",
+        help="training images of each class to draw from; all others are test images",
     )
     parser.add_argument(
         "--methods",
@@ -76,12 +79,14 @@ def parse_arguments():
     parser.add_argument(
         "--offset",
         action="store_true",
-        help="also every peer with an offset learned from pseudo-new classes",
+        help="add every other method with an offset learned from pseudo-new classes",
     )
     parser.add_argument(
-        "--ablation", action="store_true", help="parts of CandleClassifier off in turn, no peers"
+        "--ablation", action="store_true", help="switch off parts of CandleClassifier in turn"
     )
-    parser.add_argument("--reference", default="candle", help="method of the paired differences")
+    parser.add_argument(
+        "--reference", default="candle", help="reference method of the paired differences"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write JSON and Markdown")
     return parser.parse_args()
 
@@ -125,7 +130,7 @@ def main():
     title = (
         f"{name}: {len(features.names)} classes, {tasks[0].n_base} with images, "
         f"{np.mean([len(task.y) for task in tasks]):.0f} training images of {features.X.shape[1]} "
-        f"features, imbalance ratio {ratio:g}, at most {max_shots} images a class, "
+        f"features, imbalance ratio {ratio:g}, at most {max_shots} images per class, "
         f"means of {args.seeds} random tasks, accuracies and ECE in percent"
     )
     text = f"{title}\n\n{tables(rows, args.reference)}"

@@ -1,4 +1,4 @@
-"""What is measured of a fitted method on a task, and tables of it over many tasks."""
+"""Measured quantities of a fitted method on a task, and tables of them over many tasks."""
 
 import time
 
@@ -42,7 +42,7 @@ def evaluate(score, task):
 
 
 def run(tasks, methods):
-    """Rows of measured quantities, one a task, for each method."""
+    """Rows of measured quantities, one per task, for each method."""
     rows = {}
     for method in methods:
         rows[method.__name__] = []
@@ -61,7 +61,7 @@ def mean(rows, column):
 
 
 def paired_difference(rows, reference, column):
-    """Mean over tasks of reference minus method, and half its 95 % confidence interval (t)."""
+    """Mean of reference minus method over the tasks, and half its 95 % confidence interval (t)."""
     difference = np.array([b[column] - a[column] for a, b in zip(rows, reference, strict=True)])
     return difference.mean(), half_interval(difference)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Evidence from a machine with an NVIDIA card: every CUDA test, then encoding and fitting beside their
-# peers, into one file that is named after the card. Takes about ten minutes. Needs an environment with
+# Runs every CUDA test and the benchmarks of encoding and fitting on a machine with an NVIDIA card, and
+# writes one file named after the card. Takes about ten minutes. Needs an environment with
 #     pip install ".[tests]" transformers sentence-transformers
 set -euo pipefail
 cd "$(dirname "$0")/../.."
