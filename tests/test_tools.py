@@ -1,4 +1,4 @@
-"""The long checks, run shortly: they work, and they notice what they are there to notice."""
+"""Short runs of the long checks: they work, and they notice errors."""
 
 import itertools
 import subprocess
@@ -58,7 +58,7 @@ def test_the_report_counts_steps(one_step, capsys):
     soak.soak(minutes=0, seed=5)
     report = capsys.readouterr().out
     assert "seed 5\n" in report
-    assert "1 steps, all as in the clean run\nsteps: predict 1\n" in report
+    assert "1 steps, all with the same results as in the clean run\nsteps: predict 1\n" in report
     assert "no more memory, files, threads or processes" in report
 
 
@@ -78,7 +78,7 @@ def test_the_soak_notices_another_result(state, capsys, monkeypatch):
     monkeypatch.setattr(state, "proba", wrong)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         soak.run_step(state, number, seed=0)
-    assert f"in step {number}, step_predict, of seed 0" in capsys.readouterr().err
+    assert f"in step {number}, step_predict, with seed 0" in capsys.readouterr().err
 
 
 @pytest.mark.slow
