@@ -170,14 +170,14 @@ class Captions:
         return caption.lower()
 
     def __call__(self, rows):
-        """Draw one caption for each row, padded to the longest of them."""
+        """Draw one caption for each row, trimmed to the longest of them."""
         choice = self.rng.integers(self.tokens.shape[1], size=len(rows))
         tokens = torch.from_numpy(self.tokens[rows, choice])
         # Padding is token 0, the first of the vocabulary.
         return tokens[:, : int((tokens != 0).sum(1).max())]
 
     def of_drawings(self, numbers, classes):
-        """Draw a caption for each drawing, for about half of those with a class from the class.
+        """Draw a caption for each drawing; about half of those with a class get one of the class.
 
         Returns
         -------
