@@ -3,8 +3,8 @@ None of these
 =============
 
 A classifier of animals gets images of vehicles. Probabilities cannot say "none of these", since
-they sum to one over the animals. ``RejectingClassifier`` can, at a rate of wrong rejections that you
-choose.
+they sum to one over the animals. ``RejectingClassifier`` can, at a rate of wrong rejections that
+you choose.
 """
 
 # %%

@@ -270,6 +270,7 @@ def test_a_search_in_threads_is_the_same():
     np.testing.assert_array_equal(threads, alone)
 
 
+@pytest.mark.slow
 def test_featurizer_settings_in_a_search():
     emoji = load_emoji(styles=["twemoji", "fluent-emoji-flat"])
     names = emoji.target_names[::30]
@@ -286,6 +287,7 @@ def test_featurizer_settings_in_a_search():
     assert search.best_score_ > 2 / len(names)
 
 
+@pytest.mark.slow
 def test_ensembles_of_pipelines_from_paths(tmp_path):
     emoji = load_emoji(styles=["twemoji", "fluent-emoji-flat"])
     names = emoji.target_names[::30].tolist()

@@ -56,7 +56,17 @@ def photos(tmp_path, monkeypatch):
     (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")
 
 
-@pytest.mark.parametrize("page", sorted(name for name, examples in PAGES.items() if examples))
+SLOW = {"inspection.rst", "evaluation.rst", "scale_out.rst", "new_classes.rst", "probabilities.rst"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name, examples in sorted(PAGES.items())
+        if examples
+    ],
+)
 def test_the_code_of_the_page_runs(page, photos):
     test = doctest.DocTest(PAGES[page], {"__name__": "__main__"}, page, page, 0, None)
     report = []

@@ -114,6 +114,7 @@ ESTIMATORS = {
 each_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
 
 
+@pytest.mark.slow
 @each_estimator
 def test_a_fit_that_is_interrupted_leaves_the_earlier_fit_whole(make):
     labels = NAMES[Y]
@@ -156,6 +157,7 @@ def test_a_fit_that_fails_leaves_the_earlier_fit_whole(make):
     assert_array_equal(clf.predict_proba(X), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_in_transform_leaves_the_cache_to_others(tiny_clip, tmp_path, monkeypatch, cold):
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
@@ -303,6 +305,7 @@ def test_a_full_disk_stops_a_job_that_then_goes_on(disk, tiny_clip, tmp_path):
     np.testing.assert_allclose(read_embeddings(folder, keys)[1], clip.transform(images), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_files_of_a_command_as_they_were(disk, tmp_path):
     for i, image in enumerate(random_images(4)):
         path = tmp_path / "photos" / f"class {i % 2}" / f"{i}.png"

@@ -338,6 +338,7 @@ def test_answers_may_be_limited_to_some_classes():
 # --- the command -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_base_to_new_on_all_data_sets(run, tmp_path):
     results = run("base-to-new")
     assert {key[0] for key in results.cells} == {"ImageNet", *TARGETS}
@@ -355,6 +356,7 @@ def test_base_to_new_on_all_data_sets(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_every_method_runs_in_every_setting_of_imagenet(run):
     options = ["--datasets", "ImageNet", "DTD", "--methods", "paper,nearest-class-mean,tip-adapter"]
     cross = run("cross-dataset", *options, out="cross.json")
