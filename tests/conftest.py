@@ -1,7 +1,7 @@
 import os
 import sys
 
-# Tests neither need nor wait for a network. Read by huggingface_hub when it is imported.
+# Tests do not use the network. huggingface_hub reads this variable when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
@@ -26,13 +26,13 @@ def tiny_clip(tiny_clip_dir):
 
 @pytest.fixture
 def cold():
-    """Start without cached embeddings and without loaded models."""
+    """Start without cached embeddings and loaded models."""
     skcandle.clear_memory()
 
 
 @pytest.fixture
 def encoded(monkeypatch, cold):
-    """A list to which each forward pass adds its number of images."""
+    """A list to which each forward pass appends its number of images."""
     sizes = []
     encode = _model.LoadedModel.encode_images
 
@@ -46,7 +46,7 @@ def encoded(monkeypatch, cold):
 
 @pytest.fixture
 def no_loading(monkeypatch):
-    """Call it, and from then on loading a model fails the test."""
+    """A function; after calling it, loading a model fails the test."""
 
     def forbid():
         def fail(*args):

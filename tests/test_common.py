@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, those that check_estimator leaves out, and docstrings."""
+"""scikit-learn's estimator checks, including some that check_estimator omits, and docstrings."""
 
 import inspect
 from importlib import import_module
@@ -21,11 +21,11 @@ from skcandle import (
 from skcandle.classifier._text_features import ClassTextEncoder
 
 CLASSIFIERS = [CandleClassifier(), CandleClassifier(text_encoder=None)]
-# The published method cannot do without text: what scikit-learn's checks fit has none. It trains
-# without dropout there, which a repeated image and one of weight two would not share.
+# The published method needs text, but the data of scikit-learn's checks have none. It is trained
+# without dropout, which would differ between a repeated image and one of weight two.
 NOT_FOR_TEXT = {
-    "check_estimators_dtypes": "a row of small integers is all zeros, which has no direction",
-    "check_classifiers_train": "the texts of a stand-in encoder are random, so is the accuracy",
+    "check_estimators_dtypes": "a row of small integers may be all zeros, which has no direction",
+    "check_classifiers_train": "the stand-in encoder returns random texts, so accuracy is random",
 }
 
 
@@ -49,9 +49,9 @@ def test_scikit_learns_checks_with_a_stand_in_for_text(estimator, check, monkeyp
     check(estimator)
 
 
-# What rejects answers with a label that is not among the classes.
+# A rejecting classifier predicts a label that is not among the classes.
 REJECTS = {
-    "check_classifiers_train": "answers are not the most probable classes where they are rejected",
+    "check_classifiers_train": "rejected images are not predicted as their most probable class",
 }
 
 
@@ -60,7 +60,7 @@ REJECTS = {
     expected_failed_checks=lambda estimator: REJECTS,
 )
 @pytest.mark.filterwarnings("ignore:The training images are worth:UserWarning")
-def test_scikit_learns_checks_of_what_rejects(estimator, check):
+def test_scikit_learns_checks_of_a_rejecting_classifier(estimator, check):
     check(estimator)
 
 
@@ -69,7 +69,7 @@ def test_scikit_learns_checks_of_what_rejects(estimator, check):
     "check", ["check_param_validation", "check_dataframe_column_names_consistency"]
 )
 @pytest.mark.filterwarnings("ignore::skcandle.exceptions.TextFeaturesWarning")
-def test_checks_of_classifiers_that_check_estimator_leaves_out(estimator, check):
+def test_checks_of_classifiers_that_check_estimator_omits(estimator, check):
     getattr(estimator_checks, check)("CandleClassifier", estimator)
 
 
@@ -146,9 +146,9 @@ def test_feature_names_of_the_featurizer(clip, images):
 
 # --- docstrings and signatures ---------------------------------------------------------------
 
-# Codes of numpydoc's validation that do not hold here: no extended summary, example and See Also
-# in every docstring; results have a name in front of their type, as scikit-learn's have; the
-# first word may be a noun; a module's generator has Yields.
+# Codes of numpydoc's validation that are not required here: an extended summary, an example and See
+# Also in every docstring; results without a name, which scikit-learn's have; a verb as the first
+# word.
 NOT_ASKED = {"GL01", "ES01", "EX01", "SA01", "RT02", "SS05"}
 MODULES = [
     "skcandle",

@@ -1,4 +1,4 @@
-"""The code of the pages in doc/, run from top to bottom in a folder as they describe it."""
+"""The code on the pages in doc/, run from top to bottom in a folder like the one they describe."""
 
 import ast
 import doctest
@@ -14,19 +14,19 @@ from typer.testing import CliRunner
 
 from skcandle.cli._app import app
 
-pytest.importorskip("dask", reason="pages use what pip install '.[tests]' adds")
+pytest.importorskip("dask", reason="pages use packages from pip install '.[tests]'")
 
 DOC = Path(__file__).parents[1] / "doc"
 INDENT = 4 * " "
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Plain code, shown or hidden (testsetup, testcleanup).
+# Code without prompts, visible or hidden (testsetup, testcleanup).
 BLOCK = re.compile(
     r"^\.\. (?:code-block:: python|testsetup::|testcleanup::)\n\n((?: {3,}.*\n|\n)+)", re.MULTILINE
 )
 
 
 def examples_of(text):
-    """Doctests of a page, and its plain blocks, in their order."""
+    """Doctests of a page and its code blocks, in order."""
     examples = [(example.lineno, example) for example in doctest.DocTestParser().get_examples(text)]
     for block in BLOCK.finditer(text):
         source = dedent(block[1])
@@ -74,8 +74,8 @@ def test_the_code_of_the_page_runs(page, photos):
     assert result.failed == 0, "".join(report)
 
 
-def test_no_block_of_any_page_is_left_out():
-    pattern = re.compile(r"^(?! *\.\.).*::$", re.MULTILINE)  # code-block:: python is taken
+def test_no_block_of_any_page_is_skipped():
+    pattern = re.compile(r"^(?! *\.\.).*::$", re.MULTILINE)  # use code-block:: python
     found = {path.name: pattern.findall(path.read_text(encoding="utf-8")) for path in FILES}
     assert {page: lines for page, lines in found.items() if lines} == {}
 

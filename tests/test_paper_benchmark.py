@@ -1,4 +1,4 @@
-"""The paper's experiments, rehearsed on stand-ins of the fifteen data sets."""
+"""The experiments of the paper, on small stand-ins for the fifteen data sets."""
 
 import json
 import shutil
@@ -29,13 +29,13 @@ def torchvision_of_stand_ins():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """All fifteen data sets; not to be changed."""
+    """All fifteen data sets. Tests must not change them."""
     return stand_ins.build_all(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def copy_of(root, tmp_path):
-    """A function that copies folders of data sets to a root of their own."""
+    """A function that copies folders of data sets to a new root."""
 
     def copy(*folders):
         for folder in folders:
@@ -47,7 +47,7 @@ def copy_of(root, tmp_path):
 
 @pytest.fixture
 def run(root, tmp_path):
-    """The command on the stand-ins, with options for a quick run."""
+    """A function that runs the command on the stand-ins, with options for a quick run."""
 
     def command(setting, *options, data=root, out="out.json"):
         quick = ["--model", "emoji-clip", "--shots", "2", "--ratio", "0.3", "--seeds", "1"]
@@ -113,7 +113,7 @@ def test_official_split_has_names_and_both_sides(root, name):
 
 
 @pytest.mark.parametrize("name", ["SUN397", "FGVCAircraft", "UCF101", "Food101", "StanfordCars"])
-def test_labels_are_those_of_the_pictures(root, name):
+def test_labels_match_the_images(root, name):
     images = read_images(TABLE[name], root)
     label = 2
     expected = stand_ins.encoded(label, range(stand_ins.N_IMAGES))
@@ -152,7 +152,7 @@ def test_split_file_is_preferred_in_every_layout(root, tmp_path, name):
 
 @pytest.fixture
 def pets_split(copy_of):
-    """Root with a split file of the pets, and a function that changes and saves it."""
+    """A function that edits a split file of the pets and reads the data set."""
     root = copy_of("oxford-iiit-pet")
     folder = root / "oxford-iiit-pet"
     path = folder / "split_zhou_OxfordPets.json"
@@ -208,14 +208,14 @@ def test_split_file_that_is_cut_off(copy_of):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_missing_data_set_is_told_with_source_and_folder(tmp_path, name):
+def test_the_error_for_a_missing_data_set_names_source_and_folder(tmp_path, name):
     data = TABLE[name]
     with pytest.raises(InputError) as caught:
         read_images(data, tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{name} is not in {tmp_path}: unpack {data.source} to create")
     assert message.endswith(f"{tmp_path / data.layouts[0].folder / data.layouts[0].images}.")
-    assert list(tmp_path.iterdir()) == []  # nothing was downloaded or made
+    assert list(tmp_path.iterdir()) == []  # nothing was downloaded or created
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,9 @@ def test_missing_data_set_is_told_with_source_and_folder(tmp_path, name):
         ("ImageNet", "imagenet", "train/n01440764/*", "'n01440764'.* has no training image"),
     ],
 )  # fmt: skip
-def test_data_set_that_is_half_unpacked(copy_of, name, folder, removed, message):
+def test_the_error_for_a_partly_unpacked_data_set_names_what_is_missing(
+    copy_of, name, folder, removed, message
+):
     root = copy_of(folder)
     for path in list((root / folder).glob(removed)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -279,7 +281,7 @@ def test_layout_that_only_a_split_file_can_read(copy_of):
 
 
 def images_of(counts, name="OxfordPets"):
-    """Images that exist by name only, ``counts`` of each class for training."""
+    """Images that do not exist on disk, with ``counts`` training images of each class."""
     y = np.repeat(np.arange(len(counts)), counts)
     paths = np.array([f"{i}.jpg" for i in range(len(y))], dtype=object)
     names = [f"class {label}" for label in range(len(counts))]
@@ -329,7 +331,7 @@ def test_base_and_new_accuracy_are_over_images_in_separate_spaces():
     assert measured["H_joint"] == 0
 
 
-def test_answers_may_be_limited_to_some_classes():
+def test_predictions_may_be_limited_to_some_classes():
     scores = np.array([[9.0, 1, 2, 3], [9, 3, 2, 1]])
     measured = tasks.evaluate_among(scores, np.array([3, 3]), np.array([1, 3]))
     assert measured["accuracy"] == 0.5
@@ -407,7 +409,7 @@ def test_finished_cells_are_not_run_again(run, monkeypatch, encoded):
     options = ["--datasets", "Food101,DTD"]
     first = run("few-shot", *options)
     encoded.clear()
-    monkeypatch.setitem(experiments.METHODS, "candle", None)  # cannot be called
+    monkeypatch.setitem(experiments.METHODS, "candle", None)  # must not be called
     monkeypatch.setitem(experiments.METHODS, "zero_shot", None)
     again = run("few-shot", *options)
     assert again.cells == first.cells
@@ -523,7 +525,7 @@ def test_options_out_of_range(run, options, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_all_missing_data_sets_are_told_at_once(run, copy_of):
+def test_all_missing_data_sets_are_named_at_once(run, copy_of):
     with pytest.raises(SystemExit) as caught:
         run("few-shot", "--datasets", "DTD,Food101,EuroSAT", data=copy_of("food-101"))
     lines = str(caught.value).splitlines()
