@@ -31,16 +31,25 @@ def cold():
 
 
 @pytest.fixture
-def encoded(monkeypatch, cold):
-    """A list to which each forward pass appends its number of images."""
-    sizes = []
+def before_encoding(monkeypatch, cold):
+    """A list of functions that are called with the pixels of each batch before it is encoded."""
+    functions = []
     encode = _model.LoadedModel.encode_images
 
-    def counting(self, pixels):
-        sizes.append(len(pixels))
+    def with_functions(self, pixels):
+        for function in functions:
+            function(pixels)
         return encode(self, pixels)
 
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", counting)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", with_functions)
+    return functions
+
+
+@pytest.fixture
+def encoded(before_encoding):
+    """A list to which each forward pass appends its number of images."""
+    sizes = []
+    before_encoding.append(lambda pixels: sizes.append(len(pixels)))
     return sizes
 
 

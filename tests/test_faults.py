@@ -1,5 +1,6 @@
 """Ctrl-C at any moment, full disks, removed folders, and clocks that jump."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -349,7 +350,7 @@ def test_a_full_disk_does_not_change_a_report(disk):
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_cache_that_is_removed_during_a_call_is_created_again(
-    tiny_clip, tmp_path, monkeypatch, cold, beside
+    tiny_clip, tmp_path, before_encoding, beside
 ):
     images = random_images(12)
     clip = CLIPFeaturizer(tiny_clip, batch_size=4)
@@ -357,18 +358,15 @@ def test_a_cache_that_is_removed_during_a_call_is_created_again(
     clear_memory()
     cache = EmbeddingCache(tmp_path / "cache")
     clip.set_params(cache=cache)
-    encode, n_batches = _model.LoadedModel.encode_images, 0
+    batches = itertools.count(1)
 
-    def removing(self, pixels):
-        nonlocal n_batches
-        n_batches += 1
-        if n_batches == 2:
+    def remove(pixels):
+        if next(batches) == 2:
             shutil.rmtree(cache.folder)
             if beside:  # another process has created it again
                 sqlite.Database(cache.folder).put_many(bytes(32), [bytes(32)], expected[:1], 2**30)
-        return encode(self, pixels)
 
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", removing)
+    before_encoding.append(remove)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(clip.transform(images), expected, atol=1e-6)
@@ -377,7 +375,7 @@ def test_a_cache_that_is_removed_during_a_call_is_created_again(
     assert cache.info().n_embeddings == 12 + beside
 
 
-def test_images_that_are_removed_during_a_call_are_named(tiny_clip, tmp_path, monkeypatch, cold):
+def test_images_that_are_removed_during_a_call_are_named(tiny_clip, tmp_path, before_encoding):
     paths = [tmp_path / "photos" / f"{i}.png" for i in range(70)]
     paths[0].parent.mkdir()
     for path, image in zip(paths, random_images(70), strict=True):
@@ -385,15 +383,7 @@ def test_images_that_are_removed_during_a_call_are_named(tiny_clip, tmp_path, mo
     clip = CLIPFeaturizer(tiny_clip, batch_size=4, n_jobs=1)
     expected = clip.transform(paths)
     clear_memory()
-    encode, removed = _model.LoadedModel.encode_images, []
-
-    def removing(self, pixels):
-        if not removed:
-            removed.append(True)
-            shutil.rmtree(tmp_path / "photos")
-        return encode(self, pixels)
-
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", removing)
+    before_encoding.append(lambda pixels: shutil.rmtree(tmp_path / "photos", ignore_errors=True))
     with pytest.raises(ImageReadError, match="No such file") as caught:
         clip.transform(paths)
     lost = caught.value.positions
@@ -404,7 +394,9 @@ def test_images_that_are_removed_during_a_call_are_named(tiny_clip, tmp_path, mo
     np.testing.assert_allclose(clip.transform(random_images(70)), expected, atol=1e-6)
 
 
-def test_the_error_for_a_data_set_removed_during_a_job_names_it(tiny_clip, tmp_path, monkeypatch):
+def test_the_error_for_a_data_set_removed_during_a_job_names_it(
+    tiny_clip, tmp_path, before_encoding
+):
     pytest.importorskip("dask.dataframe")
     pytest.importorskip("distributed")
     pytest.importorskip("pyarrow")
@@ -412,17 +404,10 @@ def test_the_error_for_a_data_set_removed_during_a_job_names_it(tiny_clip, tmp_p
 
     folder, clip = tmp_path / "data", CLIPFeaturizer(tiny_clip)
     images, keys = random_images(4), list("abcd")
-    encode = _model.LoadedModel.encode_images
-
-    def removing(self, pixels):
-        shutil.rmtree(folder, ignore_errors=True)
-        return encode(self, pixels)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_model.LoadedModel, "encode_images", removing)
-        clear_memory()
-        with pytest.raises(FileNotFoundError, match=str(folder)):
-            encode_dataset(images, folder, clip, keys=keys)
+    before_encoding.append(lambda pixels: shutil.rmtree(folder, ignore_errors=True))
+    with pytest.raises(FileNotFoundError, match=str(folder)):
+        encode_dataset(images, folder, clip, keys=keys)
+    before_encoding.clear()
     encode_dataset(images, folder, clip, keys=keys)
     assert sorted(read_embeddings(folder)[0]) == keys
 

@@ -371,32 +371,32 @@ def test_every_method_runs_in_every_setting_of_imagenet(run):
     assert {key[0] for key in domain.cells} == {"ImageNet", *VARIANTS}
 
 
+@pytest.fixture
+def zero_shot_tasks(monkeypatch):
+    """A list to which the method zero_shot appends its tasks."""
+    found = []
+
+    def recorded(task):
+        found.append(task)
+        return peers.zero_shot(task)
+
+    monkeypatch.setitem(experiments.METHODS, "zero_shot", recorded)
+    return found
+
+
 @pytest.mark.parametrize("setting", ["long-tail", "few-shot"])
-def test_seeds_draw_other_images(run, setting, monkeypatch):
-    seen = []
-
-    def recorded(task):
-        seen.append(task.X)
-        return peers.zero_shot(task)
-
-    monkeypatch.setitem(experiments.METHODS, "zero_shot", recorded)
+def test_seeds_draw_other_images(run, setting, zero_shot_tasks):
     run(setting, "--datasets", "Food101", "--methods", "zero-shot", "--seeds", "4")
-    assert len(seen) == 4 and len({X.tobytes() for X in seen}) > 1
+    assert len(zero_shot_tasks) == 4
+    assert len({task.X.tobytes() for task in zero_shot_tasks}) > 1
 
 
-def test_training_images_of_a_task_are_those_of_its_base_classes(run, monkeypatch):
-    tasks = []
-
-    def recorded(task):
-        tasks.append(task)
-        return peers.zero_shot(task)
-
-    monkeypatch.setitem(experiments.METHODS, "zero_shot", recorded)
+def test_training_images_of_a_task_are_those_of_its_base_classes(run, zero_shot_tasks):
     options = ["--datasets", "Food101", "--methods", "zero-shot"]
     run("base-to-new", *options)
     run("few-shot", *options, out="few.json")
     run("cross-dataset", *options, "--balanced", out="cross.json")
-    base_new, few, cross = tasks
+    base_new, few, cross = zero_shot_tasks
     np.testing.assert_array_equal(base_new.y, [0, 0, 1, 1])
     assert base_new.n_base == 2 and len(base_new.T) == 4
     np.testing.assert_array_equal(few.y, np.repeat(range(4), 2))
