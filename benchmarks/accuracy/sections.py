@@ -1,12 +1,12 @@
-"""A Markdown section for each set of features: the command line of several benchmarks."""
+"""The command line of benchmarks that write one Markdown section per set of features."""
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from accuracy import half_interval
-from protocol import encode_emoji, load_features
 
+from benchmarks.accuracy.evaluation import half_interval
+from benchmarks.accuracy.protocol import encode_emoji, load_features
 from skcandle import CLIPFeaturizer
 
 
@@ -17,18 +17,18 @@ def interval(values, scale=100):
 
 
 def write_sections(name, doc, report, emoji_extras=None):
-    """Run a benchmark on the sets that the command line names; print, and write ``NAME.md``.
+    """Run a benchmark on the sets that the command line names, and print or write ``NAME.md``.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     doc : str
-        Docstring of the benchmark, whose first line is its description.
+        Docstring of the benchmark; its first line becomes the description of the command.
     report : callable
-        Takes the name of a set, its features and a number of tasks, and gives a section.
+        Takes the name of a set, its features and a number of tasks, and returns a section.
     emoji_extras : callable, optional
-        Takes the featurizer; what it gives is a further argument of `report` for the emoji.
+        Takes the featurizer and returns an additional argument of `report` for the emoji.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")

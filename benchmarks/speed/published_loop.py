@@ -1,10 +1,10 @@
-"""The published training, written plainly from the equations of the paper.
+"""The published training, implemented plainly from the equations of the paper.
 
 Shi et al., "Efficient and long-tailed generalization for pre-trained vision-language model",
-KDD 2024, with the settings of the released code: mini-batches of 128 images from features that
-are cached, attention over one set of tokens that holds the images of the batch and all classes,
-SGD for 50 epochs after a slow first one, and class tokens that are computed again for every batch
-at prediction. ``PublishedCandleClassifier`` is tested against it, step by step.
+KDD 2024, with the settings of the released code: mini-batches of 128 images from cached features,
+attention over one set of tokens with the images of the batch and all classes, SGD for 50 epochs
+with a slow first one, and class tokens that are computed again for every batch at prediction. The
+tests compare ``PublishedCandleClassifier`` with it step by step.
 """
 
 import math
@@ -18,9 +18,9 @@ EPOCHS = 50
 
 
 class Head(nn.Module):
-    """Logits of images, and in training of prototypes, to all classes.
+    """Logits of images, and in training also of prototypes, for all classes.
 
-    With ``see_each_other=False``, images attend to classes and themselves only, and classes to
+    With ``see_each_other=False``, images attend only to classes and themselves, and classes only to
     classes, as in the library.
     """
 
@@ -40,7 +40,7 @@ class Head(nn.Module):
         self.to(texts.dtype)
 
     def forward(self, images):
-        """The three logit groups; rows are the images, then the prototypes."""
+        """The three logit groups, with rows for the images and then for the prototypes."""
         k, n = len(self.texts), len(images)
         visual = torch.cat([images, self.prototypes, self.virtual_prototypes])
         tokens = torch.cat([visual @ self.image_projection, self.texts @ self.text_projection])
@@ -62,7 +62,7 @@ class Head(nn.Module):
 
 def train(task, epochs=EPOCHS, *, of=EPOCHS, learning_rate=3e-4, batch_size=BATCH_SIZE, seed=0,
           **options):  # fmt: skip
-    """Head after `epochs` of a schedule of `of`, and the loss of every step."""
+    """Head after `epochs` epochs of a schedule for `of` epochs, and the loss of every step."""
     torch.manual_seed(seed)
     X, y, texts = torch.tensor(task.X), torch.tensor(task.y), torch.tensor(task.T)
     counts = torch.bincount(y, minlength=task.n_classes)

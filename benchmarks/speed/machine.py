@@ -1,4 +1,4 @@
-"""What the machine can do, and what a process has used: units of the timing benchmarks."""
+"""What the machine can do, and what a process has used, for the speed benchmarks."""
 
 import platform
 import re
@@ -20,7 +20,8 @@ def seconds(function, *args):
 def resident_mb(peak=False):
     """Resident memory of this process, now or at its peak, in MB (10**6 bytes).
 
-    Linux counts the peak of the program that was started; elsewhere the peak is all there is.
+    On Linux, the peak is that of the program that was started. Elsewhere, only the peak is
+    available.
     """
     status = Path("/proc/self/status")
     if not status.exists():
@@ -30,7 +31,7 @@ def resident_mb(peak=False):
 
 
 def processor(device="cpu"):
-    """The name of the processor or of the card."""
+    """The name of the processor or of the GPU."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     about = Path("/proc/cpuinfo")
@@ -39,7 +40,7 @@ def processor(device="cpu"):
 
 
 def synchronised(function, device):
-    """The function, so that it returns when the device has done its work."""
+    """The function, changed to return only when the device has finished."""
 
     def call(*args):
         result = function(*args)
@@ -64,14 +65,14 @@ def forward_gflop(module, dtype, size):
     device = next(module.visual.parameters()).device
     image = torch.zeros(1, 3, *size, device=device, dtype=dtype)
     counter = FlopCounterMode(display=False)
-    # with gradients: without, PyTorch has fused layers that are not counted
+    # with gradients, since PyTorch otherwise uses fused layers that are not counted
     with counter, torch.enable_grad():
         module.encode_image(image)
     return counter.get_total_flops() / 1e9
 
 
 def layer_gflops(module, dtype, device="cpu", n_images=32):
-    """Rate of the matrix products of a block of a vision transformer; None for other models."""
+    """Rate of the matrix products in a block of a vision transformer; None for other models."""
     if not hasattr(module.visual, "transformer"):
         return None
     width = module.visual.transformer.width

@@ -1,7 +1,7 @@
-"""Parts of the method switched off in turn, for ``accuracy.py --ablation``.
+"""Variants of the method with one part switched off, for ``compare --ablation``.
 
-What a parameter of `CandleClassifier` can switch off is switched off by it; for what has no
-parameter, a function of the library is replaced while the classifier is fitted and used.
+If a parameter of `CandleClassifier` can switch off the part, the variant sets it. Otherwise a
+function of the library is replaced while the classifier is fitted and used.
 """
 
 from contextlib import nullcontext
@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from peers import FittedCandle, candle, published_candle
 
+from benchmarks.accuracy.peers import FittedCandle, candle, published_candle
 from skcandle import CandleClassifier, PublishedCandleClassifier
 from skcandle.classifier import _projection, _prototypes
 from skcandle.classifier._logit_weights import LogitWeights
@@ -47,22 +47,22 @@ def variant(name, doc, *, replaced=None, estimator=CandleClassifier, **parameter
 
 
 def equal_prior(counts):
-    """Instead of `log_prior`, in training: plain cross-entropy."""
+    """Replaces `log_prior` in training, which gives plain cross-entropy."""
     return torch.zeros_like(counts)
 
 
 def texts_as_images(text, image, weight, ridge=1.0):
-    """Instead of `text_to_image`: centred texts are the virtual prototypes."""
+    """Replaces `text_to_image`: centred texts are the virtual prototypes."""
     return np.eye(text.shape[1], dtype=text.dtype), text.copy()
 
 
 def no_whitening(scatter, freedom):
-    """Instead of `whitening_matrix`: plain cosines of centred embeddings."""
+    """Replaces `whitening_matrix`, which gives plain cosines of centred embeddings."""
     return np.eye(len(scatter), dtype=scatter.dtype)
 
 
 def nothing_left_out(space, X, y, sample_weight):
-    """Instead of `transform_left_out`: each image meets the prototype it is part of."""
+    """Replaces `transform_left_out`: an image is compared with a prototype that includes it."""
     return space.transform_images(X), space.transform(space.prototypes[y])
 
 
@@ -70,7 +70,7 @@ joint_logits = LogitWeights.joint_logits
 
 
 def without_text_similarity(weights, text_similarity, *others):
-    """Instead of `joint_logits`: the same without CLIP's own similarities."""
+    """Replaces `joint_logits`: the same without CLIP's own similarities."""
     return joint_logits(weights, None, *others)
 
 
@@ -91,14 +91,16 @@ ABLATION = [
         replaced=(_prototypes, "text_to_image", texts_as_images),
     ),
     # the corrections
-    variant("no_shrinkage", "Class means as they are.", shrinkage=0.0),
-    variant("no_whitening", "Cosines.", replaced=(_prototypes, "whitening_matrix", no_whitening)),
+    variant("no_shrinkage", "Class means without shrinkage.", shrinkage=0.0),
+    variant(
+        "no_whitening", "Plain cosines.", replaced=(_prototypes, "whitening_matrix", no_whitening)
+    ),
     variant("nothing_left_out", "No leave-one-out.", replaced=LEFT_OUT),
     variant("no_zero_shot", "No image-to-text similarity.", replaced=NO_TEXT_SIMILARITY),
-    variant("fixed_weight", "The prototypes' weight is 0.1.", prototype_weight=0.1),
-    variant("no_offset", "Base and new classes as they come.", base_offset=0.0),
+    variant("fixed_weight", "The weight of the prototypes is 0.1.", prototype_weight=0.1),
+    variant("no_offset", "No offset between base and new classes.", base_offset=0.0),
     variant("no_training", "The closed-form start.", max_iter=0),
-    variant("no_penalty", "Training without a pull to its start.", penalty=0.0),
+    variant("no_penalty", "Training without a penalty for leaving the start.", penalty=0.0),
     candle,
     # the published head
     variant(

@@ -1,7 +1,7 @@
-"""Results of the paper's experiments: one JSON file that grows with each finished cell, and tables.
+"""Results of the paper's experiments: a JSON file that grows with each finished cell, and tables.
 
-A cell is one data set, method and seed. The file says under which settings its cells were measured,
-and takes no others.
+A cell is one data set, method and seed. The file records the settings of its cells and refuses
+cells with other settings.
 """
 
 import json
@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-from accuracy import markdown_table
-from paper_datasets import DATASETS
-from paper_official import InputError
 from scipy.stats import hmean
+
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.paper.datasets import DATASETS
+from benchmarks.paper.official import InputError
 
 ORDER = list(DATASETS)
 PERCENT = "accuracy and ECE in percent, seconds of one fit on embeddings"
@@ -24,9 +25,9 @@ class Results:
     Parameters
     ----------
     path : path-like
-        JSON file; it is read if it exists. The Markdown table lies beside it.
+        JSON file, which is read if it exists. The Markdown table is written beside it.
     setup : dict
-        What all cells have in common.
+        Settings that all cells share.
     columns : sequence of str
         Measured quantities in the order of the table.
     """
@@ -44,22 +45,22 @@ class Results:
             setup, cells, self.splits = record["setup"], record["cells"], record["splits"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{self.path} does not hold results of this command. {remedy}"
+                f"{self.path} does not contain results of this command. {remedy}"
             ) from error
         for name in self.setup | setup:
             if setup.get(name) != self.setup.get(name):
                 raise InputError(
-                    f"{self.path} holds results of {name}={setup.get(name)!r}, and this run has "
-                    f"{name}={self.setup.get(name)!r}. {remedy}"
+                    f"{self.path} contains results for {name}={setup.get(name)!r}, but this run "
+                    f"has {name}={self.setup.get(name)!r}. {remedy}"
                 )
         self.cells = {tuple(cell["key"]): cell["measured"] for cell in cells}
 
     def check_split(self, name, split):
-        """Check that earlier cells of a data set are of the same split, and note it."""
+        """Check that earlier cells of a data set have the same split, and record it."""
         if self.splits.setdefault(name, split) != split:
             raise InputError(
-                f"{self.path} holds results of {name} with the split {self.splits[name]!r}, which "
-                f"is now {split!r}. Choose another --out, or remove that file."
+                f"{self.path} contains results of {name} for the split {self.splits[name]!r}, but "
+                f"the split is now {split!r}. Choose another --out, or remove that file."
             )
 
     def add(self, key, measured):
@@ -68,7 +69,7 @@ class Results:
         self.write()
 
     def write(self):
-        """Write both files, so that neither is ever found half written."""
+        """Write both files, each completely or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "setup": self.setup,
@@ -82,7 +83,7 @@ class Results:
         replace_file(self.path.with_suffix(".md"), self.markdown())
 
     def rows(self):
-        """Means over seeds by data set and method, the average over data sets last."""
+        """Means over seeds by data set and method, followed by averages over data sets."""
         measured = {}
         for (name, method, _), cell in self.cells.items():
             measured.setdefault((name, method), []).append(cell)
@@ -103,14 +104,14 @@ class Results:
         ]
 
     def _means(self, rows):
-        """Means, but for H, which is the harmonic mean of two means, as is the custom."""
+        """Means, except for H, which by convention is the harmonic mean of two means."""
         means = {name: float(np.mean([row[name] for row in rows])) for name in self.columns}
         if "H" in means:
             means["H"] = float(hmean([means["base"], means["new"]]))
         return means
 
     def markdown(self):
-        """The table for people."""
+        """The table as Markdown."""
         facts = ", ".join(f"{name} {value}" for name, value in self.setup.items())
         header = ["data set", "split", "method", "seeds", *self.columns]
         body = [
@@ -126,7 +127,7 @@ class Results:
 
 
 def replace_file(path, text):
-    """Write a file in one step."""
+    """Replace a file in one step."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

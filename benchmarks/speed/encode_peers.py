@@ -1,7 +1,7 @@
 """Other libraries with CLIP models, with random weights of the same architecture.
 
-Each function gives a callable from paths to rows, or None where the library is not installed or
-does not have the architecture.
+Each function returns a callable from paths to rows, or None if the library is not installed or does
+not have the architecture.
 """
 
 import json
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 def transformers_peer(name, device, batch_size):
-    """`CLIPModel` with its image processor, as the documentation of transformers shows it."""
+    """`CLIPModel` with its image processor, as in the documentation of transformers."""
     model = _transformers_model(name)
     if model is None:
         return None
@@ -39,7 +39,7 @@ def transformers_peer(name, device, batch_size):
 
 
 def sentence_transformers_peer(name, device, batch_size):
-    """`SentenceTransformer.encode` of a folder with such a model and a tokenizer of letters."""
+    """`SentenceTransformer.encode` with such a model and a character tokenizer."""
     model = _transformers_model(name)
     try:
         from sentence_transformers import SentenceTransformer
@@ -62,7 +62,7 @@ def sentence_transformers_peer(name, device, batch_size):
 
 
 def _transformers_model(name):
-    """A vision transformer of open_clip in transformers; the text encoder is as small as can be."""
+    """A vision transformer of open_clip in transformers, with a minimal text encoder."""
     try:
         from transformers import CLIPConfig, CLIPModel
     except ImportError:

@@ -1,17 +1,17 @@
 """Prediction sets over base and new classes: coverage and size.
 
-    python benchmarks/conformal.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.conformal --emoji --features FILE.npz [FILE.npz ...]
 
-`predict_set` beside split conformal prediction on a part of the training images: a third of the
-images of each class that has three or more calibrates sets of all classes whose probability is
-large enough. There are no such images of new classes.
+Compares `predict_set` with split conformal prediction. The latter holds out a third of the images
+of each class with three or more images, and uses them to calibrate how probable a class must be to
+enter a set. New classes have no such images.
 """
 
 import numpy as np
-from accuracy import markdown_table
-from protocol import draw_task
-from sections import interval, write_sections
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import draw_task
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier
 
 LEVELS = [0.8, 0.9, 0.95]
@@ -25,13 +25,13 @@ def fit(task, rows):
 
 
 def predict_set(task, seed):
-    """The library's sets, from all training images."""
+    """The sets of the library, from all training images."""
     clf = fit(task, np.arange(len(task.y)))
     return lambda level: clf.predict_set(task.X_test, level)
 
 
 def split_conformal(task, seed):
-    """Sets from a third of the training images, by one less the probability of the class."""
+    """Sets calibrated on a third of the training images, by one minus the class probability."""
     rng, calibrating = np.random.default_rng(seed), np.zeros(len(task.y), dtype=bool)
     for label in range(task.n_base):
         own = rng.permutation(np.flatnonzero(task.y == label))
@@ -52,7 +52,7 @@ METHODS = {"predict_set": predict_set, "split conformal": split_conformal}
 
 
 def measure(task, sets):
-    """Coverage and size for base and for new classes, all classes of a kind counting the same."""
+    """Coverage and size for base and for new classes, averaged over the classes of each kind."""
     covered = sets[np.arange(len(sets)), task.y_test]
     classes, size = np.unique(task.y_test), sets.sum(axis=1)
     by_class = np.array(

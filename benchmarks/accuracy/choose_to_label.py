@@ -1,18 +1,18 @@
-"""Which images to label next: `choose_to_label` beside a random choice and uncertainty.
+"""Which images to label next: `choose_to_label` compared with random choice and uncertainty.
 
-    python benchmarks/choose_to_label.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.choose_to_label --emoji --features FILE.npz [FILE.npz ...]
 
-All classes are known by name, and some have images: a quarter as many random images as there are
-classes. The pool of unlabelled images has a long tail of ratio 0.1. In each round, half as many
-images as there are classes are chosen, labelled, and added by `add_images`.
+All classes are known by name. At the start there are a quarter as many random labelled images as
+classes. The pool of unlabelled images has a long tail with a ratio of 0.1. In each round, half as
+many images as there are classes are chosen, labelled, and added with `add_images`.
 """
 
 import numpy as np
-from accuracy import markdown_table
-from protocol import pool_mask
-from sections import interval, write_sections
 from sklearn.metrics import recall_score
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import pool_mask
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier
 
 MAX_ROUNDS = 8
@@ -23,7 +23,7 @@ def at_random(clf, X, n_images, rng):
 
 
 def smallest_margin(clf, X, n_images, rng):
-    """Images whose two most probable classes are closest (uncertainty)."""
+    """Images whose two most probable classes have the closest probabilities (uncertainty)."""
     proba = clf.top_k(X, 2)[1]
     return np.argsort(proba[:, 0] - proba[:, 1])[:n_images]
 
@@ -62,7 +62,7 @@ def curve(features, seed, choose):
 
 
 def rounds_to_reach(accuracy, goal):
-    """Rounds, between two of them in proportion, after which a mean curve reaches an accuracy."""
+    """Number of rounds, interpolated linearly, after which a mean curve reaches an accuracy."""
     reached = np.flatnonzero(accuracy >= goal)
     if not len(reached):
         return np.nan

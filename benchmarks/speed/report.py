@@ -1,10 +1,11 @@
-"""Time and size of an image report, beside the encoding of its images, and its label errors.
+"""Time and size of an image report, compared with encoding its images, and its label errors.
 
-Images are the bundled ones, turned and made brighter or darker at random, so that none is an exact
-copy. Prints seconds for encoding and for the report, and the size of the page; then, of the bundled
-images with 5 % of changed labels, how many of the likely label errors are changed ones::
+The bundled images are rotated and made brighter or darker at random, so that none is an exact copy.
+Prints the seconds for encoding and for the report, and the size of the page. Then 5 % of the labels
+of the bundled images are changed, and it prints how many of the likely label errors are among
+these::
 
-    python benchmarks/report.py --n-images 10000
+    python -m benchmarks.speed.report --n-images 10000
 """
 
 import argparse
@@ -22,7 +23,7 @@ from skcandle.inspection import ImageReport
 
 
 def perturbed(images, target, n_images, seed=0):
-    """Images in many versions, and their labels."""
+    """Randomly changed copies of images, and their labels."""
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, len(images), n_images)
     angles, factors = rng.uniform(-40, 40, n_images), rng.uniform(0.6, 1.4, n_images)
@@ -34,7 +35,7 @@ def perturbed(images, target, n_images, seed=0):
 
 
 def changed_labels(emoji, seed=0):
-    """What the report says of training images some of whose labels were changed."""
+    """Print how many changed labels of training images the report finds."""
     rng = np.random.default_rng(seed)
     y = emoji.target.copy()
     chosen = rng.choice(len(y), len(y) // 20, replace=False)
@@ -43,8 +44,8 @@ def changed_labels(emoji, seed=0):
     errors = ImageReport(pipe, emoji.images, y).label_errors
     is_changed = (y != emoji.target)[errors]
     print(
-        f"{np.count_nonzero(y != emoji.target)} changed labels: {len(errors)} likely errors, of "
-        f"which {is_changed.sum()} are changed, {is_changed[:24].sum()} of the first 24"
+        f"{np.count_nonzero(y != emoji.target)} changed labels: {len(errors)} likely errors, "
+        f"{is_changed.sum()} of them changed labels, {is_changed[:24].sum()} of the first 24"
     )
 
 
@@ -67,7 +68,7 @@ def main():
         megabytes = path.stat().st_size / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{len(images):,} images: encoding {encoded - start:.1f} s", end=", ")
-    print(f"report {saved - encoded:.1f} s (of which the page {saved - found:.1f} s)", end=", ")
+    print(f"report {saved - encoded:.1f} s (the page takes {saved - found:.1f} s of it)", end=", ")
     print(f"page {megabytes:.2f} MB, peak memory of the process {peak:,.0f} MB")
     changed_labels(emoji)
 

@@ -1,13 +1,13 @@
-"""What precision="auto" changes: cosines, predictions and accuracy beside the exact "fp32".
+"""What precision="auto" changes compared with the exact "fp32": cosines, predictions, accuracy.
 
-    python benchmarks/precision.py
-    python benchmarks/precision.py --features FILE.npz [FILE.npz ...]
+    python -m benchmarks.accuracy.precision
+    python -m benchmarks.accuracy.precision --features FILE.npz [FILE.npz ...]
 
-Emoji are encoded by the bundled model in each number format. Features from a file are those of
-a model that is not here: noise in random directions turns each of their rows by the angle whose
-cosine is --cosine, the least that was found between formats. The classifier is fitted on exact rows
-and predicts those of the other format, and is fitted on these as well. Prints a Markdown table,
-means over the tasks of protocol.py with 95 % confidence intervals of the differences.
+The bundled model encodes emoji in each number format. Features from a file come from a model that
+is not available, so their rows are rotated in random directions by an angle whose cosine is
+--cosine, the smallest found between formats. One classifier is fitted on exact rows and predicts
+rows of the other format, and another is fitted on those. Prints a Markdown table with means over
+the tasks of protocol.py and 95 % confidence intervals of the differences.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from accuracy import evaluate, paired_difference
-from peers import candle
-from protocol import draw_task, encode_emoji, load_features, unit
 
+from benchmarks.accuracy.evaluation import evaluate, paired_difference
+from benchmarks.accuracy.peers import candle
+from benchmarks.accuracy.protocol import draw_task, encode_emoji, load_features, unit
 from skcandle import CLIPFeaturizer, clear_memory
 
 
 def turned(features, cosine):
-    """The features with each row of ``X`` turned in a random direction."""
+    """The features with each row of ``X`` rotated in a random direction."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=features.X.shape)
     noise -= features.X * np.einsum("ij,ij->i", noise, features.X)[:, None]

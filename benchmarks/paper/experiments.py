@@ -1,9 +1,8 @@
 """The experiments of the paper on its fifteen data sets, in one command.
 
-    python benchmarks/paper.py --data ROOT --setting long-tail --methods candle,paper,zero-shot
+    python -m benchmarks.paper.experiments --data ROOT --setting long-tail
 
-No data set is downloaded. README.rst in this folder says what has to be in ROOT, and which protocol
-is followed.
+No data set is downloaded. benchmarks/README.rst describes the content of ROOT and the protocol.
 """
 
 import argparse
@@ -11,13 +10,14 @@ import difflib
 import sys
 from pathlib import Path
 
-import peers
-from machine import seconds
-from paper_datasets import DATASETS, TARGETS, VARIANTS
-from paper_official import InputError
-from paper_results import Results
-from paper_splits import read_images
-from paper_tasks import (
+from tqdm.auto import tqdm
+
+from benchmarks.accuracy import peers
+from benchmarks.paper.datasets import DATASETS, TARGETS, VARIANTS
+from benchmarks.paper.official import InputError
+from benchmarks.paper.results import Results
+from benchmarks.paper.splits import read_images
+from benchmarks.paper.tasks import (
     MEASURED,
     OF_IMAGENET,
     SETTINGS,
@@ -32,8 +32,7 @@ from paper_tasks import (
     own_task,
     scores_of,
 )
-from tqdm.auto import tqdm
-
+from benchmarks.speed.machine import seconds
 from skcandle import CLIPFeaturizer
 
 METHODS = {method.__name__: method for method in peers.WITH_TEXT}
@@ -42,7 +41,7 @@ SOURCE = "ImageNet"
 
 
 def names_in(setting):
-    """Data sets of a setting, in the order of the table."""
+    """The data sets of a setting, in the order of the table."""
     others = VARIANTS if setting == "domain" else TARGETS
     return [SOURCE, *others]
 
@@ -60,24 +59,24 @@ def parse_arguments(argv):
         "--datasets",
         nargs="+",
         metavar="NAME",
-        help=f"by default all of the setting, out of {', '.join(DATASETS)}",
+        help=f"default: all data sets of the setting; choose from {', '.join(DATASETS)}",
     )
     parser.add_argument("--model", default="ViT-B-16-quickgelu", help="of CLIPFeaturizer")
     parser.add_argument(
         "--pretrained", default="openai", help="of CLIPFeaturizer, for names of open_clip"
     )
     parser.add_argument(
-        "--shots", type=int, default=16, help="training images a class, where there is no tail"
+        "--shots", type=int, default=16, help="training images per class, without a long tail"
     )
     parser.add_argument(
         "--ratio",
         type=float,
-        help="imbalance ratio of the tail, in (0, 1]; by default 0.02, and 0.01 for ImageNet",
+        help="imbalance ratio of the tail, in (0, 1] (default: 0.02, and 0.01 for ImageNet)",
     )
     parser.add_argument(
         "--balanced",
         action="store_true",
-        help="cross-dataset and domain: --shots images of each ImageNet class, not a tail",
+        help="cross-dataset and domain: use --shots images of each ImageNet class, not a tail",
     )
     parser.add_argument("--seeds", type=int, default=3, help="number of draws of training images")
     parser.add_argument(
@@ -91,34 +90,32 @@ def parse_arguments(argv):
         "--out",
         type=Path,
         metavar="FILE.json",
-        help="results, continued where it exists, with a Markdown table beside it; by default "
-        "paper-SETTING.json in the current folder",
+        help="file of results, continued if it exists, with a Markdown table beside it (default: "
+        "paper-SETTING.json in the current folder)",
     )
     parser.add_argument(
         "--cache",
         type=Path,
         metavar="FOLDER",
-        help="embeddings, a folder a data set; by default a folder beside --out",
+        help="folder of embeddings, with one sub-folder per data set (default: beside --out)",
     )
     args = parser.parse_args(argv)
     if not args.data.is_dir():
-        parser.error(
-            f"--data is {args.data}, which is not a folder; README.rst says what it holds."
-        )
+        parser.error(f"--data is {args.data}, which is not a folder. See benchmarks/README.rst.")
     args.out = args.out or Path(f"paper-{args.setting}.json")
     if args.out.suffix != ".json":
-        parser.error(f"--out is {args.out}; give the name of a .json file.")
+        parser.error(f"--out is {args.out}, but must be the name of a .json file.")
     args.cache = args.cache or args.out.with_suffix(".embeddings")
     for name in ("shots", "seeds"):
         if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}; give a number of 1 or more.")
+            parser.error(f"--{name} is {getattr(args, name)}, but must be at least 1.")
     if args.ratio is not None and not 0 < args.ratio <= 1:
-        parser.error(f"--ratio is {args.ratio}; give a number above 0 and up to 1.")
+        parser.error(f"--ratio is {args.ratio}, but must be above 0 and at most 1.")
     return args
 
 
 def choose(words, known, kind, aliases=None):
-    """Names among ``known`` from words of the command line, which commas may separate."""
+    """Names among ``known`` from words of the command line, which may be separated by commas."""
     names = [word for text in words for word in text.split(",") if word]
     chosen = [(aliases or {}).get(name, name) for name in names]
     for name in chosen:
@@ -131,7 +128,7 @@ def choose(words, known, kind, aliases=None):
 
 
 def choose_datasets(args, table):
-    """The data sets that are asked for, all of which must be of the setting."""
+    """The requested data sets, all of which must belong to the setting."""
     possible = [name for name in names_in(args.setting) if name in table]
     if not args.datasets:
         return possible
@@ -139,7 +136,7 @@ def choose_datasets(args, table):
     for name in names:
         if name not in possible:
             raise InputError(
-                f"The data set {name} is not of the setting {args.setting}, which takes "
+                f"The data set {name} does not belong to the setting {args.setting}, which uses "
                 f"{', '.join(possible)}."
             )
     return sorted(names, key=possible.index)
@@ -152,7 +149,7 @@ def choose_methods(args):
 
 
 def read_all(names, table, root):
-    """Images of all data sets; if some are missing, one error that has a sentence for each."""
+    """Images of all data sets; if some are missing, one error with a sentence for each."""
     read, errors = {}, []
     for name in tqdm(names, desc="reading lists of images", leave=False):
         try:
@@ -185,7 +182,7 @@ class Experiment:
 
     @property
     def of_shots(self):
-        """Whether classes have a number of shots, in place of a tail."""
+        """Whether every class has the same number of images, and there is no long tail."""
         if self.setting in OF_IMAGENET:
             return self.args.balanced
         return self.setting != "long-tail"
@@ -202,7 +199,7 @@ class Experiment:
         return setup
 
     def _draw(self, images):
-        """Positions of the training images for each seed, where a data set is trained on."""
+        """Positions of the training images for each seed, if the data set is used for training."""
         if self.setting in OF_IMAGENET and images.data.name != SOURCE:
             return {}
         amount = {"ratio": self.args.ratio or images.data.ratio}
@@ -212,7 +209,7 @@ class Experiment:
         return {seed: draw_training(images, n_base, seed, **amount) for seed in self.seeds}
 
     def run(self):
-        """Run the cells that are not finished, and return the results."""
+        """Run the unfinished cells, and return the results."""
         cells = [
             (name, method, seed)
             for name in self.names
@@ -229,7 +226,7 @@ class Experiment:
         return self.results
 
     def measure(self, name, method, seed):
-        """One cell."""
+        """Measured quantities of one cell."""
         if self.setting == "domain" and name != SOURCE:
             task, columns = domain_task(self.encode(SOURCE), self.encode(name), seed)
         elif self.setting == "cross-dataset" and name != SOURCE:
@@ -248,7 +245,7 @@ class Experiment:
         return measured | {"seconds": fit_seconds}
 
     def fit(self, method, task, seed):
-        """Seconds of a fit, and its score; in the domain setting all data sets have the same."""
+        """Seconds and score function of a fit, shared by all data sets in the domain setting."""
         if self.setting != "domain":
             return seconds(METHODS[method], task)
         if (method, seed) not in self.fitted:
@@ -256,7 +253,7 @@ class Experiment:
         return self.fitted[method, seed]
 
     def encode(self, name):
-        """Embeddings of a data set; besides the source, those of one set are held at a time."""
+        """Embeddings of a data set; only one set is in memory at a time, besides the source."""
         if name not in self.encoded:
             self.encoded = {key: self.encoded[key] for key in self.encoded if key == SOURCE}
             tqdm.write(f"{name}: embeddings", file=sys.stderr)
@@ -273,7 +270,7 @@ class Experiment:
 
 
 def main(argv=None, table=DATASETS):
-    """Run the command; a `table` of other data sets is for rehearsals."""
+    """Run the command; tests pass a `table` of other data sets."""
     args = parse_arguments(argv)
     try:
         results = Experiment(args, table).run()

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from paper_official import COOP_PAGE, InputError, Split, imagenet_names
+
+from benchmarks.paper.official import COOP_PAGE, InputError, Split, imagenet_names
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of a data set on either side of its split, as far as they are needed.
+    """Training and test images of a data set.
 
     Attributes
     ----------
     data : DataSet
     split : str
-        Which split this is, for the table.
+        Name of the split, for the table.
     ids : list of str
-        Identifier of each class, in the order of the labels; of the ImageNet family these are
+        Identifier of each class, in the order of the labels. For the ImageNet family these are
         WordNet ids.
     names : list of str
         Name of each class for prompts.
@@ -38,7 +39,7 @@ class ImageSet:
 
 
 def read_images(data, root):
-    """Images of a data set, after checks that nothing is missing.
+    """Images of a data set, after checking that none are missing.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def read_images(data, root):
     Raises
     ------
     InputError
-        If images or classes are missing; the message says what to put where.
+        If images or classes are missing. The message says which files to put where.
     """
     root = Path(root)
     layout = find_layout(data, root)
@@ -80,7 +81,7 @@ def read_images(data, root):
 
 
 def find_layout(data, root):
-    """The layout in which a data set is on disk."""
+    """The layout of a data set on disk."""
     for layout in data.layouts:
         if (root / layout.folder / layout.images).is_dir():
             return layout
@@ -88,18 +89,17 @@ def find_layout(data, root):
     there = [layout for layout in data.layouts if (root / layout.folder).is_dir()]
     if there:
         raise InputError(
-            f"{data.name} is unpacked in part: {root / there[0].folder} has no "
-            f"{there[0].images}. Unpack {data.source} again, so that there is "
+            f"{data.name} is only partly unpacked: {root / there[0].folder} has no "
+            f"{there[0].images}. Unpack {data.source} again to create "
             f"{root / there[0].folder / there[0].images}."
         )
     raise InputError(
-        f"{data.name} is not in {root}: unpack {data.source}, so that there is "
-        f"{root / folder / images}."
+        f"{data.name} is not in {root}: unpack {data.source} to create {root / folder / images}."
     )
 
 
 def read_split_file(path, images):
-    """One of CoOp's split files: lists of ``[path, label, name]``; validation is left out."""
+    """One of CoOp's split files: lists of ``[path, label, name]``; validation is ignored."""
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))
         train, test = (
@@ -117,7 +117,7 @@ def read_split_file(path, images):
 
 
 def read_official(data, root, layout):
-    """The official split, where what it is made of is there."""
+    """The official split, if its files exist."""
     folder = root / layout.folder
     if not layout.has_official:
         raise InputError(
@@ -128,8 +128,8 @@ def read_official(data, root, layout):
     missing = [name for name in data.needs if not (folder / name).exists()]
     if missing:
         raise InputError(
-            f"{data.name} is unpacked in part: {folder} has no {missing[0]}. Unpack {data.source} "
-            f"into {folder}" + or_split_file(data) + "."
+            f"{data.name} is only partly unpacked: {folder} has no {missing[0]}. Unpack "
+            f"{data.source} into {folder}" + or_split_file(data) + "."
         )
     try:
         return data.official(root, folder / layout.images)
@@ -150,14 +150,14 @@ def names_of_ids(ids, root):
     unknown = [id for id in ids if id not in names]
     if unknown:
         raise InputError(
-            f"The folder {unknown[0]!r} is no ImageNet class that classnames.txt names. Remove the "
-            "folder, or add its line to classnames.txt."
+            f"The folder {unknown[0]!r} is not an ImageNet class listed in classnames.txt. Remove "
+            "the folder, or add its line to classnames.txt."
         )
     return [words(names[id]) for id in ids]
 
 
 def correct(data, name):
-    """Name of a class in prompts: underscores are spaces, as in the released code."""
+    """Name of a class in prompts, with spaces instead of underscores, as in the released code."""
     return words(data.names.get(name, name))
 
 
@@ -166,13 +166,12 @@ def words(name):
 
 
 def check_classes(data, split, name, folder):
-    """Check the number of classes, and that each has images on both sides."""
+    """Check the number of classes, and that each has training and test images."""
     n_found = len(split.classes)
     if n_found != data.n_classes:
         raise InputError(
             f"{data.name} has {data.n_classes} classes, but {n_found} in {folder} (split: {name}). "
-            f"It is unpacked in part or has folders that do not belong to it; unpack {data.source} "
-            "again."
+            f"It is only partly unpacked or contains other folders. Unpack {data.source} again."
         )
     sides = {"training": split.train, "test": split.test}
     if not split.train:  # a variant of ImageNet
@@ -193,8 +192,8 @@ def check_images(data, split, name, folder):
     if missing:
         n_all = len(split.train) + len(split.test)
         raise InputError(
-            f"{data.name}: the split {name} names {missing[0]}, which is not there ({len(missing)} "
-            f"of {n_all} images are missing). " + remedy(data, name, folder)
+            f"{data.name}: the split {name} lists {missing[0]}, which does not exist "
+            f"({len(missing)} of {n_all} images are missing). " + remedy(data, name, folder)
         )
 
 

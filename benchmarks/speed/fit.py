@@ -1,11 +1,11 @@
-"""What CandleClassifier costs beside the published training loop: time, memory, accuracy.
+"""The cost of CandleClassifier and of the published training loop: time, memory, accuracy.
 
-    python benchmarks/fit.py
-    python benchmarks/fit.py --quick
-    python benchmarks/fit.py --plot costs.png
+    python -m benchmarks.speed.fit
+    python -m benchmarks.speed.fit --quick
+    python -m benchmarks.speed.fit --plot costs.png
 
-Features are synthetic (protocol.synthetic_task). Each method runs in a process of its own, one
-after the other, so that peaks of memory are its own. Prints one Markdown table.
+Features are synthetic (protocol.synthetic_task). Each method runs in a separate process, one after
+the other, so that peak memory is measured per method. Prints one Markdown table.
 """
 
 import argparse
@@ -14,15 +14,16 @@ import subprocess
 import sys
 
 import torch
-from accuracy import evaluate
-from machine import matmul_gflops, resident_mb, seconds
-from peers import candle
-from protocol import synthetic_task
-from published_loop import EPOCHS, published_loop
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.accuracy.evaluation import evaluate
+from benchmarks.accuracy.peers import candle
+from benchmarks.accuracy.protocol import synthetic_task
+from benchmarks.speed.machine import matmul_gflops, resident_mb, seconds
+from benchmarks.speed.published_loop import EPOCHS, published_loop
+
 SIZES = [(100, 1250, 512), (100, 1250, 768), (1000, 4000, 512), (1000, 4000, 768)]
-# One of the three grows, the other two stay.
+# One of the three grows while the other two are fixed.
 CURVES = {
     "classes with images": [(k, 4000, 512) for k in (50, 100, 200, 500, 1000)],
     "training images": [(100, n, 512) for n in (300, 600, 1250, 2500, 5000)],
@@ -36,7 +37,7 @@ N_TEST = 1000
 
 
 def measure(method, size, epochs):
-    """Everything about one method on one task, in this process."""
+    """All measured quantities of one method on one task, in this process."""
     is_loop = method == "published loop"
 
     def fit(task, epochs=epochs):
@@ -87,7 +88,7 @@ def closed_form_operations(task):
 def in_a_process(method, size, epochs):
     """Result of :func:`measure` in a fresh process."""
     arguments = json.dumps([method, size, epochs])
-    command = [sys.executable, __file__, "--measure", arguments]
+    command = [sys.executable, "-m", __spec__.name, "--measure", arguments]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -160,7 +161,7 @@ def main():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"train {QUICK_EPOCHS} epochs of the loop and multiply; no accuracies of it",
+        help=f"time {QUICK_EPOCHS} epochs of the loop and scale up; no accuracies of the loop",
     )
     parser.add_argument(
         "--sizes",
@@ -168,7 +169,7 @@ def main():
         metavar="K,N,D",
         help="classes with images, training images and features, as in 100,1250,512",
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw cost curves, and only that")
+    parser.add_argument("--plot", metavar="FILE", help="only draw cost curves")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:

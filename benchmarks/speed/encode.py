@@ -1,15 +1,15 @@
-"""Images per second of CLIPFeaturizer beside other ways to get CLIP embeddings, in one run.
+"""Images per second of CLIPFeaturizer compared with other ways to compute CLIP embeddings.
 
-    python benchmarks/encode.py
-    python benchmarks/encode.py --cases ViT-B-32 --rounds 5
-    python benchmarks/encode.py --warm
-    python benchmarks/encode.py --memory
+    python -m benchmarks.speed.encode
+    python -m benchmarks.speed.encode --cases ViT-B-32 --rounds 5
+    python -m benchmarks.speed.encode --warm
+    python -m benchmarks.speed.encode --memory
 
-Photographs are made on the spot. All sides have the files, the batch size and the process in common
-and take turns, so that other work on the machine meets them alike; a ratio is the median over the
-rounds. Weights are random. ``pip install transformers sentence-transformers`` adds these two.
---warm times embeddings that are in the cache, --memory shows the peak memory of each side, in a
-process of its own. Prints Markdown tables.
+The photographs are synthetic and the weights random. All methods use the same files, batch size and
+process, and take turns, so that other work on the machine affects them equally. Ratios are medians
+over the rounds. ``pip install transformers sentence-transformers`` adds these two methods. --warm
+times embeddings that are in the cache, and --memory shows the peak memory of each method in a
+separate process. Prints Markdown tables.
 """
 
 import argparse
@@ -28,7 +28,10 @@ import numpy as np
 import open_clip
 import torch
 from joblib import effective_n_jobs
-from machine import (
+from PIL import Image
+
+from benchmarks.speed.encode_peers import sentence_transformers_peer, transformers_peer
+from benchmarks.speed.machine import (
     forward_gflop,
     layer_gflops,
     matmul_gflops,
@@ -36,9 +39,6 @@ from machine import (
     resident_mb,
     seconds,
 )
-from peers_of_encode import sentence_transformers_peer, transformers_peer
-from PIL import Image
-
 from skcandle import CLIPFeaturizer, clear_memory
 from skcandle._devices import cpu_has_bf16
 from skcandle.clip._cache.file_digests import SETTLED_NS, file_digests
@@ -64,9 +64,9 @@ N_WARM = 1024
 
 
 def photograph(rng, width, height, form="JPEG"):
-    """An image file with structure of all sizes and the grain of a camera.
+    """An image file with structure at all scales and camera noise.
 
-    As a JPEG it takes a quarter of a byte a pixel, as photographs do.
+    As a JPEG it takes a quarter of a byte per pixel, as photographs do.
     """
     pixels = np.zeros((height, width, 3))
     for cells in (3, 12, 48, 192):
@@ -81,7 +81,7 @@ def photograph(rng, width, height, form="JPEG"):
 
 
 def make_files(folder, n_images, width, height, form="JPEG", n_pictures=32):
-    """Paths of files that all differ; beyond ``n_pictures``, in bytes that no decoder reads."""
+    """Paths of distinct files, which beyond ``n_pictures`` differ in bytes no decoder reads."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     pictures = [photograph(rng, width, height, form) for _ in range(min(n_images, n_pictures))]
@@ -94,10 +94,10 @@ def make_files(folder, n_images, width, height, form="JPEG", n_pictures=32):
 
 
 class PlainLoop:
-    """The loop that open_clip's documentation shows, in float32 or under autocast."""
+    """The loop from open_clip's documentation, in float32 or under autocast."""
 
     def __init__(self, name, device, autocast=False):
-        torch.manual_seed(0)  # the seed of the featurizer's random weights
+        torch.manual_seed(0)  # the seed of the random weights of the featurizer
         self.model, _, self.preprocess = open_clip.create_model_and_transforms(
             open_clip_name(find_checkpoint(name, None)), device=device
         )
@@ -119,7 +119,7 @@ class PlainLoop:
 
 
 class Ours:
-    """CLIPFeaturizer, with nothing in its cache."""
+    """CLIPFeaturizer with an empty cache."""
 
     def __init__(self, name, device, precision):
         self.clip = CLIPFeaturizer(
@@ -131,7 +131,7 @@ class Ours:
 
 
 def transform_unknown(clip, paths):
-    """Rows of files of which the memory of the process has neither rows nor digests."""
+    """Rows of files that are not in the memory cache, nor their digests."""
     memory_cache.clear()
     file_digests.clear()
     return clip.transform(paths)
@@ -148,7 +148,7 @@ SIDES = {
 
 
 def compare(name, paths, device, rounds):
-    """Images per second of each side in each round, and rows of a batch of each."""
+    """Images per second of each method in each round, and the rows of one batch."""
     sides = {side: make(name, device) for side, make in SIDES.items()}
     sides = {side: encode for side, encode in sides.items() if encode is not None}
     rows = {side: encode(paths[:BATCH_SIZE]) for side, encode in sides.items()}  # loads, warms up
@@ -176,12 +176,12 @@ def print_encoding(root, cases, device, rounds):
 
 
 def print_machine(names, device):
-    """The rates of matrix products, and the share of them that forward passes reach."""
+    """Rates of matrix products, and the share of them that forward passes reach."""
     n_threads = torch.get_num_threads()
     has = "has a" if cpu_has_bf16() else "has no"
-    print(f"{processor(device)}, {n_threads} threads of PyTorch; the CPU {has} unit for bf16\n")
+    print(f"{processor(device)}, {n_threads} threads of PyTorch; the CPU {has} bf16 unit\n")
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    # small enough for fp16 on CPUs that have to emulate it
+    # small enough for CPUs that emulate fp16
     n = 2048 if device == "cuda" else 768
     rates = {key: matmul_gflops(dtype, device, n, n, n) for key, dtype in formats.items()}
     print(f"products of {n} x {n} matrices, GFLOP/s: ", end="")
@@ -231,11 +231,20 @@ def print_warm(root, rounds):
 
 
 def print_memory(root, name="ViT-B-32", n_images=256):
-    """Peak resident memory of each side, in a process of its own; of Python with imports alone."""
+    """Peak resident memory of each method, and of imports alone, each in a separate process."""
     make_files(root / "memory", n_images, 1600, 1200)
     print(f"{n_images} JPEGs of 1600 x 1200, {name}\n\n| side | peak resident MB |\n| --- | ---: |")
     for side in ["imports alone", *SIDES]:
-        command = [sys.executable, __file__, "--folder", root / "memory", "--peak-of", side, name]
+        command = [
+            sys.executable,
+            "-m",
+            __spec__.name,
+            "--folder",
+            root / "memory",
+            "--peak-of",
+            side,
+            name,
+        ]
         peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         print(f"| {side} | {peak.split()[-1]} |", flush=True)
 
@@ -253,16 +262,18 @@ def print_peak(folder, side, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2, help="repetitions of each measurement")
-    parser.add_argument("--cases", default="", metavar="TEXT", help="only those with this text")
+    parser.add_argument(
+        "--cases", default="", metavar="TEXT", help="only cases whose name contains this"
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--warm", action="store_true", help="time the cache, and only that")
-    parser.add_argument("--memory", action="store_true", help="show peak memory, and only that")
-    parser.add_argument("--folder", help="where to make files; a temporary folder by default")
+    parser.add_argument("--warm", action="store_true", help="time only the cache")
+    parser.add_argument("--memory", action="store_true", help="show only peak memory")
+    parser.add_argument("--folder", help="where to create files (default: a temporary folder)")
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*random weights")
-    logging.getLogger().setLevel(logging.ERROR)  # open_clip's words on random weights
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers' bars
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns about random weights
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of transformers
     if args.peak_of:
         print_peak(args.folder, *args.peak_of)
         return

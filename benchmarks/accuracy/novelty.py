@@ -1,23 +1,23 @@
-"""Images of classes that nobody listed: how well scores tell them, and which rate is kept.
+"""Images of unlisted classes: how well scores detect them, and whether rejection rates are kept.
 
-    python benchmarks/novelty.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.novelty --emoji --features FILE.npz [FILE.npz ...]
 
-A third of the classes is left out of the universe, the others make a task of protocol.py: half of
-them with a long tail of training images, half with a name only. All test images of the universe are
-to be told from all images of the classes left out.
+A third of the classes is left out of the label universe. The others form a task of protocol.py:
+half of them have training images, in a long tail, and half have only a name. The task is to
+distinguish all test images of the universe from all images of the classes left out.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from accuracy import markdown_table
 from PIL import Image, ImageOps
-from protocol import Features, Task, draw_task, unit
 from scipy.special import logsumexp, softmax
-from sections import interval, write_sections
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import Features, Task, draw_task, unit
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier, RejectingClassifier
 from skcandle.datasets import load_emoji
 
@@ -27,7 +27,7 @@ REFERENCE = "novelty_score"
 
 @dataclass(frozen=True)
 class Draw:
-    """A task, and images of the classes that are in no universe."""
+    """A task, and images of the classes that are outside its label universe."""
 
     task: Task
     unlisted: np.ndarray
@@ -61,8 +61,8 @@ def mahalanobis(clf, X):
     return (squares + (prototypes**2).sum(axis=1)).min(axis=1)
 
 
-# Higher is more novel. Logits are the joint ones; MCM has the temperature of its paper, 1, and
-# that of CLIP.
+# Higher is more novel. Logits are the joint ones. MCM is computed with the temperature of its
+# paper, 1, and with that of CLIP.
 SCORES = {
     "largest probability": lambda clf, X: -clf.predict_proba(X).max(axis=1),
     "largest logit": lambda clf, X: -clf.decision_function(X).max(axis=1),
@@ -82,12 +82,12 @@ def auroc(listed, unlisted):
 
 
 def accepted(listed, unlisted):
-    """Share of unlisted images accepted where 95 % of the listed ones are (FPR at 95 %)."""
+    """Share of unlisted images accepted when 95 % of the listed ones are accepted (FPR at 95 %)."""
     return np.mean(unlisted <= np.quantile(listed, 0.95))
 
 
 def measure(clf, case):
-    """Measured quantities of each score; sides are base and new classes among the listed."""
+    """Measured quantities of each score, also for base and new classes among the listed ones."""
     is_base = case.task.y_test < case.task.n_base
     rows = {}
     for name, score in SCORES.items():
@@ -102,7 +102,7 @@ def measure(clf, case):
 
 
 def rejected(clf, case):
-    """Shares rejected at each rate: base and new classes, each class alike, and unlisted ones."""
+    """Shares rejected at each rate: all listed, base and new classes (averages), and unlisted."""
     shares = []
     for rate in RATES:
         rejecting = RejectingClassifier(FrozenEstimator(clf), rejection_rate=rate)
@@ -119,7 +119,7 @@ def rejected(clf, case):
 
 
 def unusual_images(featurizer):
-    """Embeddings of images that show nothing, and of negatives of the emoji."""
+    """Embeddings of images without content, and of negatives of the emoji."""
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (60, 3), dtype=np.uint8)
     kinds = {

@@ -1,33 +1,35 @@
-"""Methods to compare with, each written from its equations.
+"""The compared methods, each written from its equations.
 
 A method takes a :class:`protocol.Task`, learns from its training images and texts, and returns a
 function ``(n, d) -> (n, n_classes)`` that scores images against all classes, base classes first.
-Rows are unit length, so ``X @ T.T`` are cosines, and cosines carry CLIP's factor 100. Scores are
-logits: the softmax over all classes is the probability behind log-loss and calibration error.
+Rows have unit length, so ``X @ T.T`` are cosines; cosines are multiplied by CLIP's factor of 100.
+Scores are logits: log-loss and calibration error use their softmax over all classes.
 
-Settings are tuned on the training images alone, see :func:`tune`.
+Settings are tuned on the training images only; see :func:`tune`. To add a method, append it to
+``WITH_TEXT`` at the end of this file.
 """
 
 import itertools
 
 import numpy as np
 import torch
-from protocol import Task, unit
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.utils.class_weight import compute_sample_weight
 
+from benchmarks.accuracy.protocol import Task, unit
+
 SCALE = 100.0
 
 
 def tune(task, fit, n_folds=3, **grid):
-    """Fit with the setting of ``grid`` that is best in cross-validation on the training images.
+    """Fit with the setting from ``grid`` that is best in cross-validation on the training images.
 
-    ``fit(X, y, T, **setting)`` returns a score function. Classes with two images or more are dealt
-    over the folds, single images always stay in training. A setting has to beat all earlier ones
-    in class-balanced accuracy over the base classes, so the first value of each list, the
-    published default, stays where the images cannot tell.
+    ``fit(X, y, T, **setting)`` returns a score function. Images of classes with two or more images
+    are distributed over the folds; images of classes with a single image always stay in training.
+    A setting has to beat all earlier ones in class-balanced accuracy over the base classes. In case
+    of a tie, the first value of each list is used, which is the published default.
     """
     values = itertools.product(*grid.values())
     settings = [dict(zip(grid, setting, strict=True)) for setting in values]
@@ -77,7 +79,7 @@ def fit_logistic_regression(X, y, C):
 
 
 def logistic_regression(task):
-    """Class-balanced logistic regression, C tuned; new classes have their zero-shot logits."""
+    """Class-balanced logistic regression with C tuned. New classes have their zero-shot logits."""
     score = tune(task, lambda X, y, T, C: fit_logistic_regression(X, y, C), C=[1.0, 0.1, 10.0])
     if task.T is None:
         return score
@@ -85,7 +87,7 @@ def logistic_regression(task):
 
 
 def gated_logistic_regression(task):
-    """:func:`logistic_regression` behind a zero-shot gate, so that the joint space is coherent.
+    """:func:`logistic_regression` with a zero-shot gate, which makes the joint space coherent.
 
     p(base class) = p_zero_shot(any base class) p_logistic_regression(class);
     p(new class) = p_zero_shot(class).
@@ -137,9 +139,9 @@ def gaussian_weights(means, precision):
 def gda(task, n_neighbors=64, n_texts=16):
     """Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", ICLR 2024.
 
-    100 z T' + alpha (z W' + b), the Gaussian discriminant of the class means and the shared
-    precision. Base-to-new variant: the sample of a new class is made of the 64 training images
-    nearest to its text (at most half of them all) and 16 copies of the text; the precision is the
+    100 z T' + alpha (z W' + b), the Gaussian discriminant with the class means and the shared
+    precision. Base-to-new variant: the sample of a new class consists of the 64 training images
+    nearest to its text (at most half of all images) and 16 copies of the text. The precision is the
     average over the new classes, with deviations from the text. alpha is tuned.
     """
 
@@ -166,7 +168,8 @@ def proker(task):
 
     Kernel ridge regression whose penalty is the distance to the zero-shot function f = z T':
     f(z) + k(z, X) (K + lam I)^-1 (Y - f(X)) with k(x, z) = exp(-beta (1 - x z')). beta and lam are
-    tuned. It has no variant for new classes: they keep f, the residual is learned for the others.
+    tuned. There is no variant for new classes: they keep f, and the residual is learned for the
+    others.
     """
 
     def fit(X, y, T, beta, lam):
@@ -183,8 +186,9 @@ def cross_modal_probe(task):
     """Lin et al., "Multimodality helps unimodality: cross-modal few-shot learning with multimodal
     models", CVPR 2023.
 
-    One linear classifier without intercept over all classes, learned from images and class texts
-    alike; the two modalities weigh the same, the images of a class share its weight. C is tuned.
+    One linear classifier without intercept over all classes, trained on images and class texts.
+    Both modalities have the same total weight, and the images of a class share its weight. C is
+    tuned.
     """
 
     def fit(X, y, T, C):
@@ -203,9 +207,9 @@ def clap(task):
     """Silva-Rodríguez et al., "A closer look at the few-shot adaptation of large vision-language
     models", CVPR 2024.
 
-    A linear probe that starts at the texts and is held near them: the mean cross-entropy of
-    100 z unit(w_k) plus the sum of lambda_k |w_k - t_k|^2, where lambda_k is the mean zero-shot
-    probability of class k over its images. Nothing is tuned; new classes keep their text.
+    A linear probe that starts at the texts and stays near them. It minimises the mean cross-entropy
+    of 100 z unit(w_k) plus the sum of lambda_k |w_k - t_k|^2, where lambda_k is the mean zero-shot
+    probability of class k over its images. Nothing is tuned. New classes keep their text.
     """
     X, y = torch.from_numpy(task.X).double(), torch.from_numpy(task.y)
     T = torch.from_numpy(task.T).double()
@@ -234,7 +238,7 @@ def ss_text(task):
     """Silva-Rodríguez et al., "Few-shot, now for real: medical VLMs adaptation without balanced
     sets or validation", MICCAI 2025, with the class-wise multipliers 1 / n_k, without repulsion.
 
-    w_k = t_k + 100 n_k / n times the sum of the images of class k; nothing is tuned.
+    w_k = t_k + 100 n_k / n times the sum of the images of class k. Nothing is tuned.
     """
     sums = np.zeros_like(task.T)
     np.add.at(sums, task.y, task.X)
@@ -244,7 +248,7 @@ def ss_text(task):
 
 
 def shrunk_prototypes(X, y, T, kappa=4.0, lam=1.0):
-    """Image prototypes of all classes of ``T``, around the mean image of a class.
+    """Image prototypes of all classes of ``T``, relative to the mean of the class means.
 
     The ridge map A takes centred texts to centred class means, weighted by n / (n + kappa) and
     shrunk towards the identity. A class with n images has the prototype
@@ -276,7 +280,7 @@ def closed_form_calibrated(task):
 
 
 def with_offset(method):
-    """``method`` with an offset, learned by :func:`pseudo_new_offset`, taken off base scores."""
+    """``method`` with an offset from :func:`pseudo_new_offset` subtracted from base scores."""
 
     def calibrated(task):
         score, offset = method(task), pseudo_new_offset(task, method)
@@ -287,11 +291,11 @@ def with_offset(method):
 
 
 def pseudo_new_offset(task, method, n_repeats=6, window=11):
-    """Offset between base and new scores, estimated on the training images alone.
+    """Offset between base and new scores, estimated on the training images only.
 
-    On the held-out images of ``n_repeats`` tasks from :func:`hide_classes`, an offset moves the
-    decision between base and pseudo-new classes; the one with the best harmonic mean of the two
-    class-balanced accuracies is taken, smoothed over ``window`` neighbouring offsets.
+    An offset moves the decision between base and pseudo-new classes on the held-out images of
+    ``n_repeats`` tasks from :func:`hide_classes`. The offset with the best harmonic mean of the two
+    class-balanced accuracies is used, smoothed over ``window`` neighbouring offsets.
     """
     rng, gaps, lost, won = np.random.default_rng(0), [], [], []
     for _ in range(n_repeats):
@@ -315,7 +319,7 @@ def pseudo_new_offset(task, method, n_repeats=6, window=11):
 
 
 def hide_classes(task, rng):
-    """The task among base classes alone that hides half of them and half the images of the rest."""
+    """A task among base classes that hides half of them, and half of the images of the rest."""
     new = np.zeros(task.n_base, dtype=bool)
     new[rng.permutation(task.n_base)[: max(1, round(task.n_base / 2))]] = True
     held = new[task.y]
@@ -336,7 +340,7 @@ def hide_classes(task, rng):
 
 
 class FittedCandle:
-    """Scores of a fitted classifier of the library, columns in the order of the task."""
+    """Scores of a fitted classifier of the library, with columns in the order of the task."""
 
     def __init__(self, model, task):
         labels = task.names

@@ -1,19 +1,19 @@
-"""The settings of the paper: which images are for training, what is tested, and how.
+"""The settings of the paper: which images are used for training, what is tested, and how.
 
-Base classes are the first half in the order of the labels. Few-shot training images are drawn at
-random. A long tail starts from at most 100 images a class; from the largest class to the smallest,
-what it keeps falls exponentially from the size of the largest.
+Base classes are the first half of the classes in label order. Few-shot training images are drawn at
+random. A long tail starts from at most 100 images per class. From the largest class to the
+smallest, the number of images falls exponentially from the size of the largest.
 """
 
 from dataclasses import replace
 
 import numpy as np
-from paper_official import InputError
-from protocol import Task, unit
 from scipy.special import softmax
 from scipy.stats import hmean
 from sklearn.utils import gen_batches
 
+from benchmarks.accuracy.protocol import Task, unit
+from benchmarks.paper.official import InputError
 from skcandle.datasets import make_long_tailed
 from skcandle.metrics import base_new_report, expected_calibration_error
 from skcandle.model_selection import base_new_split
@@ -28,7 +28,7 @@ SETTINGS = {
 }
 OF_IMAGENET = ("cross-dataset", "domain")
 WITH_NEW_CLASSES = ("base-to-new", "long-tail")
-# Quantities in the order of the table; all but seconds are shares of one.
+# Quantities in the order of the table; all except seconds are between 0 and 1.
 MEASURED = {
     True: ("base", "new", "H", "H_joint", "AUSUC", "ECE", "seconds"),
     False: ("accuracy", "ECE", "seconds"),
@@ -36,7 +36,7 @@ MEASURED = {
 
 
 def n_base_classes(setting, n_classes):
-    """How many of the classes, the first ones, have training images."""
+    """Number of classes with training images, which are the first ones."""
     if setting not in WITH_NEW_CLASSES:
         return n_classes
     return len(base_new_split(np.arange(n_classes), order="sorted")[0])
@@ -52,7 +52,7 @@ def draw_training(images, n_base, seed, *, shots=None, ratio=None):
         Only the first classes have training images.
     seed : int
     shots, ratio : int, float
-        One of the two.
+        Exactly one of the two.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def draw_training(images, n_base, seed, *, shots=None, ratio=None):
 
 
 def draw_tail(y, ratio, seed):
-    """Positions of a long tail in the natural order of the classes."""
+    """Positions of a long tail that keeps the order of the class sizes."""
     rng = np.random.RandomState(seed)
     most = make_long_tailed(y, imbalance_ratio=1, n_max=MAX_IMAGES, random_state=rng)
     tail = make_long_tailed(
@@ -89,7 +89,7 @@ class EncodedSet:
     ----------
     images : ImageSet
     positions : dict of int to ndarray
-        Positions of the training images for each seed; empty where none are needed.
+        Positions of the training images for each seed; empty if none are needed.
     featurizer : CLIPFeaturizer
     """
 
@@ -113,12 +113,12 @@ class EncodedSet:
 
     @property
     def labels(self):
-        """One label a class, of which no other data set has the same."""
+        """One label per class, different from those of all other data sets."""
         return [f"{self.images.data.name} {id}" for id in self.images.ids]
 
 
 def own_task(encoded, n_base, seed):
-    """Training and test images of one data set, of which the first classes are base classes."""
+    """Training and test images of one data set, whose first classes are base classes."""
     X, y = encoded.training(seed)
     return Task(
         X=X,
@@ -132,7 +132,7 @@ def own_task(encoded, n_base, seed):
 
 
 def cross_task(source, target, seed):
-    """Training images of the source; the classes and test images of the target are new."""
+    """Training images of the source, with the classes and test images of the target as new."""
     n_base = len(source.T)
     return replace(
         own_task(source, n_base, seed),
@@ -144,7 +144,7 @@ def cross_task(source, target, seed):
 
 
 def domain_task(source, target, seed):
-    """Training images of the source and test images of a variant, which has some of its classes.
+    """Training images of the source, and test images of a variant with some of its classes.
 
     Returns
     -------
@@ -156,8 +156,8 @@ def domain_task(source, target, seed):
     unknown = [id for id in target.images.ids if id not in position]
     if unknown:
         raise InputError(
-            f"{target.images.data.name} has the class {unknown[0]!r}, of which ImageNet has no "
-            "training image. Unpack ImageNet again."
+            f"{target.images.data.name} has the class {unknown[0]!r}, for which ImageNet has no "
+            "training images. Unpack ImageNet again."
         )
     columns = np.array([position[id] for id in target.images.ids])
     task = replace(
@@ -169,15 +169,15 @@ def domain_task(source, target, seed):
 
 
 def scores_of(score, X, n_rows=4096):
-    """Scores against all classes, a block of rows at a time."""
+    """Scores against all classes, computed in blocks of rows."""
     blocks = [np.asarray(score(X[rows]), dtype=float) for rows in gen_batches(len(X), n_rows)]
     return np.concatenate(blocks)
 
 
 def evaluate_base_new(scores, y, n_base):
-    """Accuracy over images in separate spaces, and measures of the joint space.
+    """Accuracy over images in separate spaces, and quantities of the joint space.
 
-    The joint ones are those of :func:`skcandle.metrics.base_new_report`, averages over classes.
+    The joint ones come from :func:`skcandle.metrics.base_new_report` and are averages over classes.
     """
     of_base, classes = y < n_base, np.arange(scores.shape[1])
     base = np.mean(scores[of_base, :n_base].argmax(axis=1) == y[of_base])
@@ -196,7 +196,7 @@ def evaluate_base_new(scores, y, n_base):
 
 
 def evaluate_among(scores, y, columns):
-    """Accuracy over images, and calibration, where the answer is one of ``columns``, ascending."""
+    """Accuracy over images, and calibration, when choosing among ``columns`` (ascending)."""
     columns = np.arange(scores.shape[1])[columns]
     proba = softmax(scores[:, columns], axis=1)
     return {

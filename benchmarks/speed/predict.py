@@ -1,9 +1,9 @@
-"""Time and memory of predicting very many rows from a memory-mapped file.
+"""Time and memory of predicting many rows from a memory-mapped file.
 
-    python benchmarks/predict.py --rows 1000000
+    python -m benchmarks.speed.predict --rows 1000000
 
-Memory is the peak of a fresh process beside the pages of the file and the result; it is to stay
-the same however many rows there are. Prints a Markdown table.
+Memory is the peak of a fresh process, not counting the pages of the file and the result. It should
+not depend on the number of rows. Prints a Markdown table.
 """
 
 import argparse
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from machine import resident_mb, seconds
 from numpy.lib.format import open_memmap
-from protocol import synthetic_task
 
+from benchmarks.accuracy.protocol import synthetic_task
+from benchmarks.speed.machine import resident_mb, seconds
 from skcandle import CandleClassifier
 
 
 def make_files(folder, n_rows, n_classes, d):
-    """A fitted classifier, closed form only, and a file of embeddings."""
+    """Write a classifier, fitted in closed form, and a file of embeddings."""
     task = synthetic_task(n_classes, 4 * n_classes, d)
     text = dict(zip(task.names.tolist(), task.T, strict=True))
     clf = CandleClassifier(text_encoder=text, new_classes=task.names[task.n_base :], max_iter=0)
@@ -35,7 +35,7 @@ def make_files(folder, n_rows, n_classes, d):
 
 
 def measure(folder, method):
-    """Seconds, MB beside file and result, MB of the file, MB of the result."""
+    """Seconds, MB besides the file and the result, MB of the file, MB of the result."""
     clf = joblib.load(folder / "clf.joblib")
     X = np.load(folder / "X.npy", mmap_mode="r")
     predict = getattr(clf, method)
@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--rows", nargs="+", type=int, default=[100_000, 1_000_000])
     parser.add_argument("--classes", type=int, default=100, help="classes with images")
     parser.add_argument("--features", type=int, default=512)
-    parser.add_argument("--folder", help="where to make the file; a temporary folder by default")
+    parser.add_argument("--folder", help="where to create the file (default: a temporary folder)")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -63,7 +63,7 @@ def main():
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             make_files(Path(folder), n_rows, args.classes, args.features)
             for method in ("predict", "predict_proba"):
-                command = [sys.executable, __file__, "--measure", folder, method]
+                command = [sys.executable, "-m", __spec__.name, "--measure", folder, method]
                 values = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split()
                 cells = [f"{float(value):,.0f}" for value in values]
                 shape = f"{n_rows:,} | {args.classes * 11 // 10} | {args.features}"

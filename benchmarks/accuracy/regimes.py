@@ -1,13 +1,14 @@
-"""CandleClassifier beside every peer in many regimes: few or many images, short or long tails.
+"""CandleClassifier compared with every peer: few or many images, short or long tails.
 
-    python benchmarks/regimes.py --emoji --features FILE.npz [FILE.npz ...] --out results
+    python -m benchmarks.accuracy.regimes --emoji --features FILE.npz [FILE.npz ...]
 
-Each cell of the matrix is a number of images a class, or an imbalance ratio, with and without new
-classes, on one set of features. Prints, for each quantity, how far the default is ahead of the best
-peer (negative where it is behind), with the 95 % confidence interval of the paired difference over
-the tasks. The best peer is chosen by the mean over the same tasks, which favours the peers.
---out also writes a picture, and keeps the results of each cell: what is there is not run again,
-except methods named after --again.
+Each cell is a number of images per class or an imbalance ratio, with or without new classes, on one
+set of features. For each quantity, this prints how far the default is ahead of the best peer
+(negative if it is behind), with the 95 % confidence interval of the paired difference over the
+tasks. The best peer is chosen by its mean over the same tasks, which favours the peers.
+
+--out also writes a picture and keeps the results of each cell. Results that exist are not computed
+again, except for methods named after --again.
 """
 
 import argparse
@@ -15,10 +16,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import peers
-from accuracy import markdown_table, paired_difference, run
-from protocol import draw_task, encode_emoji, load_features
 
+from benchmarks.accuracy import peers
+from benchmarks.accuracy.evaluation import markdown_table, paired_difference, run
+from benchmarks.accuracy.protocol import draw_task, encode_emoji, load_features
 from skcandle import CLIPFeaturizer
 
 SHOTS = (1, 2, 4, 8, 16, 30)
@@ -26,7 +27,7 @@ RATIOS = (0.01, 0.02, 0.1, 1)
 REGIMES = {f"{n} a class": {"ratio": 1.0, "max_shots": n} for n in SHOTS}
 REGIMES |= {f"ratio {ratio:g}": {"ratio": ratio, "max_shots": 100} for ratio in RATIOS}
 WITH_NEW = ["base", "harmonic_mean", "joint_harmonic_mean", "ausuc"]
-# Quantities of cells with and without new classes; of the last two, less is better.
+# Quantities of cells with and without new classes. For the last two, lower is better.
 QUANTITIES = {True: [*WITH_NEW, "log_loss", "ece"], False: ["base", "log_loss", "ece"]}
 LESS_IS_BETTER = {"log_loss", "ece"}
 TITLES = {
@@ -49,7 +50,7 @@ def cells():
 
 
 def fill(found, features, settings, methods, seeds, again):
-    """Add to the rows of a cell what is missing, a method after the other."""
+    """Add the missing rows to a cell, method by method."""
     tasks = [draw_task(features, seed, **settings) for seed in range(seeds)]
     for method in methods:
         name = method.__name__
@@ -59,12 +60,12 @@ def fill(found, features, settings, methods, seeds, again):
 
 
 def margin(found, quantity):
-    """Lead over the best peer, half its interval, and the peer; in points, or in log-loss."""
+    """Lead over the best peer in points (or log-loss), half its interval, and the peer's name."""
     sign = -1 if quantity in LESS_IS_BETTER else 1
     scale = 1 if quantity == "log_loss" else 100
     means = {n: sign * np.mean([r[quantity] for r in rows]) for n, rows in found.items()}
     means.pop(LIBRARY)
-    if quantity in LESS_IS_BETTER:  # probabilities: only zero-shot has any to compare with
+    if quantity in LESS_IS_BETTER:  # of all peers, only zero-shot gives probabilities
         means = {"zero_shot": means["zero_shot"]}
     best = max(means, key=means.get)
     difference, half = paired_difference(found[best], found[LIBRARY], quantity)
@@ -72,13 +73,13 @@ def margin(found, quantity):
 
 
 def cells_with(quantity, results):
-    """Names of the cells that have results, and in which a quantity is measured."""
+    """Names of the cells that have results and in which a quantity is measured."""
     names = dict.fromkeys(cell for found in results.values() for cell in found)
     return [cell for cell in names if quantity in QUANTITIES[cell.startswith("base to new")]]
 
 
 def table(results):
-    """Markdown: a row for each cell, a column for each set of features, one table a quantity."""
+    """Markdown: one table per quantity, with a row per cell and a column per set of features."""
 
     def text(found, cell, quantity):
         if cell not in found:
@@ -129,10 +130,14 @@ def main():
     parser.add_argument("--features", nargs="*", default=[], type=Path, metavar="FILE.npz")
     parser.add_argument("--emoji", action="store_true", help="the images of load_emoji()")
     parser.add_argument("--seeds", type=int, default=10, help="number of random tasks")
-    parser.add_argument("--cells", default="", metavar="TEXT", help="only cells with this text")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="peers; all by default")
-    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="methods to repeat")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="keep results, write a picture")
+    parser.add_argument(
+        "--cells", default="", metavar="TEXT", help="only cells whose name contains this"
+    )
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="peers (default: all)")
+    parser.add_argument(
+        "--again", nargs="*", default=[], metavar="NAME", help="methods to run again"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep results and write a picture")
     args = parser.parse_args()
     sets = {path.stem: load_features(path) for path in args.features}
     if args.emoji:

@@ -1,7 +1,7 @@
-"""Tasks of the accuracy benchmark: base and new classes drawn from one set of features.
+"""Tasks of the accuracy benchmarks: base and new classes drawn from one set of features.
 
-The classes are halved at random into base and new ones. The base classes keep an exponential
-long tail of training images in random order, the new classes keep their name only, and every
+The classes are split at random into two halves, base and new. The numbers of training images of the
+base classes form an exponential long tail in random order. New classes have only their name. Every
 image outside the training pool is a test image.
 """
 
@@ -28,7 +28,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Task:
-    """Training and test images of one draw; labels 0 to ``n_base - 1`` are the base classes."""
+    """Training and test images of one draw. Labels 0 to ``n_base - 1`` are the base classes."""
 
     X: np.ndarray
     y: np.ndarray
@@ -50,10 +50,10 @@ def unit(a):
 
 
 def load_features(path, template="first", text=True):
-    """Read one feature file; its format is described in README.rst of this folder.
+    """Read one feature file, whose format benchmarks/README.rst describes.
 
     ``template`` is "first", "mean" (the average over all prompt templates), or the text of one.
-    ``text=False`` leaves the text embeddings out, and the file need not have any.
+    With ``text=False``, text embeddings are not read and the file need not have any.
     """
     with np.load(path, allow_pickle=False) as file:
         needed = {"X", "y", "names"} | ({"T", "templates"} if text else set())
@@ -69,7 +69,7 @@ def load_features(path, template="first", text=True):
 
 
 def encode_folder(folder, featurizer, template=PROMPT):
-    """Features of a folder with one sub-folder of images for each class, named like the class."""
+    """Features of a folder with one sub-folder of images per class, named after the class."""
     paths = sorted(p for p in Path(folder).glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise ValueError(f"{folder} has no images in sub-folders.")
@@ -101,7 +101,7 @@ def choose_template(T, templates, template):
 
 
 def pool_mask(y, n_pool, rng):
-    """Mask of at most ``n_pool`` images, and four fifths, of every class: the training pool."""
+    """Mask of the training pool: at most ``n_pool`` images of a class, and four fifths of them."""
     mask = np.zeros(len(y), dtype=bool)
     for label in np.unique(y):
         members = rng.permutation(np.flatnonzero(y == label))
@@ -110,11 +110,11 @@ def pool_mask(y, n_pool, rng):
 
 
 def draw_task(features, seed, *, ratio=0.02, max_shots=100, n_pool=30, new_classes=True):
-    """One random task: the ``rank``-th base class keeps ``n_max * ratio**(rank / (n_base - 1))``.
+    """One random task. The base class at ``rank`` keeps ``n_max * ratio**(rank / (n_base - 1))``.
 
-    ``n_max`` is the median size of the base classes' pools, at most ``max_shots``. The training
-    pool is the same for every seed. ``ratio=1`` gives balanced tasks. Without text, and with
-    ``new_classes=False``, every class is a base class.
+    ``n_max`` is the median size of the pools of the base classes, but at most ``max_shots``. The
+    training pool is the same for every seed. ``ratio=1`` gives balanced tasks. Without text, or
+    with ``new_classes=False``, every class is a base class.
     """
     in_pool = pool_mask(features.y, n_pool, np.random.default_rng(0))
     rng = np.random.default_rng(seed)
@@ -142,12 +142,12 @@ def draw_task(features, seed, *, ratio=0.02, max_shots=100, n_pool=30, new_class
 
 
 def synthetic_task(n_classes, n_images, d, *, ratio=0.02, n_test=1000, seed=0):
-    """A long tail of ``n_classes`` with images, and a tenth as many new classes besides.
+    """A long tail of ``n_classes`` with images, and a tenth as many new classes.
 
     Concepts and within-class variation lie along few of the ``d`` directions, as in CLIP's
-    features. A text is its concept with noise; the mean image of a class is a linear map of the
-    concept with noise; texts and images are a modality gap apart; images have noise in all
-    directions on top. Of use for time and memory, and for seeing that a method learns.
+    features. A text is its concept plus noise. The mean image of a class is a linear map of its
+    concept plus noise. Texts and images are separated by a modality gap, and images have additional
+    noise in all directions. Use it to measure time and memory, and to see whether a method learns.
     """
     rng = np.random.default_rng(seed)
     n_all = n_classes + n_classes // 10

@@ -1,9 +1,9 @@
-"""Seconds and memory until a name can be used, in fresh processes, beside scikit-learn's.
+"""Seconds and memory until a name can be used in a fresh process, compared with scikit-learn.
 
-    python benchmarks/imports.py
+    python -m benchmarks.speed.imports
 
-Each statement runs in a process of its own; statements take turns, so that other work on the
-machine meets them alike. The time of Python itself is taken off. Prints a Markdown table.
+Each statement runs in a separate process. Statements take turns, so that other work on the machine
+affects them equally. The start-up time of Python is subtracted. Prints a Markdown table.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from machine import seconds
 
+from benchmarks.speed.machine import seconds
 from skcandle import CandleClassifier
 
 REFERENCE = "import sklearn.linear_model"
@@ -28,7 +28,7 @@ STATEMENTS = [
     "from skcandle import make_candle_pipeline",
 ]
 LOAD = "import joblib, numpy; joblib.load({!r}).predict(numpy.eye(8, 16))"
-# Linux counts ru_maxrss from the parent on, and VmHWM from the program on.
+# On Linux, ru_maxrss includes the parent process; VmHWM starts with the program.
 PEAK = """
 import pathlib, re, resource
 status = pathlib.Path("/proc/self/status")
@@ -40,7 +40,7 @@ else:
 
 
 def run(statement):
-    """Seconds and peak resident MB of a process that runs a statement."""
+    """Seconds and peak resident memory in MB of a process that runs a statement."""
     command = [sys.executable, "-c", f"{statement}\n{PEAK}"]
     duration, done = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
     return duration, int(done.stdout.split()[-1]) / 1e6

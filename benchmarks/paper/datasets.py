@@ -1,8 +1,8 @@
-"""The fifteen data sets of the paper: where they lie, how they are split, what classes are called.
+"""The fifteen data sets of the paper: their folders, splits and class names.
 
-Names of folders are those of torchvision or, as a second choice, those of CoOp (Zhou, Yang, Loy and
-Liu, "Learning to prompt for vision-language models", IJCV 2022), on whose code that of the paper is
-built. Corrections of class names are CoOp's as well; prompt templates are in
+Folder names are those of torchvision or, as a second choice, those of CoOp (Zhou, Yang, Loy and
+Liu, "Learning to prompt for vision-language models", IJCV 2022), on which the paper's code is
+based. Corrections of class names also come from CoOp. Prompt templates are in
 :data:`skcandle.datasets.TEMPLATES`.
 """
 
@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import paper_official as official
-
+from benchmarks.paper import official as official
 from skcandle.datasets import TEMPLATES
 
 
 class Layout(NamedTuple):
-    """Folder of a data set, and that of the images in it, to which a split file is relative."""
+    """Folder of a data set, and of its images, to which paths in a split file are relative."""
 
     folder: str
     images: str
@@ -32,21 +31,21 @@ class DataSet:
     name : str
     n_classes : int
     layouts : tuple of Layout
-        The first is the one that is recommended where nothing is on disk.
+        The first one is recommended if nothing is on disk.
     source : str
-        What has to be unpacked, and where it comes from.
+        What to unpack, and where to get it.
     official : callable
         Reader of the official split.
     official_name : str
-        What that split is called in the table.
+        Name of that split in the table.
     needs : tuple of str
-        Files and folders beside the images, without which `official` cannot read.
+        Files and folders that `official` needs besides the images.
     split_file : str
-        CoOp's split, which is preferred where it is present.
+        CoOp's split, which is preferred if it is present.
     rename : callable
-        From a class in the official split to its name.
+        Maps a class of the official split to its name.
     names : mapping of str to str
-        Corrections of single names.
+        Corrections of individual names.
     ratio : float
         Imbalance ratio of the long tail, as released.
     """
@@ -233,8 +232,8 @@ TABLE = [
         n_classes=1000,
         layouts=(Layout("imagenet", "train"), Layout("imagenet", "images/train")),
         source=(
-            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, one folder a class in train and "
-            "in val, from https://image-net.org"
+            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, one folder per class in train "
+            "and in val, from https://image-net.org"
         ),
         official=official.imagenet,
         official_name="official: train, val",

@@ -1,8 +1,8 @@
-"""Official splits of the data sets, as read from disk; nothing is downloaded.
+"""Official splits of the data sets, read from disk; nothing is downloaded.
 
-A reader takes the folder of all data sets, and the folder of the images of its own one, and returns
-a :class:`Split`: class names in the order of the labels, and pairs of path and label on either
-side. Whether the images are there is checked by the caller.
+A reader takes the folder of all data sets and the folder of images of its own data set. It returns
+a :class:`Split`: class names in the order of the labels, and pairs of path and label for training
+and test. The caller checks that the images exist.
 """
 
 import re
@@ -16,7 +16,7 @@ from torchvision import datasets
 
 
 class InputError(Exception):
-    """Something on disk or on the command line does not fit; the message says what to do."""
+    """Something on disk or on the command line is wrong; the message says what to do."""
 
 
 class Split(NamedTuple):
@@ -28,7 +28,7 @@ class Split(NamedTuple):
 
 
 def samples(dataset):
-    """Paths and labels of a data set of torchvision, which has no common way to tell them."""
+    """Paths and labels of a torchvision data set, which have no common interface for them."""
     for name in ("samples", "_samples"):
         if hasattr(dataset, name):
             return [(str(path), int(label)) for path, label in getattr(dataset, name)]
@@ -37,7 +37,7 @@ def samples(dataset):
 
 
 def of_torchvision(name, train, test):
-    """Reader of the splits ``train`` (one or several) and ``test`` of a class of torchvision."""
+    """Reader of the splits ``train`` (one or several) and ``test`` of a torchvision class."""
 
     def read(root, images):
         parts = {
@@ -57,7 +57,7 @@ def stanford_cars(root, images):
 
 
 def caltech101(root, images):
-    """Halves, as the data set has no split; without the faces that were cropped from others."""
+    """Two halves, as there is no official split; without faces cropped from other images."""
     data = datasets.Caltech101(root, download=False)
     classes = [name for name in data.categories if name != "Faces_easy"]
     found = [
@@ -69,19 +69,19 @@ def caltech101(root, images):
 
 
 def eurosat(root, images):
-    """Halves, as the data set has no split."""
+    """Two halves, as there is no official split."""
     data = datasets.EuroSAT(root, download=False)
     return halves(data.classes, samples(data))
 
 
 def halves(classes, found):
-    """Half of the images of each class for training, the same ones in each run."""
+    """Half of the images of each class for training, the same half in each run."""
     labels = np.array([label for _, label in found])
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 2:
         raise InputError(
             f"The class {classes[counts.argmin()]!r} has {counts.min()} images, too few for a "
-            "training and a test side. Unpack the data set again."
+            "training and a test set. Unpack the data set again."
         )
     train, test = train_test_split(
         np.arange(len(found)), test_size=0.5, stratify=labels, random_state=0
@@ -90,7 +90,7 @@ def halves(classes, found):
 
 
 def sun397(root, images):
-    """The first of the ten official partitions; its lists may lie in or beside the images."""
+    """The first of the ten official partitions; its lists may be in or beside the image folder."""
     labels = datasets.SUN397(images.parent, download=False).class_to_idx
 
     def read(name):
@@ -109,7 +109,7 @@ def sun397(root, images):
 
 
 def ucf101(root, images):
-    """The first of the three official lists of videos, of each its middle frame."""
+    """The first of the three official lists of videos, with the middle frame of each."""
     lists = images.parent / "ucfTrainTestlist"
     index = (line.split() for line in (lists / "classInd.txt").read_text().splitlines() if line)
     labels = {action: int(number) - 1 for number, action in index}
@@ -131,27 +131,27 @@ def ucf101(root, images):
 
 
 def imagenet(root, images):
-    """Training and validation images; a class is told by its WordNet id."""
+    """Training and validation images; classes are identified by WordNet id."""
     train = class_folders(images)
     test = class_folders(images.parent / "val")
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise InputError(
             f"ImageNet: {images} and {images.parent / 'val'} have different classes, such as "
-            f"{odd[0]!r}. Unpack both archives, and sort the validation images into one folder a "
-            "class, named like those of the training images."
+            f"{odd[0]!r}. Unpack both archives, and sort the validation images into one folder per "
+            "class, with the same names as for the training images."
         )
     return Split(train.classes, samples(train), samples(test))
 
 
 def imagenet_variant(root, images):
-    """Test images in folders named by WordNet id."""
+    """Test images in folders named after WordNet ids."""
     data = class_folders(images)
     return Split(data.classes, [], samples(data))
 
 
 def imagenet_v2(root, images):
-    """Test images in folders named by the position of the class among the sorted WordNet ids."""
+    """Test images in folders named after the position of the class in the sorted WordNet ids."""
     data, ids = class_folders(images), sorted(imagenet_names(root))
     labels = [int(folder) for folder in data.classes if folder.isdecimal()]
     if sorted(labels) != list(range(len(ids))):
@@ -164,18 +164,18 @@ def imagenet_v2(root, images):
 
 
 def class_folders(folder):
-    """torchvision's view of a folder with one sub-folder a class."""
+    """A folder with one sub-folder per class, read by torchvision."""
     try:
         return datasets.ImageFolder(folder, allow_empty=True)
     except FileNotFoundError:
         raise InputError(
-            f"{folder} has no sub-folders, one a class. Unpack the archive again, and sort the "
-            "images into folders named by class where the archive does not."
+            f"{folder} has no sub-folders, but must have one per class. Unpack the archive again, "
+            "and sort the images into folders named after the classes if the archive does not."
         ) from None
 
 
 def imagenet_names(root):
-    """Name of each ImageNet class by WordNet id: of classnames.txt, or those of OpenAI's CLIP."""
+    """Name of each ImageNet class by WordNet id, from classnames.txt or from OpenAI's CLIP."""
     folder = Path(root) / "imagenet"
     file = folder / "classnames.txt"
     if file.exists():

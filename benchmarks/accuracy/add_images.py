@@ -1,26 +1,26 @@
-"""Classes known by name get their first images: `add_images` beside a fit on all images.
+"""The first images of classes known by name: `add_images` compared with a fit on all images.
 
-    python benchmarks/add_images.py --features FILE.npz ... --emoji --out benchmarks/results
+    python -m benchmarks.accuracy.add_images --emoji --features FILE.npz [FILE.npz ...]
 
-All classes of a task have a long tail of images. Those of a random half come later: the first fit
-knows the names of these classes only.
+All classes of a task have images, in a long tail. The images of a random half of the classes arrive
+later, so the first fit knows only the names of these classes.
 """
 
 import time
 
 import numpy as np
-from accuracy import markdown_table
-from protocol import draw_task
-from sections import interval, write_sections
 from sklearn.metrics import recall_score
 
+from benchmarks.accuracy.evaluation import markdown_table
+from benchmarks.accuracy.protocol import draw_task
+from benchmarks.accuracy.sections import interval, write_sections
 from skcandle import CandleClassifier
 
 STAGES = ["names only", "add_images", "fit on all images"]
 
 
 def stages(task, seed):
-    """Fitted classifiers at the three stages, seconds of each, and the classes that came later."""
+    """Fitted classifiers at the three stages, their seconds, and the classes that arrived later."""
     later = np.random.default_rng([seed, 2]).permutation(task.n_classes)[: task.n_classes // 2]
     texts, is_later = dict(enumerate(task.T)), np.isin(task.y, later)
     fitted, seconds = [], []
