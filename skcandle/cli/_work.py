@@ -159,11 +159,11 @@ def describe_model(model, *, trust):
     pipe = load_model(model, trust=trust)
     clip, candle = pipe["clip"], pipe["candle"]
     n_new = int(candle.is_new_.sum())
-    weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
     facts = {
         "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
         "classifier": type(candle).__name__,
-        "CLIP": f"{clip.model_name}, {weights}, {candle.n_features_in_} features",
+        "CLIP": f"{_model_and_weights(clip)}, {candle.n_features_in_} features",
+        "class names": _reader_of_names(clip, candle.text_encoder),
         "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
@@ -175,6 +175,25 @@ def describe_model(model, *, trust):
     for label, count in zip(labels, candle.class_count_, strict=True):
         images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name only"
         print(f"{label:<{width}}  {images}")
+
+
+def _model_and_weights(clip):
+    weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
+    return f"{clip.model_name}, {weights}"
+
+
+def _reader_of_names(clip, text_encoder):
+    """What embeds the names of classes, in words."""
+    from ..clip import CLIPFeaturizer
+
+    if text_encoder is None:
+        return "not used"
+    if isinstance(text_encoder, str):
+        text_encoder = CLIPFeaturizer()  # "auto"
+    if not isinstance(text_encoder, CLIPFeaturizer):
+        return "given vectors or a function"
+    model = _model_and_weights(text_encoder)
+    return "the same CLIP" if model == _model_and_weights(clip) else model
 
 
 def _scores(candle, classes, X, y):

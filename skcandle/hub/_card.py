@@ -262,8 +262,11 @@ def _text_encoder(pipe):
         return "None: class names are not used"
     if not isinstance(encoder, CLIPFeaturizer):
         return "'auto'" if isinstance(encoder, str) else "vectors"
-    same = (encoder.model_name, encoder.pretrained) == (clip.model_name, clip.pretrained)
-    return "the same model" if same else "another model"
+    if (encoder.model_name, encoder.pretrained) == (clip.model_name, clip.pretrained):
+        return "the same model"
+    if _source(encoder).path:
+        return "another model, at a path on the author's machine"
+    return f"another model: {encoder.model_name}, {encoder.pretrained}"
 
 
 def _versions():

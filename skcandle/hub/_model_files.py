@@ -4,8 +4,12 @@ import os
 import zipfile
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
 from functools import cache
+
+from sklearn.base import clone
+
+from ._contents import check_plain, check_shapes
+from ._limits import RefusedFileError, check_limits
 
 # Parameters that belong to a machine, not to a model.
 ANYWHERE = {"cache": None, "device": "auto", "n_jobs": None, "verbose": 0}
@@ -72,14 +76,23 @@ def foreign_types(data):
 
 
 def read(path):
-    """Read the content of a file, and the names of its :func:`foreign_types`."""
+    """Read the content of a file, and the names of its :func:`foreign_types`.
+
+    Raises
+    ------
+    ValueError
+        If it is not a model file, or would take much more memory than its size.
+    """
     data = path.read_bytes()
     with explains_unreadable(path):
+        check_limits(data)
         return data, foreign_types(data)
 
 
 def from_bytes(data, path, *, trusted=()):
     """Load the fitted pipeline of a CLIPFeaturizer and a classifier from a file.
+
+    Its featurizers and its fitted text encoder are created anew from the parameters.
 
     Parameters
     ----------
@@ -87,7 +100,7 @@ def from_bytes(data, path, *, trusted=()):
     path : str or Path
         For messages.
     trusted : list of str
-        Further types that may be created.
+        Further types that may be created, and be anywhere in the pipeline.
 
     Returns
     -------
@@ -97,7 +110,7 @@ def from_bytes(data, path, *, trusted=()):
     Raises
     ------
     ValueError
-        If it cannot be read, or contains something else.
+        If it cannot be read, contains something else, or has parts that contradict each other.
     """
     import skops.io
 
@@ -109,8 +122,11 @@ def from_bytes(data, path, *, trusted=()):
             f"{type(pipe).__name__}."
         )
     with explains_unreadable(path):
-        pipe.get_params()  # a pipeline of another version may lack some
-        return portable(pipe)
+        pipe = portable(pipe)
+        if not trusted:
+            check_plain(pipe)
+        check_shapes(pipe["candle"])
+    return pipe
 
 
 def is_model_file(path):
@@ -125,6 +141,11 @@ def explains_unreadable(path):
         yield
     except MemoryError:
         raise
+    except RefusedFileError as error:
+        raise ValueError(
+            f"{str(path)!r} was not loaded, because {error}; fit the pipeline again, or ask its "
+            "author for an intact file."
+        ) from error
     except Exception as error:
         raise ValueError(
             f"{str(path)!r} is not a model that this version of skcandle can read "
@@ -149,7 +170,12 @@ def is_fitted_pipeline(pipe):
 
 
 def portable(pipe):
-    """The same pipeline without settings that belong to one machine."""
+    """The same pipeline without settings that belong to one machine.
+
+    Only parameters and what the classifier has learned are kept: the pipeline, its featurizers, and
+    the text encoder of the classifier are created anew from their parameters.
+    """
+    from ..classifier._text_features import class_text_encoder
     from ..clip import CLIPFeaturizer
 
     candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
@@ -157,14 +183,16 @@ def portable(pipe):
     if to_dict is not None:  # a pandas Series, a type that skops does not trust
         candle.class_prior = to_dict()
     if isinstance(candle.text_encoder, CLIPFeaturizer):
-        encoder = _portable_clip(candle.text_encoder)
-        candle.text_encoder = encoder
-        candle._text_encoder = replace(candle._text_encoder, encoder=encoder)
+        candle.text_encoder = _portable_clip(candle.text_encoder)
+    if candle._text_encoder is not None:
+        candle._text_encoder, _ = class_text_encoder(
+            candle.text_encoder, candle.templates, candle.n_features_in_, candle.device
+        )
     return type(pipe)([("clip", _portable_clip(pipe["clip"])), ("candle", candle)])
 
 
 def _portable_clip(clip):
-    clip = copy(clip).set_params(**ANYWHERE)
+    clip = clone(clip).set_params(**ANYWHERE)
     if isinstance(clip.pretrained, os.PathLike):
         clip.pretrained = os.fspath(clip.pretrained)  # skops does not trust the type
     return clip

@@ -1,0 +1,198 @@
+"""What a fitted pipeline that was read from a file consists of: plain values that fit together."""
+
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
+
+import numpy as np
+
+from ._limits import RefusedFileError
+
+# Shapes of arrays, one letter a side: n classes_, m classes of the model, d features; the others
+# are what they are in the array that comes first.
+ATTRIBUTES = {
+    "_columns": "n",
+    "classes_": "n",
+    "class_count_": "n",
+    "is_new_": "n",
+    "prototypes_": "nd",
+    "text_features_": "nd",
+    "feature_names_in_": "d",
+    "_log_prior": "n",
+}
+FIELDS = {
+    "CandleModel": {"text_features": "md", "projection": "dd"},
+    "PrototypeSpace": {
+        "counts": "m",
+        "image_mean": "d",
+        "text_mean": "d",
+        "text_map": "dd",
+        "prototypes": "md",
+        "whitener": "dd",
+    },
+    "ClassStatistics": {"counts": "m", "means": "md", "scatter": "dd"},
+    "SingleImages": {
+        "X": "id",
+        "y": "i",
+        "sample_weight": "i",
+        "coefficients": "ib",
+        "columns": "b",
+    },
+    "HeldOutScores": {"coefficients": "2", "novelty": "2s", "gaps": "2s"},
+    "PublishedModel": {"counts": "m", "text_features": "md", "image_prototypes": "md"},
+}
+POSITIONS = {"_columns", "y", "columns"}  # of classes in the model
+OF_ANY_TYPE = {"classes_", "is_new_", "feature_names_in_"}
+PLAIN = (str, bytes, Real, np.generic, type(None), np.random.RandomState)
+
+
+def check_plain(pipe):
+    """Check that a pipeline consists of plain values and of what its classifier has learned.
+
+    Featurizers are where the checks and the model card look for them, and nowhere else.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+
+    Raises
+    ------
+    RefusedFileError
+    """
+    clip, candle = pipe["clip"], pipe["candle"]
+    featurizers = [clip]
+    if isinstance(candle.text_encoder, type(clip)):
+        featurizers.append(candle.text_encoder)
+    seen = set(map(id, featurizers))
+    for step, estimator in (("clip", clip), ("candle", candle)):
+        estimator._validate_params()
+        for name, value in vars(estimator).items():
+            _check_value(value, f"{step}.{name}", seen)
+    for featurizer in featurizers[1:]:
+        featurizer._validate_params()
+        for name, value in vars(featurizer).items():
+            _check_value(value, f"candle.text_encoder.{name}", seen)
+
+
+def _check_value(value, name, seen):
+    if isinstance(value, PLAIN) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        parts = value.ravel().tolist() if value.dtype == object else []
+    elif isinstance(value, (list, tuple, set)):
+        parts = value
+    elif isinstance(value, dict):
+        parts = [*value, *value.values()]
+    elif is_dataclass(value) and type(value).__module__.startswith("skcandle.classifier."):
+        if vars(value).keys() != {field.name for field in fields(value)}:
+            raise RefusedFileError(f"{name} has other attributes than a {type(value).__name__}")
+        for part, content in vars(value).items():
+            _check_value(content, f"{name}.{part}", seen)
+        return
+    else:
+        raise RefusedFileError(
+            f"{name} contains an object of type {type(value).__name__}, which has no place there"
+        )
+    for part in parts:
+        _check_value(part, name, seen)
+
+
+def check_shapes(candle):
+    """Check that the arrays of a fitted classifier fit together.
+
+    Parameters
+    ----------
+    candle : CandleClassifier or PublishedCandleClassifier
+
+    Raises
+    ------
+    RefusedFileError
+    """
+    n_features, model = candle.n_features_in_, candle._model
+    if not isinstance(n_features, Integral):
+        raise RefusedFileError(f"n_features_in_ is {n_features!r}")
+    sizes = {
+        "2": 2,
+        "d": int(n_features),
+        "m": np.size(model.counts),
+        "n": np.size(candle.classes_),
+    }
+    for name, sides in ATTRIBUTES.items():
+        _check_array(getattr(candle, name, None), name, sides, sizes)
+    for part in (model, getattr(candle, "_held_out", None)):
+        if part is not None:
+            _check_fields(part, sizes)
+    if hasattr(model, "head_state"):
+        _check_head(model.head_state, sizes["d"])
+    _check_classes(candle, model)
+
+
+def _check_fields(part, sizes):
+    shapes = FIELDS.get(type(part).__name__, {})
+    for field in fields(part):
+        value, name = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
+        if is_dataclass(value):
+            _check_fields(value, sizes)
+        elif field.name in shapes:
+            _check_array(value, name, shapes[field.name], sizes)
+            if value is None and field.type is np.ndarray:
+                raise RefusedFileError(f"{name} is missing")
+        elif field.type is float and not isinstance(value, Real):
+            raise RefusedFileError(f"{name} is not a number")
+
+
+def _check_array(value, name, sides, sizes):
+    if value is None:
+        return
+    if type(value) is not np.ndarray or value.ndim != len(sides):
+        raise RefusedFileError(f"{name} is not an array with {len(sides)} sides")
+    expected = tuple(
+        sizes.setdefault(side, length) for side, length in zip(sides, value.shape, strict=True)
+    )
+    if value.shape != expected:
+        raise RefusedFileError(f"{name} has shape {value.shape}, but the others need {expected}")
+    short = name.rpartition(".")[2]
+    if short in POSITIONS:
+        if value.dtype.kind not in "iu" or not ((value >= 0) & (value < sizes["m"])).all():
+            raise RefusedFileError(f"{name} does not hold positions of the {sizes['m']} classes")
+    elif short not in OF_ANY_TYPE and value.dtype not in (np.float32, np.float64):
+        raise RefusedFileError(f"{name} has type {value.dtype}")
+
+
+def _check_head(state, n_features):
+    import torch
+
+    from ..classifier._attention_head import AttentionHead
+
+    with torch.device("meta"):  # shapes without memory
+        expected = AttentionHead(n_features).state_dict()
+    shapes = {name: np.shape(value) for name, value in state.items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in expected.items()}:
+        raise RefusedFileError(f"its attention does not have the shapes for {n_features} features")
+    for name, value in state.items():
+        _check_array(value, name, "".join(map(str, range(value.ndim))), {})
+
+
+def _check_classes(candle, model):
+    """Check that what is shown of the classes is what the model has learned of them."""
+    classes, columns, texts = candle.classes_, candle._columns, model.text_features
+    if not np.array_equal(np.unique(classes), classes) or len(np.unique(columns)) < len(columns):
+        raise RefusedFileError("classes_ are not sorted, or two of them are one")
+    names = vars(candle).get("class_names_", vars(candle).get("_names"))
+    if names is not None and len(names) != len(classes):
+        raise RefusedFileError(f"{len(classes)} classes have {len(names)} names")
+    learned = {
+        "class_count_": model.counts[columns],
+        "is_new_": model.counts[columns] == 0,
+        "prototypes_": model.image_prototypes[columns],
+        "text_features_": None if texts is None else texts[columns],
+    }
+    for name, value in learned.items():
+        if not np.array_equal(getattr(candle, name), value, equal_nan=False):
+            raise RefusedFileError(f"{name} is not what the model has learned")
+    space = getattr(model, "space", None)
+    if (
+        space is not None
+        and len({part is None for part in (texts, space.text_mean, space.text_map)}) > 1
+    ):
+        raise RefusedFileError("some of what it has learned of texts is missing")
