@@ -7,6 +7,7 @@ place; ``tests/test_private_names.py`` says which.
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _wrap_data_with_container as wrap_data_with_container
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "fit_context",
     "is_pandas_na",
     "is_scalar_nan",
+    "wrap_data_with_container",
 ]

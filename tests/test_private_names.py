@@ -8,6 +8,7 @@ NAMES = {
     "sklearn.base": ["_fit_context"],
     "sklearn.utils._missing": ["is_pandas_na", "is_scalar_nan"],
     "sklearn.utils._param_validation": ["HasMethods", "Interval", "StrOptions"],
+    "sklearn.utils._set_output": ["_wrap_data_with_container"],
     "sklearn.utils.validation": ["_check_sample_weight"],
     "open_clip.constants": ["HF_SAFE_WEIGHTS_NAME", "HF_WEIGHTS_NAME"],
     "open_clip.pretrained": ["download_pretrained"],

@@ -6,8 +6,8 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:  # at run time when first used: open_clip takes seconds to import
     from ._cache.folder import EmbeddingCache
-    from ._encoder import clear_memory
     from ._featurizer import CLIPFeaturizer
+    from ._memory import clear_memory
 
 __all__ = ["CLIPFeaturizer", "EmbeddingCache", "clear_memory"]
 
@@ -16,6 +16,6 @@ __getattr__, __dir__ = lazy_names(
     {
         "CLIPFeaturizer": "_featurizer",
         "EmbeddingCache": "_cache.folder",
-        "clear_memory": "_encoder",
+        "clear_memory": "_memory",
     },
 )

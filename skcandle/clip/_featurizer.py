@@ -14,11 +14,15 @@ from .._devices import resolve_device
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import Images, Labels, Path
+from .._warnings import warn_user
 from ._cache.folder import EmbeddingCache, FolderStore
 from ._cache.memory import memory_cache
+from ._cache.store import CachedRows
 from ._checkpoint import embedding_dim, find_checkpoint
 from ._encoder import Encoder
 from ._image_input import as_image_list
+from ._image_pipeline import ImagePipeline
+from ._prompts import embed_prompts
 
 
 class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
@@ -236,8 +240,12 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             have been encoded by then and are in the cache; the attribute `positions` lists those
             that failed.
         """
-        self._validate_params()  # fit may not have been called
-        return self._encoder().encode_images(self._image_list(X))
+        result = self._embed(self._image_list(X))
+        if result.reasons and self.on_error == "raise":
+            raise result.error()
+        if result.reasons:
+            warn_user(result.warning())
+        return result.rows
 
     def _image_list(self, X):
         return as_image_list(X, allow_missing=self.on_error == "nan")
@@ -257,7 +265,10 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             Each row has length 1.
         """
         self._validate_params()
-        return self._encoder().encode_text(_prompt_list(prompts))
+        prompts = _prompt_list(prompts)
+        encoder = self._encoder()
+        cache = CachedRows(_store(self.cache), encoder.text_fingerprint, encoder.n_features)
+        return embed_prompts(encoder, cache, prompts)
 
     # scikit-learn's mixin wants the width as an attribute, which the HTML representation would
     # read: of some models the configuration needs the network.
@@ -292,6 +303,13 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         tags.no_validation = True  # images are checked, but not as a table of numbers
         return tags
 
+    def _embed(self, images):
+        self._validate_params()  # fit may not have been called
+        encoder = self._encoder()
+        cache = CachedRows(_store(self.cache), encoder.fingerprint, encoder.n_features)
+        pipeline = ImagePipeline(encoder, cache, images, n_jobs=self.n_jobs, verbose=self.verbose)
+        return pipeline.run()
+
     def _encoder(self):
         return Encoder(
             self.model_name,
@@ -299,11 +317,31 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             precision=self.precision,
             device=resolve_device(self.device, metal=True),
             batch_size=self.batch_size,
-            n_jobs=self.n_jobs,
-            on_error=self.on_error,
-            verbose=self.verbose,
-            store=_store(self.cache),
         )
+
+
+def embed_images(featurizer, images):
+    """Rows of images, and why some have none; `on_error` of the featurizer does not matter.
+
+    Parameters
+    ----------
+    featurizer : CLIPFeaturizer
+        For which :func:`is_featurizer`.
+    images : list
+        See :func:`~skcandle.clip._image_input.as_image_list`. None is a missing image.
+
+    Returns
+    -------
+    result : EmbeddedImages
+    """
+    return featurizer._embed(images)
+
+
+def is_featurizer(estimator):
+    """Whether an estimator is a CLIPFeaturizer and does not override `transform`."""
+    return isinstance(estimator, CLIPFeaturizer) and (
+        type(estimator).transform is CLIPFeaturizer.transform
+    )
 
 
 def _store(cache):

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from joblib import cpu_count, effective_n_jobs
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
-from .._warnings import warn_user
 from ._image_reading import (
     describe_failure,
     read_image,
@@ -35,38 +34,81 @@ PROGRESS_DELAY = 0.5
 MAX_WAITING_BYTES = 256 * 2**20
 
 
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """Rows of images, and why some of them have none.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_images, n_features) and dtype float32
+        NaN for images that cannot be read.
+    reasons : dict of int to str
+        What is wrong with each of those, by position.
+    """
+
+    rows: np.ndarray
+    reasons: dict[int, str]
+
+    @property
+    def readable(self):
+        """Positions of the images that have a row, in order."""
+        return [i for i in range(len(self.rows)) if i not in self.reasons]
+
+    def error(self):
+        """The error that names the images that cannot be read."""
+        return unreadable_error(self.reasons, len(self.rows))
+
+    def warning(self):
+        """The warning that says how many images cannot be read, and names the first."""
+        return unreadable_warning(self.reasons, len(self.rows))
+
+
 class ImagePipeline:
-    """One call of :meth:`skcandle.clip._encoder.Encoder.encode_images`.
+    """Embeds the images of one call.
 
     Threads read and decode; this thread looks up and encodes. No more than about two batches are
-    held at a time.
+    held at a time. An image that cannot be read does not stop the others.
 
     Parameters
     ----------
     encoder : Encoder
+    cache : CachedRows
+        Of the image encoder.
     images : list
+        See :func:`skcandle.clip._image_input.as_image_list`.
+    n_jobs : int or None
+        Threads that read and decode.
+    verbose : int
+        Whether to show progress.
     """
 
-    def __init__(self, encoder, images):
+    def __init__(self, encoder, cache, images, *, n_jobs=None, verbose=0):
         self.encoder = encoder
+        self.cache = cache
         self.images = images
-        self.n_threads = n_threads(encoder.n_jobs)
+        self.n_threads = n_threads(n_jobs)
+        self.verbose = verbose
         self.n_ahead = encoder.batch_size if decodes_ahead(encoder.device) else 0
         self.rows = np.empty((len(images), encoder.n_features), dtype=np.float32)
         self.first = {}  # from digest to the position where the content was met first
         self.copies = {}  # from the position of a content met before to that first position
-        self.failures = {}  # from position to reason
+        self.reasons = {}  # what is wrong with images that cannot be read, by position
         self.decoding = deque()  # images on their way to the model, in order
 
     def run(self):
-        """Rows of all images, in order; see ``Encoder.encode_images``."""
+        """Embed all images.
+
+        Returns
+        -------
+        result : EmbeddedImages
+        """
         size = self.encoder.batch_size
         n_read = 0
         progress = tqdm(
             total=len(self.images),
             desc="CLIPFeaturizer",
             unit="image",
-            disable=not self.encoder.verbose,
+            disable=not self.verbose,
             delay=PROGRESS_DELAY,
         )
         with progress, _threads(self.n_threads) as pool:
@@ -79,8 +121,7 @@ class ImagePipeline:
             while self.decoding:
                 self._encode_batch()
                 progress.update(n_read - len(self.decoding) - progress.n)
-        self._finish()
-        return self.rows
+        return self._result()
 
     def _contents(self, pool):
         """Contents by position, None for failures; some at a time, the next are read meanwhile."""
@@ -89,7 +130,8 @@ class ImagePipeline:
             ahead.append(self._start_reading(pool, start))
             if len(ahead) == 2:
                 yield self._finish_reading(ahead.popleft())
-        yield self._finish_reading(ahead.popleft())
+        while ahead:
+            yield self._finish_reading(ahead.popleft())
 
     def _start_reading(self, pool, start):
         """Futures of what has become of some images."""
@@ -129,9 +171,8 @@ class ImagePipeline:
         return new
 
     def _not_cached(self, contents):
-        """Contents whose rows the store does not have."""
-        digests = [content.digest for content in contents.values()]
-        cached = self.encoder.cached(self.encoder.fingerprint, digests)
+        """Contents whose rows are not cached."""
+        cached = self.cache.get([content.digest for content in contents.values()])
         missing = {}
         for i, content in contents.items():
             if content.digest in cached:
@@ -144,7 +185,7 @@ class ImagePipeline:
         if not contents:
             return
         # Here, not at the start: with a warm cache the model is never loaded.
-        preprocess = partial(self.encoder.model.preprocess, exact=self.encoder.exact)
+        preprocess = self.encoder.preprocess
         for i, content in contents.items():
             task = pool.submit(_outcome, self._pixels, i, content, preprocess)
             self.decoding.append(_Decoding(i, content.digest, content.n_bytes, task))
@@ -176,22 +217,18 @@ class ImagePipeline:
         positions, digests, pixels = zip(*batch, strict=True)
         rows = self.encoder.encode_pixels(pixels)
         self.rows[list(positions)] = rows
-        self.encoder.store.put_many(self.encoder.fingerprint, digests, rows)
+        self.cache.put(digests, rows)
 
     def _note_failure(self, i, error):
-        self.failures[i] = describe_failure(self.images[i], error)
+        self.reasons[i] = describe_failure(self.images[i], error)
 
-    def _finish(self):
+    def _result(self):
         for i, original in self.copies.items():
             self.rows[i] = self.rows[original]
-            if original in self.failures:
-                self.failures[i] = self.failures[original]
-        if not self.failures:
-            return
-        if self.encoder.on_error == "raise":
-            raise unreadable_error(self.failures, len(self.images))
-        self.rows[list(self.failures)] = np.nan
-        warn_user(unreadable_warning(self.failures, len(self.images)))
+            if original in self.reasons:
+                self.reasons[i] = self.reasons[original]
+        self.rows[list(self.reasons)] = np.nan
+        return EmbeddedImages(self.rows, self.reasons)
 
 
 def n_threads(n_jobs):

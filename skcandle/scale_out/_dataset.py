@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._cache.store import is_embedding
-from ..clip._featurizer import CLIPFeaturizer
+from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ..clip._image_input import DatasetItem, is_encoded, to_list
 from ..clip._image_reading import encoded_bytes, is_url
 from ._cluster import check_workers, compute, require_dask
@@ -116,11 +116,14 @@ def encode_dataset(
     import dask
     import pandas as pd
 
-    if not isinstance(featurizer, CLIPFeaturizer):
-        raise TypeError(f"featurizer is a {type(featurizer).__name__}; a CLIPFeaturizer is needed.")
+    if not is_featurizer(featurizer):
+        raise TypeError(
+            f"featurizer must be a CLIPFeaturizer, or a subclass that does not override transform; "
+            f"got a {type(featurizer).__name__}."
+        )
     if not isinstance(shard_size, int) or shard_size < 1:
         raise ValueError(f"shard_size={shard_size!r}: a positive number of images is needed.")
-    featurizer = clone(featurizer).set_params(on_error="raise").fit()  # failures have a table
+    featurizer = clone(featurizer).fit()
     pairs = _as_bag(images, keys, shard_size)
     check_workers(featurizer)
     shards = ShardFolder(folder)

@@ -12,8 +12,9 @@ from PIL import Image
 from sklearn.base import clone
 
 from ..clip._checkpoint import describe
+from ..clip._featurizer import embed_images
 from ..clip._image_input import check_kind
-from ..exceptions import ImageReadError, ModelMismatchError
+from ..exceptions import ModelMismatchError
 from ._cluster import on_all_workers
 from ._stored_keys import StoredKeys
 
@@ -104,7 +105,7 @@ def _encode_part(pairs, start, run, featurizer, folder, facts):
 
     keys, blocks, failures = [], [], []
     for block in _blocks(pairs):
-        readable, rows, failed = _encode_block(featurizer, block, facts["n_features"])
+        readable, rows, failed = _encode_block(featurizer, block)
         keys += readable
         blocks.append(rows)
         failures += failed
@@ -117,7 +118,7 @@ def _encode_part(pairs, start, run, featurizer, folder, facts):
     return failures
 
 
-def _encode_block(featurizer, block, n_features):
+def _encode_block(featurizer, block):
     """Keys and rows of the images that can be read, and (key, reason) of the others."""
     failures = {}
     for key, image in block:
@@ -126,15 +127,10 @@ def _encode_block(featurizer, block, n_features):
         except (TypeError, ValueError) as error:
             failures[key] = str(error)
     left = [pair for pair in block if pair[0] not in failures]
-    while left:
-        try:
-            rows = featurizer.transform([image for _, image in left])
-            return [key for key, _ in left], rows, list(failures.items())
-        except ImageReadError as error:
-            # What could be read is in the featurizer's cache now, and is not encoded again.
-            failures |= {left[i][0]: reason for i, reason in error.reasons.items()}
-            left = [pair for i, pair in enumerate(left) if i not in error.reasons]
-    return [], np.empty((0, n_features), dtype=np.float32), list(failures.items())
+    result = embed_images(featurizer, [image for _, image in left])
+    failures |= {left[i][0]: reason for i, reason in result.reasons.items()}
+    keys = [left[i][0] for i in result.readable]
+    return keys, result.rows[result.readable], list(failures.items())
 
 
 def _pairs(elements):

@@ -23,6 +23,7 @@ from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model, 
 from skcandle.clip._cache.file_digests import FileDigests, file_digests
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._cache.sqlite import DATABASE_NAME, _checksum
+from skcandle.clip._featurizer import embed_images
 from skcandle.clip._image_reading import read_image
 from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
 
@@ -142,7 +143,7 @@ def test_only_few_batches_are_held(clip, monkeypatch, cold):
 
     monkeypatch.setattr(_image_pipeline, "read_image", reading)
     monkeypatch.setattr(_model.LoadedModel, "encode_images", encoding)
-    _image_pipeline.ImagePipeline(clip._encoder(), range(1000)).run()
+    embed_images(clip, range(1000))
     assert alive == 0
     assert most <= 3 * 4 + 2 * _image_pipeline.READ_TOGETHER
 

@@ -45,19 +45,24 @@ N_IMAGES = 24
 class Watched(CLIPFeaturizer):
     """Notes each image that it encodes in a file beside the images; slow, or dies, when told to."""
 
-    def transform(self, X):
-        folder = Path(X[0]).parent
+    def _embed(self, images):
+        folder = Path(images[0]).parent
         if (folder / "slow").exists():
             time.sleep(0.3)
-        for path in X:
+        for path in images:
             if (folder / f"kill-{Path(path).name}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
             if (folder / f"kill-once-{Path(path).name}").exists():
                 (folder / f"kill-once-{Path(path).name}").unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
         with open(folder / "encoded.txt", "a") as file:
-            file.write("".join(f"{path}\n" for path in X))
-        return super().transform(X)
+            file.write("".join(f"{path}\n" for path in images))
+        return super()._embed(images)
+
+
+class Cropping(CLIPFeaturizer):
+    def transform(self, X):
+        return super().transform([image.crop((0, 0, 9, 9)) for image in X])
 
 
 def encoded(paths):
@@ -475,7 +480,8 @@ def test_dask_reads_the_folder(paths, clip, folder):
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"featurizer": LinearSVC()}, TypeError, "featurizer is a LinearSVC; a CLIPFeaturizer"),
+        ({"featurizer": LinearSVC()}, TypeError, "must be a CLIPFeaturizer.* got a LinearSVC"),
+        ({"featurizer": Cropping()}, TypeError, "not override transform; got a Cropping"),
         ({"shard_size": 0}, ValueError, "shard_size=0: a positive number"),
         ({"images": []}, ValueError, "images is empty"),
         ({"images": "a.png"}, TypeError, r"a single str; a list of images is needed"),

@@ -40,3 +40,33 @@ class EmbeddingStore(Protocol):
     ) -> None:
         """Store one row for each digest; see :meth:`get_many`."""
         ...
+
+
+class CachedRows:
+    """The rows of one model in a store.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+    fingerprint : bytes
+        Of the model.
+    n_features : int
+        Width of its rows.
+    """
+
+    def __init__(self, store, fingerprint, n_features):
+        self._store = store
+        self._fingerprint = fingerprint
+        self._n_features = n_features
+
+    def get(self, digests):
+        """Rows by digest; what is not an embedding counts as missing.
+
+        A checksum shows that a row is what somebody stored, not that it is an embedding.
+        """
+        rows = self._store.get_many(self._fingerprint, digests)
+        return {d: row for d, row in rows.items() if is_embedding(row, self._n_features)}
+
+    def put(self, digests, rows):
+        """Store one row for each digest."""
+        self._store.put_many(self._fingerprint, digests, rows)
