@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from ._images.failures import check_image_file
 from ._labels import label_array
 from ._typing import Path as PathLike
 from ._warnings import warn_user
@@ -378,23 +379,20 @@ def _is_missing(label):
 
 def _examine(paths, endings, skip=()):
     """(kind, reason) of each path: "image", "broken", or "other" for what need not be one."""
-    from .clip._image_reading import check_image_file
 
     def examine(block):
-        return [
-            ("", "") if i in skip else _kind(paths[i], endings, check_image_file) for i in block
-        ]
+        return [("", "") if i in skip else _kind(paths[i], endings) for i in block]
 
     blocks = [range(len(paths))[i : i + BLOCK] for i in range(0, len(paths), BLOCK)]
     with ThreadPoolExecutor(N_THREADS) as pool:
         return list(chain.from_iterable(pool.map(examine, blocks)))
 
 
-def _kind(path, endings, check):
+def _kind(path, endings):
     is_named = path.lower().endswith(SUFFIXES if endings is None else endings)
     if endings is not None and not is_named:
         return "other", "its suffix is not one of those asked for"
-    reason = check(path)
+    reason = check_image_file(path)
     if reason is None:
         return "image", ""
     return ("broken" if is_named else "other"), reason

@@ -29,12 +29,13 @@ from skcandle import (
     RejectingClassifier,
     clear_memory,
 )
+from skcandle._images import file_digests
+from skcandle._images.file_digests import FileDigests
 from skcandle._locks import ForkSafeLock
 from skcandle.classifier import _held_out
 from skcandle.cli._app import app
 from skcandle.clip import _model
-from skcandle.clip._cache import file_digests, sqlite
-from skcandle.clip._cache.file_digests import FileDigests
+from skcandle.clip._cache import sqlite
 from skcandle.clip._cache.sqlite import DATABASE_NAME
 from skcandle.exceptions import CacheWarning, ImageReadError
 from skcandle.inspection._files import write_atomically

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 import skcandle
 
@@ -36,6 +37,17 @@ def test_classifier_and_metrics_need_no_clip(statement):
 @pytest.mark.slow
 def test_metrics_and_splits_need_no_torch():
     assert "torch" not in loaded("from skcandle import metrics, model_selection, datasets")
+
+
+@pytest.mark.slow
+def test_folders_of_images_need_neither_clip_nor_torch(tmp_path):
+    (tmp_path / "red").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red" / "1.png")
+    code = (
+        "from skcandle.datasets import load_image_folder\n"
+        f"assert load_image_folder({str(tmp_path)!r}).target.tolist() == ['red']"
+    )
+    assert loaded(code).isdisjoint({"torch", "open_clip", "skcandle.clip"})
 
 
 @pytest.mark.slow

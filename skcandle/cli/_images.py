@@ -70,8 +70,8 @@ def encode(clip, files):
     reasons : dict of int to str
         By position.
     """
+    from .._images.failures import without_name
     from ..clip._featurizer import embed_images
-    from ..clip._image_reading import without_name
 
     result = embed_images(clip, files)
     if result.reasons and clip.on_error == "raise":

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_consistent_length
 
 from .._devices import resolve_device
+from .._images.inputs import as_image_list
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import Images, Labels, Path
@@ -20,7 +21,6 @@ from ._cache.memory import memory_cache
 from ._cache.store import CachedRows
 from ._checkpoint import embedding_dim, find_checkpoint
 from ._encoder import Encoder
-from ._image_input import as_image_list
 from ._image_pipeline import ImagePipeline
 from ._prompts import embed_prompts
 
@@ -328,7 +328,7 @@ def embed_images(featurizer, images):
     featurizer : CLIPFeaturizer
         For which :func:`is_featurizer`.
     images : list
-        See :func:`~skcandle.clip._image_input.as_image_list`. None is a missing image.
+        See :func:`~skcandle._images.inputs.as_image_list`. None is a missing image.
 
     Returns
     -------

@@ -14,13 +14,8 @@ from joblib import cpu_count, effective_n_jobs
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
-from ._image_reading import (
-    describe_failure,
-    read_image,
-    reread,
-    unreadable_error,
-    unreadable_warning,
-)
+from .._images.failures import describe_failure, unreadable_error, unreadable_warning
+from .._images.reading import read_image, reread
 
 # Images that are read together, and looked up in the cache by one query.
 READ_TOGETHER = 32
@@ -75,7 +70,7 @@ class ImagePipeline:
     cache : CachedRows
         Of the image encoder.
     images : list
-        See :func:`skcandle.clip._image_input.as_image_list`.
+        See :func:`skcandle._images.inputs.as_image_list`.
     n_jobs : int or None
         Threads that read and decode.
     verbose : int

@@ -1,6 +1,6 @@
 """What a process keeps of former calls, and how to release it."""
 
-from ._cache.file_digests import file_digests
+from .._images.file_digests import file_digests
 from ._cache.memory import memory_cache
 from ._model import release_models
 

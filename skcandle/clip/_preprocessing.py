@@ -9,8 +9,8 @@ from PIL import Image
 from torchvision.transforms import Resize
 from torchvision.transforms.v2.functional import resize
 
-from ._image_formats import open_image
-from ._image_reading import decode_image, in_rgb, orientation, turned
+from .._images.formats import open_image
+from .._images.pixels import decode_image, in_rgb, orientation, turned
 from ._open_clip_private import PreprocessCfg, image_transform_v2
 
 # How many times larger than needed an image is still to be after decoding at reduced scale. With

@@ -69,7 +69,7 @@ def embed(featurizer, images):
     featurizer : Pipeline
         Steps before the classifier.
     images : list
-        See :func:`skcandle.clip._image_input.as_image_list`.
+        See :func:`skcandle._images.inputs.as_image_list`.
 
     Returns
     -------

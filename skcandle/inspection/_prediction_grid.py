@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, check_random_state, check_scalar
 
+from .._images.inputs import as_image_list
 from .._labels import label_array
 from .._typing import Images, Labels, RandomState
-from ..clip._image_input import as_image_list
 from ._fitted import is_readable, rows_of, shown_as, shown_labels, split_pipeline
 from ._style import BLUE, GREY, VERMILION, WIDTH, axes_for, require_matplotlib, shortened
 from ._thumbnails import rgb_array

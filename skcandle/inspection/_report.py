@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_consistent_length, check_scalar
 
+from .._images.inputs import as_image_list
 from .._labels import label_array
 from .._typing import Images, Labels, Path
-from ..clip._image_input import as_image_list
 from ._answers import Answers, answer, embed
 from ._files import csv_text, write_atomically
 from ._findings import Findings, find

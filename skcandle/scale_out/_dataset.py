@@ -9,12 +9,13 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._images.failures import is_url
+from .._images.inputs import DatasetItem, is_encoded, to_list
+from .._images.reading import encoded_bytes
 from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
-from ..clip._image_input import DatasetItem, is_encoded, to_list
-from ..clip._image_reading import encoded_bytes, is_url
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ShardFolder
 from ._stored_keys import key_digests, write_stored_keys

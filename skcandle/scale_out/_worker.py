@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 
+from .._images.inputs import check_kind
 from ..clip._checkpoint import describe
 from ..clip._featurizer import embed_images
-from ..clip._image_input import check_kind
 from ..exceptions import ModelMismatchError
 from ._cluster import on_all_workers
 from ._stored_keys import StoredKeys

@@ -17,9 +17,9 @@ from helpers import TINY_CONFIG, open_clip_rows, random_images, save_tiny_clip
 from safetensors.torch import load_file, save_file
 
 from skcandle import CLIPFeaturizer
+from skcandle._images.reading import read_image
 from skcandle.clip import _checkpoint, _model
 from skcandle.clip._checkpoint import embedding_dim, find_checkpoint, fingerprint
-from skcandle.clip._image_reading import read_image
 from skcandle.clip._model import load_model
 from skcandle.exceptions import (
     ModelMismatchError,

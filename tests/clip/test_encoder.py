@@ -19,12 +19,12 @@ from joblib import Parallel, delayed
 from PIL import Image
 
 from skcandle import CLIPFeaturizer, EmbeddingCache, clear_memory
-from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model, _preprocessing
-from skcandle.clip._cache.file_digests import FileDigests, file_digests
+from skcandle._images.file_digests import FileDigests, file_digests
+from skcandle._images.reading import read_image
+from skcandle.clip import _checkpoint, _image_pipeline, _model, _preprocessing
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._cache.sqlite import DATABASE_NAME, _checksum
 from skcandle.clip._featurizer import embed_images
-from skcandle.clip._image_reading import read_image
 from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
 
 
@@ -44,7 +44,7 @@ def save(images, folder):
 @pytest.fixture
 def age(monkeypatch):
     """Wait until files are old enough for their times to be trusted, here 50 ms."""
-    monkeypatch.setattr("skcandle.clip._cache.file_digests.SETTLED_NS", 50 * 10**6)
+    monkeypatch.setattr("skcandle._images.file_digests.SETTLED_NS", 50 * 10**6)
     return lambda: time.sleep(0.06)
 
 
@@ -132,7 +132,7 @@ def test_only_few_batches_are_held(clip, monkeypatch, cold):
         nonlocal alive, most
         alive += 1
         most = max(most, alive)
-        return _image_reading.read_image(random_images(1, seed=image)[0])
+        return read_image(random_images(1, seed=image)[0])
 
     encode = _model.LoadedModel.encode_images
 

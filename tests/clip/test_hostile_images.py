@@ -18,14 +18,9 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from skcandle import CLIPFeaturizer
-from skcandle.clip import _image_reading
-from skcandle.clip._image_reading import (
-    check_image_file,
-    decode_image,
-    describe_failure,
-    in_rgb,
-    read_image,
-)
+from skcandle._images.failures import check_image_file, describe_failure
+from skcandle._images.pixels import decode_image, in_rgb
+from skcandle._images.reading import read_image
 from skcandle.exceptions import ImageReadError
 
 resource = pytest.importorskip("resource")
@@ -400,10 +395,9 @@ def test_a_known_file_that_is_something_else_when_it_is_read_again(
 def test_a_file_that_changes_before_it_is_described(clip, tmp_path, monkeypatch, change):
     path = tmp_path / "photo.png"
     path.write_bytes(b"no image")
-    read = _image_reading.read_image
 
     def changing(image):
-        content = read(image)
+        content = read_image(image)
         change(path)
         return content
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps, features
 
-from skcandle.clip._cache.file_digests import file_digests
-from skcandle.clip._image_input import as_image_list
-from skcandle.clip._image_reading import decode_image, read_image
+from skcandle._images.file_digests import file_digests
+from skcandle._images.inputs import as_image_list
+from skcandle._images.pixels import decode_image
+from skcandle._images.reading import read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 SHAPE = (6, 4)  # height, width

@@ -13,9 +13,9 @@ from torchvision.datasets import FakeData, ImageFolder
 from torchvision.transforms import ToTensor
 
 from skcandle import CLIPFeaturizer
-from skcandle.clip import _image_formats
-from skcandle.clip._image_input import as_image_list
-from skcandle.clip._image_reading import read_image
+from skcandle._images import formats
+from skcandle._images.inputs import as_image_list
+from skcandle._images.reading import read_image
 from skcandle.exceptions import ImageReadError
 
 IMAGES = random_images(3)
@@ -304,7 +304,7 @@ def test_a_format_that_is_not_installed_is_named_with_its_extra(tmp_path, brand,
     def unknown(file):
         raise Image.UnidentifiedImageError("cannot identify")
 
-    monkeypatch.setattr(_image_formats.Image, "open", unknown)
+    monkeypatch.setattr(formats.Image, "open", unknown)
     data = b"\0\0\0\x18ftyp" + brand + bytes(100)
     path = tmp_path / "photo.heic"
     path.write_bytes(data)

@@ -3,7 +3,7 @@
 import os
 import time
 
-from ..._locks import ForkSafeLock
+from .._locks import ForkSafeLock
 
 # As many as the cache in memory has embeddings of 512 features; about 50 MB.
 MAX_ENTRIES = 2**17
