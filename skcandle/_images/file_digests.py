@@ -10,7 +10,8 @@ MAX_ENTRIES = 2**17
 # A file that changes twice between two ticks of its file system's clock shows it once; the
 # coarsest clocks, those of FAT, tick every two seconds.
 SETTLED_NS = 3 * 10**9
-# Time by which a clock may be set back before a file can show a time that it has shown before.
+# Files are remembered when their times are older than `SETTLED_NS`, so that a clock which is set
+# back by less than this cannot repeat them.
 SET_BACK_NS = 10**9
 
 
@@ -21,9 +22,6 @@ class FileDigests:
     content under an old date is noticed. Where there is none (on Windows), nothing is
     remembered. What is not noticed is a change through a memory map where it sets no times, as on
     tmpfs; the documentation of :class:`skcandle.CLIPFeaturizer` says what to do.
-
-    When the clock is set back, everything is forgotten: a file may then be changed at a time at
-    which it was changed before.
     """
 
     def __init__(self, max_entries=MAX_ENTRIES):
@@ -54,6 +52,9 @@ class FileDigests:
             self._digests.clear()
 
     def _watch_clock(self):
+        # After a clock was set back, a file can change at a time at which it changed before. On
+        # file systems that keep whole seconds, a camera that overwrites one file with frames of
+        # one size does so within minutes. Nothing else notices it, so everything is forgotten.
         ahead = _ahead_ns()
         if ahead < self._ahead_ns - SET_BACK_NS:
             self.clear()
