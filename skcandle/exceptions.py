@@ -13,8 +13,7 @@ __all__ = [
     "DeviceNotAvailableError",
     "HubError",
     "ImageReadError",
-    "ModelMismatchError",
-    "ModelNotFoundError",
+    "ModelError",
     "PrecisionWarning",
     "TextFeaturesWarning",
     "TruncatedPromptWarning",
@@ -47,12 +46,8 @@ class ImageReadError(ValueError):
     reasons: Mapping[int, str] = MappingProxyType({})
 
 
-class ModelNotFoundError(ValueError):
-    """The model name, or the tag of its weights, is unknown to open_clip."""
-
-
-class ModelMismatchError(ValueError):
-    """Architecture and weights do not belong together, for example GELU with OpenAI's weights."""
+class ModelError(ValueError):
+    """A model name or a tag of weights is unknown, or the two do not belong together."""
 
 
 class WeightsNotAvailableError(OSError):

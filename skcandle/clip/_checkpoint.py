@@ -19,7 +19,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .._bundled import BUNDLED_MODEL
-from ..exceptions import ModelMismatchError, ModelNotFoundError, WeightsNotAvailableError
+from ..exceptions import ModelError, WeightsNotAvailableError
 from ._open_clip_private import (
     HF_SAFE_WEIGHTS_NAME,
     HF_WEIGHTS_NAME,
@@ -68,7 +68,7 @@ def embedding_dim(model_name):
 
     Raises
     ------
-    ModelNotFoundError
+    ModelError
         If the name, or the folder it points to, is unknown.
     """
     return int(_model_config(_locate(model_name))["embed_dim"])
@@ -91,7 +91,7 @@ def find_checkpoint(model_name, pretrained):
     if checkpoint.scheme != "built-in":
         # "openai" is the default of the estimator, hence not something the caller has said.
         if pretrained not in (None, "openai"):
-            raise ModelNotFoundError(
+            raise ModelError(
                 f"pretrained={pretrained!r} has no meaning with model_name={model_name!r}, "
                 "which comes with its own weights. Use pretrained=None."
             )
@@ -163,7 +163,7 @@ def _locate(model_name):
         return Checkpoint(scheme, rest)
     if scheme == "local-dir" and rest:
         if not (Path(rest) / CONFIG_NAME).is_file():
-            raise ModelNotFoundError(
+            raise ModelError(
                 f"model_name={model_name!r}: there is no {CONFIG_NAME} in the folder {rest!r}. "
                 "A local model is a folder in open_clip's format, with configuration and weights."
             )
@@ -173,7 +173,7 @@ def _locate(model_name):
     known = open_clip.list_models()
     if architecture not in known:
         near = _near_misses(model_name, [BUNDLED_MODEL, *known])
-        raise ModelNotFoundError(
+        raise ModelError(
             f"open_clip knows no model_name={model_name!r}. {near}Use a name of "
             f"open_clip.list_models(), 'hf-hub:<owner>/<name>', 'local-dir:<folder>' or "
             f"{BUNDLED_MODEL!r}."
@@ -204,7 +204,7 @@ def _check_tag(architecture, pretrained):
         here, there = (_tag_config(name, pretrained) for name in (architecture, twin))
         if not _activation_fits(architecture, here) and _activation_fits(twin, there):
             activation = "QuickGELU" if twin.endswith(QUICK_GELU_SUFFIX) else "plain GELU"
-            raise ModelMismatchError(
+            raise ModelError(
                 f"pretrained={pretrained!r} was trained with {activation}, which "
                 f"model_name={architecture!r} does not use. Use model_name={twin!r}."
             )
@@ -216,7 +216,7 @@ def _check_tag(architecture, pretrained):
         or pretrained.endswith((*FOLDER_WEIGHTS_SUFFIXES, ".pt"))
     ):
         raise WeightsNotAvailableError(f"pretrained={pretrained!r}: there is no such file.")
-    raise ModelNotFoundError(
+    raise ModelError(
         f"open_clip has no weights pretrained={pretrained!r} for model_name={architecture!r}. "
         f"{_near_misses(pretrained, tags)}"
         f"It has {', '.join(map(repr, tags)) if tags else 'none'}; the path of a file with "
@@ -273,7 +273,7 @@ def _folder_config(checkpoint):
         config = json.loads(path.read_text(encoding="utf-8"))
         config["model_cfg"]["embed_dim"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelNotFoundError(
+        raise ModelError(
             f"{path} is no model configuration of open_clip: it needs an entry 'model_cfg' "
             f"with 'embed_dim' ({type(error).__name__}: {error})."
         ) from error

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from .._devices import exact_matmul, seeded_defaults
 from .._locks import ForkSafeLock
 from .._warnings import warn_user
-from ..exceptions import ModelMismatchError, WeightsNotAvailableError
+from ..exceptions import ModelError, WeightsNotAvailableError
 from ._checkpoint import (
     describe,
     explain_missing,
@@ -197,7 +197,7 @@ def _load_error(checkpoint, path, error):
     reason = f"{type(error).__name__}: {first_line(error)}"
     # PyTorch's words for missing or misshapen tensors, and open_clip's check of widths.
     if "state_dict" in str(error) or isinstance(error, AssertionError):
-        return ModelMismatchError(
+        return ModelError(
             f"{describe(checkpoint)}: {where} belongs to another architecture ({reason})."
         )
     return WeightsNotAvailableError(

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from .._images.inputs import check_kind
 from ..clip._checkpoint import describe
 from ..clip._featurizer import embed_images
-from ..exceptions import ModelMismatchError
+from ..exceptions import ModelError
 from ._cluster import on_all_workers
 from ._stored_keys import StoredKeys
 
@@ -178,7 +178,7 @@ def _n_bytes(image):
 def _check_same_model(found, facts):
     _check_same_weights(found, facts)
     if found["fingerprint"] != facts["fingerprint"]:
-        raise ModelMismatchError(
+        raise ModelError(
             f"A worker would encode with {found['model']}, the others with {facts['model']}. Give "
             "the featurizer a precision other than 'auto', so that all embeddings are of one kind."
         )
@@ -186,7 +186,7 @@ def _check_same_model(found, facts):
 
 def _check_same_weights(found, facts):
     if found["weights"] != facts["weights"]:
-        raise ModelMismatchError(
+        raise ModelError(
             f"The weights of {facts['model']} on a worker are not those of the caller. Use one "
             "folder of weights that all machines share, or copy it with the times of its files."
         )

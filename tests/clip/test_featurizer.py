@@ -28,7 +28,7 @@ from skcandle.clip._cache.memory import memory_cache
 from skcandle.exceptions import (
     DeviceNotAvailableError,
     ImageReadError,
-    ModelMismatchError,
+    ModelError,
     TruncatedPromptWarning,
 )
 
@@ -329,7 +329,7 @@ def test_fit_refuses_what_is_no_collection_of_images(clip, X):
 def test_fit_checks_parameters_and_loads_nothing(tiny_clip, no_loading):
     no_loading()
     assert isinstance(CLIPFeaturizer().fit(random_images(1)), CLIPFeaturizer)
-    with pytest.raises(ModelMismatchError):
+    with pytest.raises(ModelError):
         CLIPFeaturizer("ViT-B-16").fit()
     with pytest.raises(DeviceNotAvailableError, match="cuda:99"):
         CLIPFeaturizer(tiny_clip, device="cuda:99").fit()

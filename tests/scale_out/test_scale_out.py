@@ -32,7 +32,7 @@ from sklearn.svm import LinearSVC
 
 from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
 from skcandle.datasets import load_emoji
-from skcandle.exceptions import ModelMismatchError
+from skcandle.exceptions import ModelError
 from skcandle.scale_out import _worker, encode_dataset, predict_dataset, read_embeddings
 from skcandle.scale_out._shards import MANIFEST_NAME, ShardFolder
 from skcandle.scale_out._stored_keys import StoredKeys, key_digests, write_stored_keys
@@ -330,7 +330,7 @@ def test_worker_with_another_model_stops_the_job(paths, tiny_clip, folder, tmp_p
     else:
         clip.set_params(model_name=f"local-dir:{save_tiny_clip(tmp_path, seed=1)}")
         message = "on a worker are not those of the caller"
-    with pytest.raises(ModelMismatchError, match=message):
+    with pytest.raises(ModelError, match=message):
         _worker.encode_partition(
             paths,
             featurizer=clip,
@@ -353,7 +353,7 @@ def test_workers_decide_what_is_fast(paths, tiny_clip, folder, monkeypatch):
     with pytest.raises(ValueError, match="'bf16'.* and with .*'fp16'.*precision other than 'auto'"):
         encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
     found[:] = [fast | {"weights": "00"}]
-    with pytest.raises(ModelMismatchError, match="on a worker are not those of the caller"):
+    with pytest.raises(ModelError, match="on a worker are not those of the caller"):
         encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
 
 
