@@ -313,7 +313,7 @@ def check_folder(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no folder {str(path)!r}.")
     if not path.is_dir():
-        raise NotADirectoryError(f"{str(path)!r} is a file; a folder of images is needed.")
+        raise NotADirectoryError(f"{str(path)!r} must be a folder of images, not a file.")
 
 
 def _check_on_error(on_error):
@@ -323,7 +323,7 @@ def _check_on_error(on_error):
 
 def _endings(suffixes):
     if isinstance(suffixes, str):
-        raise TypeError(f"suffixes is the single string {suffixes!r}; use [{suffixes!r}].")
+        raise TypeError(f"suffixes must be a list; use [{suffixes!r}].")
     return tuple(f".{suffix.lower().lstrip('.')}" for suffix in suffixes)
 
 
@@ -408,8 +408,7 @@ def _read_table(table, names):
     if not isinstance(table, (str, os.PathLike)):
         if not hasattr(table, "columns"):
             raise TypeError(
-                f"table is a {type(table).__name__}; a csv or Parquet file, or a DataFrame, is "
-                "needed."
+                f"table must be a csv or Parquet file or a DataFrame, got {type(table).__name__}."
             )
         _check_columns(list(table.columns), names, "The DataFrame")
         return [list(table[name]) for name in names], Path()
@@ -419,7 +418,9 @@ def _read_table(table, names):
     if path.suffix.lower() in (".parquet", ".pq"):
         return _parquet_columns(path, names), path.parent
     if path.suffix.lower() not in (".csv", ".tsv"):
-        raise ValueError(f"{str(path)!r} is no table; its name ends in .csv, .tsv or .parquet.")
+        raise ValueError(
+            f"The name of a table must end in .csv, .tsv or .parquet, got {str(path)!r}."
+        )
     return _csv_columns(path, names), path.parent
 
 

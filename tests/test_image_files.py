@@ -101,7 +101,7 @@ def test_suffixes_choose_files_in_capitals_or_not(odd):
     data = load_image_folder(odd, suffixes=["png", ".JPG"])
     assert {os.path.splitext(path)[1] for path in data.images} == {".PNG", ".jpg"}
     assert any("suffix is not one" in reason for _, reason in data.skipped)
-    with pytest.raises(TypeError, match=r"single string '.png'; use \['.png'\]"):
+    with pytest.raises(TypeError, match=r"suffixes must be a list; use \['.png'\]"):
         load_image_folder(odd, suffixes=".png")
 
 
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
     "entries, error, message",
     [
         (None, FileNotFoundError, "There is no folder '.*photos'"),
-        ("file", NotADirectoryError, "photos' is a file; a folder of images is needed"),
+        ("file", NotADirectoryError, "photos' must be a folder of images, not a file"),
         ([], ValueError, "no image in the folder .*one folder a class, such as .*cat/1.jpg"),
         (["cat/", "dog/deep/"], ValueError, r"no image .* 2 folders \(such as 'cat'\) hold no fil"),
         (["cat/a.txt"], ValueError, "hold 1 files, none of them an image"),
@@ -275,7 +275,7 @@ def test_a_table_of_which_nothing_is_left_asks_for_the_root(table):
     "name, content, error, message",
     [
         ("none.csv", None, FileNotFoundError, "There is no file '.*none.csv'"),
-        ("a.xlsx", b"a", ValueError, "is no table; its name ends in .csv, .tsv or .parquet"),
+        ("a.xlsx", b"a", ValueError, "must end in .csv, .tsv or .parquet, got .*a.xlsx"),
         ("a.csv", b"", ValueError, "has no column 'image'; its columns are none"),
         ("a.csv", b"image,kind\n", ValueError, "no column 'label'; its columns are 'image', 'ki"),
         ("a.csv", b"image,label\n", ValueError, "has no rows"),
@@ -293,5 +293,7 @@ def test_what_is_no_table(tmp_path, name, content, error, message):
 
 
 def test_a_table_is_a_file_or_a_frame():
-    with pytest.raises(TypeError, match="table is a list; a csv or Parquet file, or a DataFrame"):
+    with pytest.raises(
+        TypeError, match="table must be a csv or Parquet file or a DataFrame, got list"
+    ):
         load_image_table([("a.png", "a")])

@@ -81,7 +81,7 @@ def _elements(X):
         remedy = "Use [X] for one image."
         if isinstance(X, (str, os.PathLike)) and os.path.isdir(X):
             remedy = "Use skcandle.datasets.load_image_folder(X).images for a folder."
-        raise TypeError(f"X is a single {type(X).__name__}; a list of images is needed. {remedy}")
+        raise TypeError(f"X must be a list of images, got a single {type(X).__name__}. {remedy}")
     if isinstance(X, (list, tuple)):
         return X
     if isinstance(X, np.ndarray):
@@ -100,8 +100,8 @@ def _elements(X):
     if library != "dask" and _is_dataset(X):
         return _dataset_to_list(X)
     raise TypeError(
-        f"X is of type {type(X).__name__}; a list, array, Series, one-column DataFrame or dataset "
-        f"of images is needed. {_remedy(X, library)}".rstrip()
+        "X must be a list, array, Series, one-column DataFrame or dataset of images, got "
+        f"{type(X).__name__}. {_remedy(X, library)}".rstrip()
     )
 
 

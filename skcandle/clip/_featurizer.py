@@ -352,13 +352,11 @@ def _store(cache):
 
 def _prompt_list(prompts):
     if isinstance(prompts, (str, bytes)):
-        raise TypeError(f"prompts is a single string; use [{prompts!r}] for one prompt.")
+        raise TypeError(f"prompts must be a list; use [{prompts!r}] for one prompt.")
     prompts = list(prompts)
     if not prompts:
-        raise ValueError("prompts is empty; at least one prompt is needed.")
+        raise ValueError("prompts must not be empty.")
     for position, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
-            raise TypeError(
-                f"prompt {position} is of type {type(prompt).__name__}; prompts are strings."
-            )
+            raise TypeError(f"prompt {position} must be a string, got {type(prompt).__name__}.")
     return prompts

@@ -123,7 +123,7 @@ def encode_dataset(
             f"got a {type(featurizer).__name__}."
         )
     if not isinstance(shard_size, int) or shard_size < 1:
-        raise ValueError(f"shard_size={shard_size!r}: a positive number of images is needed.")
+        raise ValueError(f"shard_size must be a positive integer, got {shard_size!r}.")
     featurizer = clone(featurizer).fit()
     pairs = _as_bag(images, keys, shard_size)
     check_workers(featurizer)
@@ -255,8 +255,8 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     check_is_fitted(classifier)
     if not hasattr(classifier, "predict_proba"):
         raise TypeError(
-            f"classifier is a {type(classifier).__name__}, which has no predict_proba. Use a "
-            "classifier that has, or wrap it into CalibratedClassifierCV."
+            f"classifier must have predict_proba, which {type(classifier).__name__} does not have. "
+            "Use another classifier, or wrap this one in CalibratedClassifierCV."
         )
     source, target = ShardFolder(folder), ShardFolder(out)
     found = source.facts()
@@ -299,21 +299,21 @@ def _as_bag(images, keys, shard_size):
         return images
     if isinstance(images, dask.dataframe.DataFrame):
         raise TypeError(
-            "images is a dask DataFrame; select the columns with the images and with the keys, "
-            "for example images=frame['path'], keys=frame['id']."
+            "images must be a dask Series or Bag, got a dask DataFrame. Select the columns with the "
+            "images and the keys, for example images=frame['path'], keys=frame['id']."
         )
     if isinstance(images, dask.dataframe.Series):
         if keys is None:
             return images.to_bag()
         if not isinstance(keys, dask.dataframe.Series):
             raise TypeError(
-                f"keys is a {type(keys).__name__}; with a dask Series of images, keys are a dask "
-                "Series of the same DataFrame."
+                "With a dask Series of images, keys must be a dask Series of the same DataFrame, got "
+                f"{type(keys).__name__}."
             )
         return images.to_frame("image").assign(key=keys)[["key", "image"]].to_bag()
     images = to_list(images)
     if not images:
-        raise ValueError("images is empty; at least one image is needed.")
+        raise ValueError("images must not be empty.")
     names = _key_list(images if keys is None else keys, "images" if keys is None else "keys")
     if len(names) != len(images):
         raise ValueError(f"There are {len(names)} keys for {len(images)} images.")

@@ -54,8 +54,8 @@ def as_key(key, place):
         key = os.fspath(key)
     if not isinstance(key, str):
         raise TypeError(
-            f"{place} is of type {type(key).__name__}; a key is a string. Give every image one, "
-            "for example with keys=table['id'].astype(str), or as a pair (key, image) in a bag."
+            f"{place} must be a string, got {type(key).__name__}. Give each image a key, for "
+            "example with keys=table['id'].astype(str), or as a pair (key, image) in a bag."
         )
     return str(key)
 
@@ -138,7 +138,9 @@ def _pairs(elements):
     seen = set()
     for element in elements:
         key, image = element if isinstance(element, tuple) else (element, element)
-        key = as_key(key, f"the key {key!r}" if isinstance(element, tuple) else "an image")
+        key = as_key(
+            key, f"the key {key!r}" if isinstance(element, tuple) else "the key of an image"
+        )
         if key in seen:
             raise ValueError(
                 f"The key {key!r} comes twice in a partition of images. Each image needs a key "

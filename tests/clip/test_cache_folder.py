@@ -492,8 +492,8 @@ def test_a_cache_is_a_plain_value(folder, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ((None,), TypeError, "folder=None"),
-        (("",), TypeError, "folder=''"),
+        ((None,), TypeError, "folder must be the path of a folder, got None"),
+        (("",), TypeError, "folder must be the path of a folder, got ''"),
         (("cache", 10), TypeError, "positional"),
     ],
 )
@@ -501,7 +501,7 @@ def test_arguments_are_checked(arguments, error, message):
     with pytest.raises(error, match=message):
         EmbeddingCache(*arguments)
     for max_bytes in (0, -1, 1.5, "1 GB"):
-        with pytest.raises(ValueError, match="max_bytes"):
+        with pytest.raises(ValueError, match="max_bytes must be a positive integer, got"):
             EmbeddingCache("cache", max_bytes=max_bytes)
 
 

@@ -483,9 +483,9 @@ def test_prompts_too_long_for_the_model_warn_every_time(clip, recwarn):
 @pytest.mark.parametrize(
     "prompts, error, message",
     [
-        ("a cat", TypeError, r"single string; use \['a cat'\]"),
-        ([], ValueError, "prompts is empty"),
-        (["a cat", 3], TypeError, "prompt 1 is of type int"),
+        ("a cat", TypeError, r"must be a list; use \['a cat'\]"),
+        ([], ValueError, "prompts must not be empty"),
+        (["a cat", 3], TypeError, "prompt 1 must be a string, got int"),
     ],
 )
 def test_prompts_are_checked(clip, prompts, error, message):

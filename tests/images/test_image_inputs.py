@@ -273,7 +273,7 @@ def test_what_to_write_instead_of_an_image(image, error, advice, write):
         (torch.zeros(5, 64), ValueError, "looks like features already"),
         ([torch.zeros(2, 9, 9, dtype=torch.uint8)], ValueError, r"tensor of shape \(2, 9, 9\)"),
         ([torch.zeros(9, dtype=torch.uint8)], ValueError, r"tensor of shape \(9,\)"),
-        (5, TypeError, "X is of type int; a list, .* needed.$"),
+        (5, TypeError, "X must be a list, .* of images, got int.$"),
     ],
 )
 def test_what_is_no_collection_of_tensors(X, error, message):

@@ -217,7 +217,7 @@ def test_pandas_containers(tmp_path):
 @pytest.mark.parametrize(
     "X, error, message",
     [
-        ("cat.jpg", TypeError, r"single str.*\[X\]"),
+        ("cat.jpg", TypeError, r"must be a list of images, got a single str.*\[X\]"),
         (b"cat", TypeError, r"single bytes.*\[X\]"),
         (memoryview(b"cat"), TypeError, r"single memoryview.*\[X\]"),
         (io.BytesIO(b"cat"), TypeError, r"single BytesIO.*\[X\]"),

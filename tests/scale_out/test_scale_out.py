@@ -482,18 +482,22 @@ def test_dask_reads_the_folder(paths, clip, folder):
     [
         ({"featurizer": LinearSVC()}, TypeError, "must be a CLIPFeaturizer.* got a LinearSVC"),
         ({"featurizer": Cropping()}, TypeError, "not override transform; got a Cropping"),
-        ({"shard_size": 0}, ValueError, "shard_size=0: a positive number"),
-        ({"images": []}, ValueError, "images is empty"),
-        ({"images": "a.png"}, TypeError, r"a single str; a list of images is needed"),
-        ({"images": random_images(1)}, TypeError, r"images\[0\] is of type Image; a key is"),
+        ({"shard_size": 0}, ValueError, "shard_size must be a positive integer, got 0"),
+        ({"images": []}, ValueError, "images must not be empty"),
+        ({"images": "a.png"}, TypeError, "must be a list of images, got a single str"),
+        ({"images": random_images(1)}, TypeError, r"images\[0\] must be a string, got Image"),
         ({"keys": ["a"]}, ValueError, "1 keys for 2 images"),
-        ({"keys": [1, 2]}, TypeError, r"keys\[0\] is of type int; a key is a string"),
+        ({"keys": [1, 2]}, TypeError, r"keys\[0\] must be a string, got int"),
         ({"images": as_bag(["a"]), "keys": ["a"]}, ValueError, "A bag has its keys"),
-        ({"images": as_dask_series(["a"] * 3), "keys": ["a"]}, TypeError, "keys is a list; with"),
+        (
+            {"images": as_dask_series(["a"] * 3), "keys": ["a"]},
+            TypeError,
+            "must be a dask Series .* got list",
+        ),
         (
             {"images": as_dask_series(["a"] * 3).to_frame()},
             TypeError,
-            "images is a dask DataFrame; select",
+            "got a dask DataFrame. Select",
         ),
     ],
 )
@@ -629,7 +633,7 @@ def test_wrong_classifiers_and_folders(fitted, folder, tmp_path):
     narrow = LogisticRegression().fit(X, np.arange(9) % 2)
     with pytest.raises(ValueError, match="fitted on 3 features, but the embeddings .* have 64"):
         predict_dataset(narrow, folder, tmp_path / "out")
-    with pytest.raises(TypeError, match="LinearSVC, which has no predict_proba"):
+    with pytest.raises(TypeError, match="predict_proba, which LinearSVC does not have"):
         predict_dataset(LinearSVC().fit(X, np.arange(9) % 2), folder, tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="is no data set of skcandle"):
         predict_dataset(fitted, tmp_path / "none", tmp_path / "out")

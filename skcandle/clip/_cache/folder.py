@@ -79,9 +79,9 @@ class EmbeddingCache:
 
     def __post_init__(self):
         if not isinstance(self.folder, (str, os.PathLike)) or not os.fspath(self.folder):
-            raise TypeError(f"folder={self.folder!r}: the name of a folder is needed.")
+            raise TypeError(f"folder must be the path of a folder, got {self.folder!r}.")
         if not isinstance(self.max_bytes, Integral) or self.max_bytes < 1:
-            raise ValueError(f"max_bytes={self.max_bytes!r}: a positive number of bytes is needed.")
+            raise ValueError(f"max_bytes must be a positive integer, got {self.max_bytes!r}.")
         # Absolute, since a worker process may have another working directory.
         object.__setattr__(self, "folder", str(Path(self.folder).expanduser().absolute()))
         object.__setattr__(self, "max_bytes", int(self.max_bytes))
