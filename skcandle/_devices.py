@@ -9,7 +9,8 @@ from ._locks import ForkSafeLock
 from .exceptions import DeviceNotAvailableError
 
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
-_n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
+_n_exact = 0  # threads in `exact_matmul`
+_former: tuple = ()  # the settings before the first of them
 
 _has_computed = False
 

@@ -293,7 +293,8 @@ def find_images(path, *, on_error="raise"):
     """
     path = Path(path)
     check_folder(path)
-    problems, images = [], []
+    problems: list[tuple[str, str]] = []
+    images = []
     files = list(_walk(path, True, problems, []))
     for file, (kind, reason) in zip(files, _examine(files, None), strict=True):
         if kind == "image":

@@ -94,7 +94,7 @@ def describe_failure(image, error):
         hint = hint_at_format(_head(image)) or _hint_at_path(image)
         return f"{name}is not of a known image format{hint}"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        megapixels = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        megapixels = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6  # with None, no image is too large
         return (
             f"{name}is too large: the limit is {megapixels:.4g} megapixels ({error}). Scale it "
             "down, or raise PIL.Image.MAX_IMAGE_PIXELS, of which the limit is twice the value"

@@ -88,7 +88,7 @@ class ImagePipeline:
         self.first = {}  # from digest to the position where the content was met first
         self.copies = {}  # from the position of a content met before to that first position
         self.reasons = {}  # what is wrong with images that cannot be read, by position
-        self.decoding = deque()  # images on their way to the model, in order
+        self.decoding: deque[_Decoding] = deque()  # images on their way to the model, in order
 
     def run(self):
         """Embed all images.
@@ -120,7 +120,7 @@ class ImagePipeline:
 
     def _contents(self, pool):
         """Contents by position, None for failures; some at a time, the next are read meanwhile."""
-        ahead = deque()
+        ahead: deque[list[Future]] = deque()
         for start in range(0, len(self.images), READ_TOGETHER):
             ahead.append(self._start_reading(pool, start))
             if len(ahead) == 2:
@@ -197,7 +197,7 @@ class ImagePipeline:
 
     def _encode_batch(self):
         """Rows of the next full batch, or of all that is left."""
-        batch = []
+        batch: list[tuple] = []
         if not self.n_ahead:
             wait([item.task for item in self.decoding])
         while self.decoding and len(batch) < self.encoder.batch_size:
@@ -266,7 +266,7 @@ def _threads(n_threads):
 
 def _done(result):
     """A future that has its result."""
-    task = Future()
+    task: Future = Future()
     task.set_result(result)
     return task
 

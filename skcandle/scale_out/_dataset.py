@@ -299,16 +299,16 @@ def _as_bag(images, keys, shard_size):
         return images
     if isinstance(images, dask.dataframe.DataFrame):
         raise TypeError(
-            "images must be a dask Series or Bag, got a dask DataFrame. Select the columns with the "
-            "images and the keys, for example images=frame['path'], keys=frame['id']."
+            "images must be a dask Series or Bag, got a dask DataFrame. Select the columns "
+            "with the images and the keys, for example images=frame['path'], keys=frame['id']."
         )
     if isinstance(images, dask.dataframe.Series):
         if keys is None:
             return images.to_bag()
         if not isinstance(keys, dask.dataframe.Series):
             raise TypeError(
-                "With a dask Series of images, keys must be a dask Series of the same DataFrame, got "
-                f"{type(keys).__name__}."
+                "With a dask Series of images, keys must be a dask Series of the same DataFrame, "
+                f"got {type(keys).__name__}."
             )
         return images.to_frame("image").assign(key=keys)[["key", "image"]].to_bag()
     images = to_list(images)

@@ -84,7 +84,8 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
     _check_same_model(model_facts(featurizer), facts)
     stored = StoredKeys(folder)
     present = {name.rpartition("-")[0]: name for name in folder.part_names(run)}
-    failures, done = [], set()
+    failures: list[tuple[str, str]] = []
+    done: set[str] = set()
     new = (pair for pair in _pairs(elements) if pair[0] not in stored and pair[0] not in done)
     for first in new:
         # The name depends on nothing but the run and the keys: a task that is repeated since its

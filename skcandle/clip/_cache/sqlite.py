@@ -173,7 +173,7 @@ class Database:
         return identity is not None
 
     def _read(self, keys):
-        rows = {}
+        rows: dict[bytes, np.ndarray] = {}
         if not self._exists():
             return rows  # the first row to be stored makes the file
         connection = self._connect()
@@ -218,8 +218,8 @@ class Database:
         try:
             with self._transaction() as connection:
                 connection.execute("DELETE FROM embeddings")
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError:  # locked or read-only, but sound
             raise
         except sqlite3.DatabaseError:
