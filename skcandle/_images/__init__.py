@@ -1,1 +1,1 @@
-"""Images of any kind: what counts as one, how it is read and decoded, what is wrong with it."""
+"""Images of any kind: which are accepted, how they are read and decoded, and what can fail."""

@@ -1,14 +1,14 @@
-"""Digests of files that were read before, so that an unchanged file is not read again."""
+"""Digests of files, so that an unchanged file is not read again."""
 
 import os
 import time
 
 from .._locks import ForkSafeLock
 
-# As many as the cache in memory has embeddings of 512 features; about 50 MB.
+# About as many as the embeddings of 512 features in the memory cache; about 50 MB.
 MAX_ENTRIES = 2**17
-# A file that changes twice between two ticks of its file system's clock shows it once; the
-# coarsest clocks, those of FAT, tick every two seconds.
+# A file that changes twice within one tick of its file system's clock shows one change. The
+# coarsest clock, that of FAT, ticks every two seconds.
 SETTLED_NS = 3 * 10**9
 # Files are remembered when their times are older than `SETTLED_NS`, so that a clock which is set
 # back by less than this cannot repeat them.
@@ -16,12 +16,12 @@ SET_BACK_NS = 10**9
 
 
 class FileDigests:
-    """Digests by the identity of a file: device, number, size, and both times of change.
+    """Digests by the identity of a file: device, inode, size, and both times of change.
 
-    The second time, of the last change to the file's entry, is set by the system alone: new
-    content under an old date is noticed. Where there is none (on Windows), nothing is
-    remembered. What is not noticed is a change through a memory map where it sets no times, as on
-    tmpfs; the documentation of :class:`skcandle.CLIPFeaturizer` says what to do.
+    Only the system can set the second time, of the last change of status, so that new content under
+    an old date is noticed. Where there is no such time (on Windows), nothing is remembered. A
+    change through a memory map that sets no times, as on tmpfs, is not noticed; the documentation
+    of :class:`skcandle.CLIPFeaturizer` says what to do.
     """
 
     def __init__(self, max_entries=MAX_ENTRIES):
@@ -31,12 +31,12 @@ class FileDigests:
         self._lock = ForkSafeLock()
 
     def get(self, status):
-        """The digest of an open file with this ``os.fstat``, or None."""
+        """The digest of an open file with this result of ``os.fstat``, or None."""
         self._watch_clock()
         return self._digests.get(_identity(status))
 
     def put(self, status, digest):
-        """Remember a digest, unless the file is so young that its times prove nothing."""
+        """Remember a digest, unless the file changed so recently that it may change unnoticed."""
         self._watch_clock()
         youngest = max(status.st_mtime_ns, status.st_ctime_ns)
         if os.name != "posix" or time.time_ns() - youngest < SETTLED_NS:
@@ -64,7 +64,7 @@ class FileDigests:
 
 
 def _ahead_ns():
-    """How far the clock, which can be set, is ahead of one that cannot."""
+    """How far the clock is ahead of the monotonic clock, which cannot be set."""
     return time.time_ns() - time.monotonic_ns()
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from .formats import open_image
 
 EXIF_ORIENTATION = 0x0112
-# From an orientation to what makes the image upright.
+# From an orientation to the operation that turns the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -21,7 +21,7 @@ TURNS = {
 
 
 def decode_image(content):
-    """RGB image of a content.
+    """Decode the content of an image.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def decode_image(content):
     Returns
     -------
     image : PIL.Image.Image
-        In mode RGB and upright: EXIF orientation applied, transparency on white.
+        In mode RGB, with EXIF orientation applied and transparency on white.
     """
     if isinstance(content.data, Image.Image):
         return content.data
@@ -46,37 +46,39 @@ def image_from_array(array):
 
 
 def upright_rgb(image):
-    """A copy of a decoded image, or the image itself if there is nothing to change."""
+    """The image upright and in RGB; the image itself if nothing has to change."""
     if 0 in image.size:
         raise ValueError(f"its size is {image.size[0]} x {image.size[1]} pixels")
     return in_rgb(turned(image, orientation(image)))
 
 
 def orientation(image):
-    """How EXIF data say an image is to be turned, from 1 (not at all) to 8.
+    """EXIF orientation of an image, from 1 (upright) to 8.
 
-    Data that are damaged say nothing, and cost no image whose pixels decode.
+    Damaged EXIF data count as 1, because the pixels may still decode.
     """
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)
     except MemoryError:
         raise
-    except Exception:  # of all kinds, as from other damaged data
+    except Exception:  # damaged data raise errors of any type
         return 1
     return value if value in range(1, 9) else 1
 
 
 def turned(image, orientation):
-    """The image as an EXIF orientation says it is to be turned."""
+    """The image turned upright from an EXIF orientation."""
     return image if orientation == 1 else image.transpose(TURNS[orientation])
 
 
 def in_rgb(image):
-    """The image in mode RGB, transparency on white."""
+    """The image in mode RGB, with transparency on white."""
     if image.mode.startswith("I"):
         image = _from_deep_grey(image)
     if image.mode == "F":
-        raise ValueError("pixels are floats, without an agreed range; convert them to uint8")
+        raise ValueError(
+            "its pixels are floats, which have no standard range; convert them to uint8"
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -85,8 +87,8 @@ def in_rgb(image):
 
 
 def _from_deep_grey(image):
-    """8 of 16 bits; Pillow's own conversion would turn everything above 255 white."""
-    # Mode "I" has 32 bits because Pillow has read 16-bit files into it.
+    """Reduce 16 bits to 8; Pillow's own conversion would turn all values above 255 white."""
+    # Mode "I" has 32 bits, but Pillow also reads 16-bit files into it.
     deep = np.array(image, dtype=np.int32)
     np.clip(deep, 0, 65535, out=deep)
     deep += 128

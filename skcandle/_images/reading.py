@@ -1,4 +1,4 @@
-"""From one image of any kind to its content and a digest; what is cached need not be decoded."""
+"""Read the content of an image and its digest, so that cached images need not be decoded."""
 
 import hashlib
 import io
@@ -15,17 +15,17 @@ from .formats import NoImage
 from .inputs import DatasetItem, is_encoded, is_open_file
 from .pixels import image_from_array, upright_rgb
 
-# Of a file. An image of as many pixels as Pillow decodes takes 720 MB in RGBA, uncompressed.
+# The largest image that Pillow decodes takes 720 MB as uncompressed RGBA.
 MAX_FILE_BYTES = 2**30
-# A PIL image decodes itself, and its EXIF data, at the first use; two threads must not both be
-# the first, nor move in a file at once. Images opened here are not shared and need no lock.
+# A PIL image decodes its pixels and its EXIF data when they are first used, and an open file has
+# one position, so that only one thread may use them. Images opened here are not shared.
 _shared_objects = ForkSafeLock()
 
 
 class ImageContent(NamedTuple):
-    """What an image is made of: its digest, and encoded bytes or RGB pixels.
+    """The digest of an image, and its encoded bytes or RGB pixels.
 
-    The data are None for a file that is known from before and was not read again.
+    The data are None for a file whose digest is known, which is not read again.
     """
 
     digest: bytes
@@ -33,27 +33,27 @@ class ImageContent(NamedTuple):
 
     @property
     def n_bytes(self):
-        """Memory that the data take."""
+        """Memory for the data, in bytes."""
         if isinstance(self.data, Image.Image):
             return 3 * self.data.width * self.data.height
         return len(self.data or b"")
 
 
 def read_image(image):
-    """Content of one image of any kind, with the digest it is cached under.
+    """Content of one image of any kind, with the digest that is its key in the cache.
 
-    The digest of a file is that of its bytes: to know that an image is cached, it need not be
-    decoded. The digest of a PIL image or array is that of its RGB pixels, so that the way
-    the pixels are held, and what else the object carries, do not matter.
+    The digest of a file is that of its bytes, so that a cached image need not be decoded. The
+    digest of a PIL image or array is that of its RGB pixels; their memory layout and other
+    attributes of the object do not matter.
 
-    A file that was read before and did not change since is not read again, and its content is
-    without its data; see :func:`reread`.
+    A file that was read before and has not changed since is not read again, and its content has no
+    data; see :func:`reread`.
 
     Parameters
     ----------
     image : str, path-like, bytes, bytearray, memoryview, binary file, PIL.Image.Image, ndarray, \
             DatasetItem or None
-        None is an image that is missing.
+        None is a missing image.
 
     Returns
     -------
@@ -78,15 +78,15 @@ def read_image(image):
 
 
 def encoded_bytes(image):
-    """Content of an image for which ``is_encoded``, as bytes.
+    """Content of an encoded image (see ``is_encoded``), as bytes.
 
-    A file is read from its beginning, and its position is then what it was.
+    A file is read from its beginning and keeps its position.
     """
     if not is_open_file(image):
         return bytes(image)
     if getattr(image, "closed", False):
         raise NoImage(f"{name_in_messages(image) or 'the file '}is closed; open it again")
-    file = getattr(image, "raw", image)  # of what open() returns
+    file = getattr(image, "raw", image)  # the file behind the buffer of open()
     if isinstance(file, io.FileIO):
         _check_kind(repr(file.name), os.fstat(file.fileno()))
     with _shared_objects:
@@ -97,14 +97,14 @@ def encoded_bytes(image):
         finally:
             image.seek(position)
     if not isinstance(data, bytes):
-        raise NoImage(f"its read() gives {type(data).__name__}, not bytes")
+        raise NoImage(f"its read() must return bytes, got {type(data).__name__}")
     if not data:
         raise NoImage(f"{name_in_messages(image) or 'the file '}is empty (0 bytes)")
     return data
 
 
 def reread(image, content):
-    """The content with its data, for a file that :func:`read_image` did not read again."""
+    """The content with its data, read again if :func:`read_image` left it out."""
     if content.data is not None:
         return content
     path = _asked_for(image)
@@ -112,12 +112,12 @@ def reread(image, content):
         check_file(path, os.fstat(file.fileno()))
         again = _from_bytes(file.read())
     if again.digest != content.digest:
-        raise ValueError("it was changed meanwhile")
+        raise ValueError("it changed while it was being read")
     return again
 
 
 def name_in_messages(image):
-    """How a message on an image begins; empty for what has no name."""
+    """The beginning of a message about an image; empty if the image has no name."""
     path = image if isinstance(image, (str, os.PathLike)) else getattr(image, "filename", "")
     if not path and is_open_file(image):
         path = getattr(image, "name", "")
@@ -125,16 +125,16 @@ def name_in_messages(image):
 
 
 def _asked_for(image):
-    """The image, made by its dataset if it has one."""
+    """The image, loaded by its dataset if it has one."""
     if not isinstance(image, DatasetItem):
         return image
-    with _shared_objects:  # datasets need not be made for several threads
+    with _shared_objects:  # datasets may not be thread-safe
         return image.image()
 
 
 def _read_file(path):
-    # Opened even if it is known: a network file system may answer os.stat from memory. By os.open,
-    # which takes half the time of open.
+    # Known files are opened too, because a network file system may answer os.stat from its cache.
+    # os.open takes half the time of open.
     handle = open_without_waiting(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(handle)
@@ -152,12 +152,12 @@ def _read_file(path):
 
 
 def open_without_waiting(path, flags):
-    """``os.open`` that does not wait for somebody to write to a pipe."""
+    """``os.open`` that does not wait for a writer if the path is a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def check_file(path, status):
-    """An error for what is no image file before its content is looked at."""
+    """Raise if a path cannot be an image file, without reading its content."""
     name = repr(os.fspath(path))
     if stat.S_ISDIR(status.st_mode):
         raise NoImage(f"{name} is a folder; list the files in it")
@@ -167,16 +167,16 @@ def check_file(path, status):
 
 
 def _check_kind(name, status):
-    """An error for what would be read for ever, or into more memory than an image needs."""
+    """Raise for what has no end or needs more memory than an image."""
     if not stat.S_ISREG(status.st_mode):
-        raise NoImage(f"{name} is no regular file but a device, pipe or socket")
+        raise NoImage(f"{name} is not a regular file but a device, pipe or socket")
     if status.st_size > MAX_FILE_BYTES:
         raise NoImage(
-            f"the file {name} has {status.st_size / 1e9:.1f} GB; no more than "
-            f"{MAX_FILE_BYTES / 1e9:.1f} GB are read"
+            f"the file {name} has {status.st_size / 1e9:.1f} GB; the limit is "
+            f"{MAX_FILE_BYTES / 1e9:.1f} GB"
         )
 
 
 def _from_bytes(data):
-    # SHA-256 has instructions of its own in most processors and is the fastest there.
+    # Most processors have instructions for SHA-256, which makes it the fastest digest.
     return ImageContent(hashlib.sha256(data).digest(), data)

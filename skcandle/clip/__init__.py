@@ -1,4 +1,4 @@
-"""Images and prompts to embeddings: the frozen CLIP and the cache in front of it.
+"""From images and prompts to embeddings: CLIP and the cache of its embeddings.
 
 Import the public names from `skcandle`.
 """
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._lazy import lazy_names
 
-if TYPE_CHECKING:  # at run time when first used: open_clip takes seconds to import
+if TYPE_CHECKING:  # loaded when first used, because open_clip takes seconds to import
     from ._cache.folder import CacheInfo, EmbeddingCache
     from ._featurizer import CLIPFeaturizer
     from ._memory import clear_memory

@@ -1,4 +1,4 @@
-"""Pixels and prompts to rows: one model, in parts that fit and in a precision that holds."""
+"""From pixels and prompts to rows with one model, within GPU memory and without overflow."""
 
 from functools import cached_property, partial
 
@@ -20,14 +20,14 @@ from ._model import load_model
 
 
 class Encoder:
-    """One model, loaded when it is first needed.
+    """One model, loaded when it is first used.
 
     Parameters
     ----------
     model_name : str
     pretrained : str, path-like or None
     precision : {"auto", "fp32", "bf16", "fp16"}
-        ``"fp32"`` is exact in all respects; see :class:`~skcandle.CLIPFeaturizer`.
+        See :class:`~skcandle.CLIPFeaturizer`.
     device : torch.device
     batch_size : int
         Images or prompts per forward pass.
@@ -37,7 +37,7 @@ class Encoder:
     precision : {"fp32", "bf16", "fp16"}
         Number format of the forward pass for images; prompts are encoded in float32.
     fingerprint, text_fingerprint : bytes
-        What cached rows of images and of prompts are stored under.
+        Keys of the model under which rows of images and of prompts are cached.
     """
 
     def __init__(self, model_name, pretrained, *, precision, device, batch_size):
@@ -49,7 +49,7 @@ class Encoder:
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        self.max_batch = batch_size  # halved when the GPU runs out of memory
+        self.max_batch = batch_size  # is halved when the GPU runs out of memory
         self.fingerprint = fingerprint(self.checkpoint, precision, self.exact)
         self.text_fingerprint = fingerprint(self.checkpoint, "fp32")
         self.has_overflowed = False
@@ -61,16 +61,16 @@ class Encoder:
 
     @cached_property
     def preprocess(self):
-        """From the content of an image to its pixels; to be called in any thread."""
+        """Function from the content of an image to its pixels, for any thread."""
         return partial(self.model.preprocess, exact=self.exact)
 
     def encode_pixels(self, pixels):
-        """Rows of at most a batch of images, in parts if the GPU has too little memory.
+        """Encode at most one batch of images, in parts if the GPU has too little memory.
 
         Parameters
         ----------
         pixels : sequence of Tensor
-            What :attr:`preprocess` returns.
+            As returned by :attr:`preprocess`.
 
         Returns
         -------
@@ -87,12 +87,12 @@ class Encoder:
                 if len(part) == 1:
                     raise
                 self.max_batch = len(part) // 2
-            # Not in the handler: the error holds on to the tensors of the failed attempt.
+            # Outside the handler, where the error keeps the tensors of the failed attempt alive.
             if self.max_batch < len(part):
                 torch.cuda.empty_cache()
                 warn_user(
-                    f"The GPU has too little memory for {len(part)} images at once; going on "
-                    f"with {self.max_batch}. Use batch_size={self.max_batch} from the start.",
+                    f"The GPU has too little memory for {len(part)} images at once; continuing "
+                    f"with {self.max_batch}. Set batch_size={self.max_batch} to avoid this.",
                     BatchSizeWarning,
                 )
         rows = np.concatenate(parts)
@@ -108,15 +108,15 @@ class Encoder:
         if not self.has_overflowed:
             self.has_overflowed = True
             warn_user(
-                f"{describe(self.checkpoint)} gives values that are not finite in "
-                f"{self.precision!r}; such images are encoded again in 'fp32', which takes longer. "
-                "If they are many, set precision='fp32'.",
+                f"{describe(self.checkpoint)} overflows in {self.precision!r} for some images, "
+                "which are encoded again in 'fp32'. This takes longer; if many images overflow, "
+                "set precision='fp32'.",
                 PrecisionWarning,
             )
         return rows
 
     def encode_prompts(self, prompts):
-        """Rows of at most a batch of prompts, in float32, and which prompts were cut.
+        """Encode at most one batch of prompts in float32.
 
         Parameters
         ----------
@@ -126,18 +126,18 @@ class Encoder:
         -------
         rows : ndarray of shape (n_prompts, n_features) and dtype float32
         is_cut : list of bool
-            Whether a prompt is longer than the context of the model.
+            Whether each prompt was longer than the context of the model.
         """
         tokens, is_cut = self.text_model.tokenize(prompts)
         return self.text_model.encode_tokens(tokens), is_cut
 
     @cached_property
     def model(self):
-        """The model for images, loaded at the first use; a call that has begun stays with it."""
+        """The model for images. The encoder keeps it, whatever else is loaded meanwhile."""
         return load_model(self.checkpoint, self.precision, self.device)
 
     @cached_property
     def text_model(self):
-        """The model for prompts, in float32: that for images where it is in float32 as well."""
+        """The model for prompts, in float32; the model for images if that is in float32 too."""
         text_only = self.precision != "fp32"
         return load_model(self.checkpoint, "fp32", self.device, text_only)

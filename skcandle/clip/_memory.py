@@ -1,4 +1,4 @@
-"""What a process keeps of former calls, and how to release it."""
+"""Release what a process keeps between calls."""
 
 from .._images.file_digests import file_digests
 from ._cache.memory import memory_cache

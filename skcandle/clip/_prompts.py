@@ -1,4 +1,4 @@
-"""From prompts to rows: each distinct prompt through the cache or the model, once."""
+"""From prompts to rows; each distinct prompt is looked up or encoded once."""
 
 import hashlib
 
@@ -9,13 +9,13 @@ from ..exceptions import TruncatedPromptWarning
 
 
 def embed_prompts(encoder, cache, prompts):
-    """Rows of prompts, in order.
+    """Embed prompts, in order.
 
     Parameters
     ----------
     encoder : Encoder
     cache : CachedRows
-        Of the text encoder.
+        Rows of the text encoder.
     prompts : list of str
 
     Returns
@@ -39,7 +39,8 @@ def embed_prompts(encoder, cache, prompts):
         context = encoder.text_model.tokenizer.context_length
         warn_user(
             f"{len(truncated)} of {len(distinct)} prompts are longer than the {context} tokens "
-            f"the text encoder reads and were cut; the first begins with {truncated[0][:60]!r}.",
+            f"that the text encoder reads and were cut; the first begins with "
+            f"{truncated[0][:60]!r}.",
             TruncatedPromptWarning,
         )
     return np.stack([rows[digest] for digest in digests])

@@ -389,7 +389,7 @@ def test_a_file_that_changes_between_two_looks_is_an_error(clip, files, monkeypa
     known = read_image(files[0])._replace(data=None)
     monkeypatch.setattr(_image_pipeline, "read_image", lambda image: known)
     Image.new("RGB", (8, 8)).save(files[0])
-    with pytest.raises(ImageReadError, match="image 0: .*0.png.*changed meanwhile"):
+    with pytest.raises(ImageReadError, match="image 0: .*0.png.*changed while"):
         clip.transform(files[:1])
 
 
