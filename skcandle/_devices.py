@@ -63,7 +63,7 @@ def resolve_device(device, metal=False):
             )
     elif resolved.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceNotAvailableError(
-            f"device={device!r} is not available: PyTorch finds no Metal. Use device='auto'."
+            f"device={device!r} is not available: PyTorch finds no Metal device. Use device='auto'."
         )
     return resolved
 

@@ -64,6 +64,7 @@ def test_rows_are_unit_float32_and_those_of_open_clip(clip, tiny_clip, cold):
     np.testing.assert_allclose(rows, open_clip_rows(images, model, preprocess), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_every_kind_of_input_gives_identical_rows(clip, files, n_jobs, cold):
     pd = pytest.importorskip("pandas")
