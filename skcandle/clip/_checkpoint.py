@@ -29,8 +29,8 @@ from ._open_clip_private import (
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL
 OFFLINE_HINT = (
-    f'Without a network, use model_name="{BUNDLED_MODEL}", pretrained=None, '
-    "which is part of this package."
+    f'Without a network, use model_name="{BUNDLED_MODEL}", pretrained=None: '
+    "it is part of this package."
 )
 
 CONFIG_NAME = "open_clip_config.json"
@@ -342,8 +342,8 @@ def explain_missing(checkpoint, part):
         raise
     except Exception as error:
         raise WeightsNotAvailableError(
-            f"{describe(checkpoint)}: {part} is not in the local cache and cannot be downloaded "
-            f"({type(error).__name__}: {first_line(error)}). {OFFLINE_HINT}"
+            f"{describe(checkpoint)}: cannot find {part} in the local cache, and the download "
+            f"failed ({type(error).__name__}: {first_line(error)}). {OFFLINE_HINT}"
         ) from error
 
 

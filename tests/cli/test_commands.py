@@ -179,7 +179,7 @@ def test_one_class_is_told_before_images_are_encoded(run, tmp_path, encoded):
 def test_weights_that_cannot_be_had_name_the_bundled_model(run, odd, tmp_path):
     pretrained = ["--model", "ViT-B-32-quickgelu", "--offline"]
     message = run("fit", odd, "-o", tmp_path / "model.skops", *pretrained, code=1).stderr
-    assert "is not in the local cache and cannot be downloaded" in message
+    assert "cannot find its weights in the local cache, and the download failed" in message
     assert message.rstrip().endswith("In this command: --model emoji-clip.")
 
 

@@ -305,7 +305,7 @@ def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
     [
         ({"y": ["cat"]}, "inconsistent numbers of samples"),
         ({"y": ["cat", None, "cat"]}, r"y\[1\] is missing"),
-        ({"images": []}, "X has no image"),
+        ({"images": []}, "at least one image"),
         ({"duplicate_similarity": 0.0}, r"duplicate_similarity == 0.0, must be > 0"),
         ({"n_shown": 0}, "n_shown == 0, must be >= 1"),
         ({"thumbnail_size": 0}, "thumbnail_size == 0, must be >= 1"),
