@@ -56,7 +56,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
-    _log_prior = None  # of classes_, where frequencies of use are given
+    _log_prior = None  # of classes_, where the model leaves it out
     _to_unit_rows = True  # whether images are compared by their direction where there is text
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
@@ -201,7 +201,6 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         names = None if self._names is None else [self._names[i] for i in kept]
         view = copy(self)
         view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
-        view._set_log_prior()
         return view
 
     def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
@@ -284,10 +283,6 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         elif self._names is not None:
             self.class_names = dict(zip(labels, names, strict=True))
         self._set_classes(universe, columns[order])
-        self._set_log_prior()
-
-    def _set_log_prior(self):
-        """What a given prior adds to the logits of the present classes; nothing by default."""
 
     def _set_classes(self, universe, columns):
         """Public attributes of the classes, from columns of the model."""
@@ -299,6 +294,10 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         self.prototypes_ = self._model.image_prototypes[columns]
         text = self._model.text_features
         self.text_features_ = None if text is None else text[columns]
+        self._set_log_prior()
+
+    def _set_log_prior(self):
+        """Set what the frequencies of use add to the logits of `classes_`; by default nothing."""
 
     def _check_training_set(self, X, y, sample_weight):
         """Checked images and labels, the label universe, and what encodes its names.
@@ -403,7 +402,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """
         check_is_fitted(self)
         results = None
-        for n_samples, rows, _, logits in self._blocks(X, self._model):
+        for n_samples, rows, _, logits in self._blocks(X):
             if self._log_prior is not None:
                 logits += self._log_prior.astype(logits.dtype)
             value = function(logits)
@@ -417,16 +416,16 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 result[rows] = part
         return tuple(results) if len(results) > 1 else results[0]
 
-    def _blocks(self, X, model):
+    def _blocks(self, X):
         """Number of rows in all; and of each block its slice, its rows, and their logits.
 
         Logits of images that could not be read are NaN, their rows some other vector.
         """
         _refuse_images(X)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        scorer = model.scorer(resolve_device(self.device))
-        dtype = model.image_prototypes.dtype
-        n_rows = max(BLOCK_LOGITS // max(model.counts.size, X.shape[1]), 1)
+        scorer = self._model.scorer(resolve_device(self.device))
+        dtype = self.prototypes_.dtype
+        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
         for rows in gen_batches(len(X), n_rows):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]

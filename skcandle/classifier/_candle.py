@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -30,7 +29,7 @@ from ._logit_weights import (
     fit_temperature,
 )
 from ._model import CandleModel
-from ._prior import class_frequencies, log_frequencies
+from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
 from ._prototypes import fit_prototypes, of_moderate_length, unit
 from ._pseudo_new import (
@@ -315,9 +314,7 @@ class CandleClassifier(BaseCandle):
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
-        frequencies = class_frequencies(self.class_prior, universe.classes)
-        if isinstance(frequencies, dict):
-            log_frequencies(frequencies, universe.classes)  # before anything takes time
+        prior = prior_of_use(self.class_prior, self.margin, universe.classes)
         weights = self._estimate_logit_weights(data)
         space = fit_prototypes(data, float(self.shrinkage))
         with self._progress(self.max_iter) as report:
@@ -341,11 +338,10 @@ class CandleClassifier(BaseCandle):
             data.text_features,
             projection,
             weights,
-            float(self.margin),
             ClassStatistics.of(data),
         )
+        self._prior = prior
         self._set_classes(universe, np.arange(data.n_classes))
-        self._set_prior(frequencies)
         return self
 
     def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
@@ -386,7 +382,8 @@ class CandleClassifier(BaseCandle):
         check_is_fitted(self)
         view = copy(self)
         view.class_prior = prior  # of a clone, too
-        view._set_prior(class_frequencies(prior, self.classes_))
+        view._prior = prior_of_use(prior, self.margin, self.classes_)
+        view._set_log_prior()
         return view
 
     def add_images(
@@ -587,10 +584,8 @@ class CandleClassifier(BaseCandle):
             )
             thresholds = np.full(2, np.inf)
         widest = thresholds[self.is_new_.astype(int)]
-        model = replace(self._model, margin=1.0)
         sets = [
-            logits.max(axis=1, keepdims=True) - logits <= widest
-            for *_, logits in self._blocks(X, model)
+            logits.max(axis=1, keepdims=True) - logits <= widest for *_, logits in self._blocks(X)
         ]
         return np.concatenate(sets)
 
@@ -641,8 +636,7 @@ class CandleClassifier(BaseCandle):
         check_is_fitted(self)
         if not isinstance(n_images, Integral) or isinstance(n_images, bool):
             raise TypeError(f"n_images is {n_images!r}; it is an integer.")
-        blocks = self._blocks(X, replace(self._model, margin=1.0))
-        proba = np.concatenate([softmax(logits, axis=1) for *_, logits in blocks])
+        proba = np.concatenate([softmax(logits, axis=1) for *_, logits in self._blocks(X)])
         left = ~np.isnan(proba[:, 0])  # not of images that could not be read
         if not 1 <= n_images <= left.sum():
             raise ValueError(
@@ -660,7 +654,7 @@ class CandleClassifier(BaseCandle):
         """Novelty scores, and whether the class of the largest logit has no image."""
         check_is_fitted(self)
         scores, sides = [], []
-        for _, _, block, logits in self._blocks(X, replace(self._model, margin=1.0)):
+        for _, _, block, logits in self._blocks(X):
             if self.text_features_ is None:
                 space = self._model.space
                 tokens = (block - space.image_mean) @ space.whitener @ self._model.projection
@@ -671,19 +665,8 @@ class CandleClassifier(BaseCandle):
             sides.append(self.is_new_[logits.argmax(axis=1)])
         return np.concatenate(scores), np.concatenate(sides)
 
-    def _set_prior(self, frequencies):
-        """The frequencies that the logits answer for."""
-        margin = float(self.margin)
-        if frequencies is not None:  # logits for equal frequencies, or for those of training
-            margin = 0.0 if frequencies == "training" else 1.0
-        self._frequencies = frequencies
-        self._model = replace(self._model, margin=margin)
-        self._set_log_prior()
-
     def _set_log_prior(self):
-        self._log_prior = None
-        if isinstance(self._frequencies, dict):
-            self._log_prior = log_frequencies(self._frequencies, self.classes_)
+        self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)
 
     def _estimate_logit_weights(self, data):
         """Weights of the joint logits: given, or estimated on pseudo-new splits."""

@@ -14,7 +14,6 @@ from ._logit_weights import (
     prototype_similarity,
     saturation,
 )
-from ._losses import log_prior
 from ._prototypes import PrototypeSpace, prototype_space
 from ._statistics import ClassStatistics
 
@@ -30,9 +29,6 @@ class CandleModel:
     projection : ndarray of shape (n_features, n_features)
         Trained projection of images and prototypes.
     weights : LogitWeights
-    margin : float
-        Answers are for classes as frequent as their number of images, plus one, to the power
-        of one less the margin.
     statistics : ClassStatistics
         Of the images that prototypes were formed from.
     """
@@ -41,7 +37,6 @@ class CandleModel:
     text_features: np.ndarray | None
     projection: np.ndarray
     weights: LogitWeights
-    margin: float
     statistics: ClassStatistics
 
     @property
@@ -115,12 +110,11 @@ class CandleScorer:
         counts = self._tensor(model.counts)
         self.bonus_share = saturation(counts, BONUS_HALF_COUNT)
         self.offset_share = saturation(counts, OFFSET_HALF_COUNT)
-        self.log_frequency = (1 - model.margin) * log_prior(counts)
         with torch.no_grad(), exact_matmul(device):
             self.prototypes = self._project(self._tensor(model.space.prototypes))
 
     def score(self, X):
-        """Joint logits of a block of embeddings.
+        """Joint logits of a block of embeddings, for equally frequent classes.
 
         Parameters
         ----------
@@ -142,7 +136,7 @@ class CandleScorer:
                 self.bonus_share,
                 self.offset_share,
             )
-            return (logits + self.log_frequency).cpu().numpy()
+            return logits.cpu().numpy()
 
     def _project(self, centred):
         """Whiten and project; where there is text, directions are compared."""

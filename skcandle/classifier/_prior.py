@@ -1,4 +1,7 @@
-"""The frequencies of use of the classes, which Bayes' rule puts into the answers."""
+"""How frequent the classes are where the classifier is used, which Bayes' rule takes into account.
+
+The model scores for equal frequencies; the log-prior of this module is all that changes that.
+"""
 
 from collections.abc import Mapping
 
@@ -10,17 +13,20 @@ from ._universe import plain_label
 SUM_TOLERANCE = 1e-3
 
 
-def class_frequencies(class_prior, classes):
-    """Check the frequencies of use of classes.
+def prior_of_use(class_prior, margin, classes):
+    """What the parameters `class_prior` and `margin` say about the frequencies of use.
 
     Parameters
     ----------
     class_prior : None, "training", array-like of shape (n_classes,) or mapping
+    margin : float
+        Counts where `class_prior` is None.
     classes : ndarray of shape (n_classes,)
 
     Returns
     -------
-    frequencies : None, "training" or dict of label to float
+    prior : float or dict of label to float
+        The exponent of the training frequencies, 0 for equal ones; or frequencies by label.
 
     Raises
     ------
@@ -28,10 +34,52 @@ def class_frequencies(class_prior, classes):
         If frequencies are not numbers, are negative, do not sum to one, or lack a class.
     """
     if class_prior is None:
-        return None
+        return 1 - float(margin)
+    if isinstance(class_prior, str) and class_prior == "training":
+        return 1.0
+    frequencies = class_frequencies(class_prior, classes)
+    log_frequencies(frequencies, classes)  # raises if a class is lacking
+    return frequencies
+
+
+def log_prior_of_use(prior, classes, counts):
+    """Logarithm of the frequencies of use, up to a constant that a softmax cancels.
+
+    Parameters
+    ----------
+    prior : float or dict of label to float
+        See :func:`prior_of_use`.
+    classes : ndarray of shape (n_classes,)
+    counts : ndarray of shape (n_classes,)
+        Training images of each class.
+
+    Returns
+    -------
+    log_prior : ndarray of shape (n_classes,)
+    """
+    if isinstance(prior, dict):
+        return log_frequencies(prior, classes)
+    return prior * np.log(counts + 1)
+
+
+def class_frequencies(class_prior, classes):
+    """Check the frequencies of use of classes.
+
+    Parameters
+    ----------
+    class_prior : array-like of shape (n_classes,) or mapping
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    frequencies : dict of label to float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If frequencies are not numbers, are negative, do not sum to one, or lack a class.
+    """
     if isinstance(class_prior, str):
-        if class_prior == "training":
-            return class_prior
         raise ValueError(
             f'class_prior is {class_prior!r}; give "training", frequencies in the order of '
             "classes_, or a mapping of label to frequency."

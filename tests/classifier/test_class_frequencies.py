@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skcandle.classifier._prior import class_frequencies, log_frequencies
+from skcandle.classifier._prior import (
+    class_frequencies,
+    log_frequencies,
+    log_prior_of_use,
+    prior_of_use,
+)
 
 LABELS = np.array(["ant", "bee", "cat", "dog"], dtype=object)
 FREQUENCIES = np.array([0.4, 0.3, 0.2, 0.1])
@@ -26,9 +31,24 @@ def test_a_series_goes_by_its_index_and_columns_do_not():
         class_frequencies(series.to_frame(), LABELS)
 
 
-@pytest.mark.parametrize("prior", [None, "training"])
-def test_what_stands_for_frequencies_is_kept(prior):
-    assert class_frequencies(prior, LABELS) == prior
+@pytest.mark.parametrize(
+    "class_prior, margin, exponent",
+    [(None, 0.0, 1.0), (None, 1.0, 0.0), (None, 2.5, -1.5), ("training", 2.5, 1.0)],
+)
+def test_without_frequencies_the_prior_is_a_power_of_those_of_training(
+    class_prior, margin, exponent
+):
+    counts = np.array([9.0, 3.0, 0.0, 1.0])
+    prior = prior_of_use(class_prior, margin, LABELS)
+    found = np.exp(log_prior_of_use(prior, LABELS, counts))
+    assert_allclose(found, (counts + 1) ** exponent)
+
+
+def test_given_frequencies_are_the_prior_whatever_the_margin():
+    prior = prior_of_use(BY_LABEL, 0.3, LABELS)
+    assert_allclose(np.exp(log_prior_of_use(prior, LABELS, np.arange(4))), FREQUENCIES)
+    with pytest.raises(ValueError, match="no frequency for the class 'ant'"):
+        prior_of_use({"bee": 1.0}, 1.0, LABELS)
 
 
 def test_labels_of_numpy_are_those_of_python():
