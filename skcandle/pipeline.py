@@ -218,21 +218,46 @@ class CandlePipeline(Pipeline):
         return self.steps[-1][1].choose_to_label(self._embed(X), n_images)
 
     @_last_step_has("novelty_score")
-    def novelty_score(self, X: Images) -> np.ndarray:
+    def novelty_score(
+        self, X: Images, *, return_is_new: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Score how little images look like any class.
 
         Parameters
         ----------
         X : images
             What the pipeline takes.
+        return_is_new : bool, default=False
+            Whether to return `is_new` as well.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
             Higher for images that look less like any class, see
             :meth:`CandleClassifier.novelty_score`.
+        is_new : ndarray of shape (n_samples,) of bool
+            Which of the :meth:`novelty_thresholds` applies: False for the first, True for the
+            second.
         """
-        return self.steps[-1][1].novelty_score(self._embed(X))
+        last = self.steps[-1][1]
+        return last.novelty_score(self._embed(X), return_is_new=return_is_new)
+
+    @_last_step_has("novelty_thresholds")
+    def novelty_thresholds(self, rejection_rate: float = 0.05) -> np.ndarray:
+        """Novelty scores above which an image may be rejected.
+
+        Parameters
+        ----------
+        rejection_rate : float, default=0.05
+            Share of images of listed classes, in (0, 1), whose score is above the threshold.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (2,)
+            For answers with base classes, and with new ones, see
+            :meth:`CandleClassifier.novelty_thresholds`.
+        """
+        return self.steps[-1][1].novelty_thresholds(rejection_rate)
 
     def _embed(self, X):
         return self[:-1].transform(X) if len(self.steps) > 1 else X

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from helpers import random_images
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -272,6 +273,13 @@ def test_answers_of_a_pipeline_are_those_of_its_classifier(grown):
     for part, expected in zip(pipe.top_k(images, 2), candle.top_k(rows, 2), strict=True):
         np.testing.assert_array_equal(part, expected)
     np.testing.assert_array_equal(pipe.novelty_score(images), candle.novelty_score(rows))
+    for part, expected in zip(
+        pipe.novelty_score(images, return_is_new=True),
+        candle.novelty_score(rows, return_is_new=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(part, expected)
+    np.testing.assert_array_equal(pipe.novelty_thresholds(0.3), candle.novelty_thresholds(0.3))
     np.testing.assert_array_equal(pipe.predict_set(images, 0.6), candle.predict_set(rows, 0.6))
     np.testing.assert_array_equal(pipe.choose_to_label(images, 3), candle.choose_to_label(rows, 3))
 
@@ -301,6 +309,7 @@ def test_methods_are_those_of_the_last_step(fitted):
     assert not hasattr(published, "add_images")
     rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
     assert hasattr(rejecting, "novelty_score")
+    assert not hasattr(rejecting, "novelty_thresholds")
     assert not hasattr(rejecting, "restrict")
 
 
@@ -323,3 +332,24 @@ def test_rejecting_from_images(emoji):
     )
     inside.fit(*emoji["base"])
     np.testing.assert_array_equal(inside.predict(images), clf.predict(images))
+
+
+@pytest.mark.parametrize("kind", [CandlePipeline, Pipeline])
+@pytest.mark.parametrize(
+    "method, arguments",
+    [
+        ("add_classes", (["lion"],)),
+        ("add_images", (random_images(2), ["lion", "lion"])),
+        ("restrict", (NEW,)),
+    ],
+)
+def test_rejecting_with_a_fitted_pipeline_that_has_changed(fitted, emoji, kind, method, arguments):
+    changed = getattr(fitted, method)(*arguments)
+    frozen = FrozenEstimator(kind(changed.steps))
+    clf = RejectingClassifier(frozen, rejection_rate=0.3).fit(*emoji["base"])
+    images = emoji["new"][0] + random_images(5)
+    score, is_new = changed.novelty_score(images, return_is_new=True)
+    rejected = score > changed.novelty_thresholds(0.3)[is_new.astype(int)]
+    assert rejected.any() and not rejected.all()
+    expected = np.where(rejected, "unknown", changed.predict(images))
+    np.testing.assert_array_equal(clf.predict(images), expected)

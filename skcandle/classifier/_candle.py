@@ -17,7 +17,6 @@ from .._earlier_fit import keeps_an_earlier_fit
 from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
-from .._warnings import warn_user
 from ._base import BaseCandle
 from ._held_out import fit_held_out_scores, signals_of
 from ._logit_weights import (
@@ -479,7 +478,9 @@ class CandleClassifier(BaseCandle):
             encoder.check_names([*self.classes_, *labels], [*self._names, *labels])
         return encoder(labels, names, self.n_features_in_).astype(self.text_features_.dtype)
 
-    def novelty_score(self, X: ArrayLike) -> np.ndarray:
+    def novelty_score(
+        self, X: ArrayLike, *, return_is_new: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         r"""Score how little images look like any of the `classes_`.
 
         Neither `margin` nor `class_prior` counts.
@@ -488,6 +489,8 @@ class CandleClassifier(BaseCandle):
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images, see :meth:`predict`.
+        return_is_new : bool, default=False
+            Whether to return `is_new` as well.
 
         Returns
         -------
@@ -495,9 +498,13 @@ class CandleClassifier(BaseCandle):
             Higher for images that look less like any class, base or new: log-odds that the class
             is not listed, if that were as likely as that it is. NaN for images that could not be
             read.
+        is_new : ndarray of shape (n_samples,) of bool
+            Whether the class of the largest logit, for equally frequent classes, is a new one:
+            which of the :meth:`novelty_thresholds` applies.
 
         See Also
         --------
+        novelty_thresholds : Scores above which images may be rejected.
         skcandle.RejectingClassifier : Answers with a label for "none of these".
 
         Notes
@@ -515,7 +522,48 @@ class CandleClassifier(BaseCandle):
         .. [2] Y. Ming et al.: "Delving into out-of-distribution detection with vision-language
            representations", NeurIPS 2022. arXiv:2211.13445.
         """
-        return self._novelty_and_side(X)[0]
+        check_is_fitted(self)
+        score, is_new = [], []
+        for _, _, block, logits in self._blocks(X):
+            if self.text_features_ is None:
+                other = self._model.half_squares(block)
+            else:
+                other = unit(block) @ self.text_features_.T
+            score.append(self._held_out.novelty_of(signals_of(logits, other)))
+            is_new.append(self.is_new_[logits.argmax(axis=1)])
+        if return_is_new:
+            return np.concatenate(score), np.concatenate(is_new)
+        return np.concatenate(score)
+
+    def novelty_thresholds(self, rejection_rate: float = 0.05) -> np.ndarray:
+        """Novelty scores above which an image may be rejected.
+
+        They come from held-out training images, so that they are the same for views and for
+        copies with further classes or images.
+
+        Parameters
+        ----------
+        rejection_rate : float, default=0.05
+            Share of images *of* listed classes, in (0, 1), whose score is above the threshold,
+            all classes counting the same.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (2,)
+            For images whose class of the largest logit is a base class, and a new one; see
+            `return_is_new` of :meth:`novelty_score`.
+
+        Raises
+        ------
+        ValueError
+            If `rejection_rate` is not in (0, 1).
+
+        See Also
+        --------
+        skcandle.RejectingClassifier : Uses them, and explains how they are chosen.
+        """
+        check_is_fitted(self)
+        return self._held_out.novelty_thresholds(rejection_rate)
 
     def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
         r"""Sets of classes that hold the right one with a given probability.
@@ -570,20 +618,7 @@ class CandleClassifier(BaseCandle):
         [['bee'], ['elk']]
         """
         check_is_fitted(self)
-        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
-            raise ValueError(
-                f"confidence_level is {confidence_level!r}; it is a number above 0 and below 1."
-            )
-        thresholds, too_few = self._held_out.gap_thresholds(float(confidence_level))
-        if too_few:
-            n_images = self._held_out.n_images
-            warn_user(
-                f"The training images are worth {n_images:.3g} of balanced classes, too few to "
-                f"tell a confidence_level of {confidence_level:g}; all classes are in each set. "
-                f"Give more images, or a level up to {n_images / (n_images + 1):.2g}."
-            )
-            thresholds = np.full(2, np.inf)
-        widest = thresholds[self.is_new_.astype(int)]
+        widest = self._held_out.gap_thresholds(confidence_level)[self.is_new_.astype(int)]
         sets = [
             logits.max(axis=1, keepdims=True) - logits <= widest for *_, logits in self._blocks(X)
         ]
@@ -649,21 +684,6 @@ class CandleClassifier(BaseCandle):
             left[best] = False
             counts += proba[best]
         return np.array(chosen)
-
-    def _novelty_and_side(self, X):
-        """Novelty scores, and whether the class of the largest logit has no image."""
-        check_is_fitted(self)
-        scores, sides = [], []
-        for _, _, block, logits in self._blocks(X):
-            if self.text_features_ is None:
-                space = self._model.space
-                tokens = (block - space.image_mean) @ space.whitener @ self._model.projection
-                other = (tokens**2).sum(axis=1) / 2
-            else:
-                other = unit(block) @ self.text_features_.T
-            scores.append(self._held_out.novelty_of(signals_of(logits, other)))
-            sides.append(self.is_new_[logits.argmax(axis=1)])
-        return np.concatenate(scores), np.concatenate(sides)
 
     def _set_log_prior(self):
         self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)

@@ -15,9 +15,11 @@ after its class has been taken out. No image of an unlisted class is needed.
 """
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
+from .._warnings import warn_user
 from ._prototypes import fit_prototypes
 from ._pseudo_new import effective_size, splits_of_universe
 
@@ -67,16 +69,25 @@ class HeldOutScores:
         Parameters
         ----------
         rate : float
-            In (0, 1).
+            In (0, 1). If there are too few images for it, the thresholds are the largest scores,
+            and a warning says so.
 
         Returns
         -------
         thresholds : ndarray of shape (2,)
             Where the answer is a base class, and where it is a new one.
-        too_few : bool
-            Whether the images cannot tell; the thresholds are then the largest scores.
         """
-        return self._thresholds(self.novelty, 1 - rate)
+        if not isinstance(rate, Real) or not 0 < rate < 1:
+            raise ValueError(f"rejection_rate must be a number between 0 and 1, got {rate!r}.")
+        thresholds, too_few = self._thresholds(self.novelty, 1 - float(rate))
+        if too_few:
+            warn_user(
+                f"A rejection_rate of {rate:g} is too low for these training images, which count "
+                f"as {self.n_images:.3g} images of balanced classes; the thresholds are the "
+                "largest held-out scores. Add images, or set a rejection_rate of at least "
+                f"{1 / (self.n_images + 1):.2g}."
+            )
+        return thresholds
 
     def gap_thresholds(self, level):
         """Gaps up to which a given share of images lies.
@@ -84,22 +95,32 @@ class HeldOutScores:
         Parameters
         ----------
         level : float
-            In (0, 1).
+            In (0, 1). If there are too few images for it, the thresholds are infinite, and a
+            warning says so.
 
         Returns
         -------
         thresholds : ndarray of shape (2,)
             For images of base classes, and of new ones.
-        too_few : bool
-            Whether the images cannot tell; the thresholds are then the largest gaps.
         """
-        return self._thresholds(self.gaps, level)
+        if not isinstance(level, Real) or not 0 < level < 1:
+            raise ValueError(f"confidence_level must be a number between 0 and 1, got {level!r}.")
+        thresholds, too_few = self._thresholds(self.gaps, float(level))
+        if too_few:
+            warn_user(
+                f"A confidence_level of {level:g} is too high for these training images, which "
+                f"count as {self.n_images:.3g} images of balanced classes; every set holds all "
+                "classes. Add images, or set a confidence_level of at most "
+                f"{self.n_images / (self.n_images + 1):.2g}."
+            )
+            return np.full(2, np.inf)
+        return thresholds
 
     def _thresholds(self, quantiles, level):
-        """Quantiles of either side, at the next larger share that is kept.
+        """Quantiles of either side, at the next larger share that is stored; are there too few?
 
-        The image that is to be judged counts as one more, at infinity, as in split conformal
-        prediction: a share below 1 / (n + 1) of n images is more than they can tell.
+        As in split conformal prediction, the image to be judged counts as one more, at infinity:
+        n images cannot resolve a share below 1 / (n + 1).
         """
         level = level * (1 + 1 / self.n_images)
         n_shares = quantiles.shape[1]

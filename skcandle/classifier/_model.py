@@ -76,6 +76,11 @@ class CandleModel:
             statistics=statistics,
         )
 
+    def half_squares(self, X):
+        """Half the squared lengths of images in whitened and projected coordinates."""
+        tokens = (X - self.space.image_mean) @ self.space.whitener @ self.projection
+        return (tokens**2).sum(axis=1) / 2
+
     def scorer(self, device):
         """The model on a device; what classes need is computed once.
 

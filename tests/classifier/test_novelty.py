@@ -12,10 +12,15 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
+from skcandle import (
+    CandleClassifier,
+    CandlePipeline,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+)
 from skcandle.classifier._held_out import HeldOutScores, quantiles_by_side, weighted_quantiles
 from skcandle.classifier._pseudo_new import splits_of_universe
 from skcandle.classifier._training_set import TrainingSet
@@ -140,9 +145,10 @@ def test_thresholds_are_those_of_split_conformal_prediction(level, too_few):
     # the ceil((n + 1) level)-th smallest of n scores
     rank = min(int(np.ceil((n + 1) * level)), n)
     expected = [np.sort(scores)[rank - 1] for scores in (base, new)]
-    found, warned = held_out.novelty_thresholds(1 - level)
-    assert_array_equal(found, expected)
-    assert warned == too_few
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert_array_equal(held_out.novelty_thresholds(1 - level), expected)
+    assert len(caught) == too_few
 
 
 # --- the classifier that rejects -------------------------------------------------------------
@@ -207,11 +213,60 @@ def test_around_and_inside_a_pipeline(candle):
     assert_array_equal(around.fit(X[TRAIN], y, sample_weight=weight).predict(X), expected)
 
 
-def test_a_fitted_classifier_stays_so(fitted):
-    grown = fitted.add_classes(["gnu"])
-    clf = RejectingClassifier(FrozenEstimator(grown)).fit(X[TRAIN], NAMES[Y[TRAIN]])
-    assert clf.classes_.tolist() == grown.classes_.tolist()
+COPIES = {
+    "fit": lambda clf: clf,
+    "added class": lambda clf: clf.add_classes(["gnu"]),
+    "added images": lambda clf: clf.add_images(X[Y == 6][:3], ["gnu", "gnu", "fox"]),
+    "view": lambda clf: clf.restrict(["bee", "cat", "fox"]),
+    "other prior": lambda clf: clf.with_prior("training"),
+}
+WRAPPERS = {
+    "classifier": FrozenEstimator,
+    "pipeline": lambda clf: FrozenEstimator(Pipeline([("same", PASS), ("candle", clf)])),
+    "pipeline with methods": lambda clf: FrozenEstimator(
+        CandlePipeline([("same", PASS), ("candle", clf)])
+    ),
+    "pipeline of a pipeline": lambda clf: FrozenEstimator(
+        make_pipeline(PASS, FrozenEstimator(CandlePipeline([("candle", clf)])))
+    ),
+}
+PASS = FunctionTransformer().fit(X)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_fitted_classifier_rejects_as_it_is(fitted, copy, wrapper):
+    answering = COPIES[copy](fitted)
+    frozen = WRAPPERS[wrapper](answering)
+    clf = RejectingClassifier(frozen, rejection_rate=0.2).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    assert clf.classes_.tolist() == answering.classes_.tolist()
+    score, is_new = answering.novelty_score(X, return_is_new=True)
+    thresholds = answering.novelty_thresholds(0.2)
+    assert_array_equal(clf.thresholds_, thresholds)
+    rejected = score > thresholds[is_new.astype(int)]
+    assert_array_equal(clf.predict(X), np.where(rejected, "unknown", answering.predict(X)))
+    found = clf.novelty_score(X, return_is_new=True)
+    assert_array_equal(found[0], score)
+    assert_array_equal(found[1], is_new)
+
+
+def test_a_class_that_was_added_is_no_longer_rejected(fitted):
+    clf = RejectingClassifier(FrozenEstimator(fitted.add_classes(["gnu"])))
+    clf.fit(X[TRAIN], NAMES[Y[TRAIN]])
     assert np.mean(clf.predict(X[Y == 6]) == "gnu") > 0.5
+
+
+def test_an_image_is_on_the_side_of_its_largest_logit_for_equal_frequencies(fitted):
+    mostly_new = fitted.with_prior([0.01] * 5 + [0.95])
+    _, is_new = mostly_new.novelty_score(X, return_is_new=True)
+    assert_array_equal(is_new, fitted.predict(X) == "fox")
+    assert is_new.sum() < np.sum(mostly_new.predict(X) == "fox")
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, "often"])
+def test_thresholds_are_for_rates_between_zero_and_one(fitted, rate):
+    with pytest.raises(ValueError, match="rejection_rate must be a number between 0 and 1, got"):
+        fitted.novelty_thresholds(rate)
 
 
 def test_in_a_search_and_out_of_fold(candle):
@@ -229,10 +284,10 @@ def test_one_image_a_class_falls_back_and_warns_once(candle):
         warnings.simplefilter("always")
         clf = RejectingClassifier(candle).fit(X[first], NAMES[Y[first]])
     (warning,) = [w for w in caught if "rejection_rate" in str(w.message)]
-    assert "worth 5 of balanced classes, too few to tell a rejection_rate of 0.05" in str(
-        warning.message
-    )
-    assert "a rate of at least 0.17" in str(warning.message)
+    message = str(warning.message)
+    assert "A rejection_rate of 0.05 is too low for these training images" in message
+    assert "which count as 5 images of balanced classes" in message
+    assert "a rejection_rate of at least 0.17" in message
     assert clf.thresholds_.max() == clf.estimator_._held_out.novelty.max()
 
 

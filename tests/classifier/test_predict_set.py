@@ -19,7 +19,7 @@ def gaps(clf):
 
 
 def test_classes_within_the_distance_of_their_kind(fitted):
-    base, new = fitted._held_out.gap_thresholds(LEVEL)[0]
+    base, new = fitted._held_out.gap_thresholds(LEVEL)
     expected = gaps(fitted) <= np.where(fitted.is_new_, new, base)
     sets = fitted.predict_set(DATA.X_test, LEVEL)
     assert sets.dtype == bool
@@ -72,17 +72,17 @@ def test_images_alone_and_views():
     clf = fit(text_encoder=None, new_classes=None)
     view = clf.restrict(BASE[:3])
     sets = view.predict_set(DATA.X_test, LEVEL)
-    assert_array_equal(sets, gaps(view) <= clf._held_out.gap_thresholds(LEVEL)[0][0])
+    assert_array_equal(sets, gaps(view) <= clf._held_out.gap_thresholds(LEVEL)[0])
 
 
 def test_too_few_images_for_a_level(fitted):
     n_images = fitted._held_out.n_images
-    with pytest.warns(UserWarning, match="too few to tell a confidence_level of 0.999; all clas"):
+    with pytest.warns(UserWarning, match="A confidence_level of 0.999 is too high for"):
         assert fitted.predict_set(DATA.X_test, 0.999).all()
     assert not fitted.predict_set(DATA.X_test, n_images / (n_images + 1) - 1e-9).all()
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 90, "high", None])
 def test_levels_that_are_none(fitted, level):
-    with pytest.raises(ValueError, match="confidence_level is .*; it is a number above 0 and be"):
+    with pytest.raises(ValueError, match="confidence_level must be a number between 0 and 1, got"):
         fitted.predict_set(DATA.X_test, level)
