@@ -198,7 +198,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         if not wanted:
             raise ValueError("restrict got no label; name at least one of the classes_.")
         kept = np.flatnonzero(np.isin(self.classes_, wanted))
-        names = None if self._names is None else [self._names[i] for i in kept]
+        names = None if self.class_names_ is None else [self.class_names_[i] for i in kept]
         view = copy(self)
         view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
         return view
@@ -239,14 +239,16 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 "with a text_encoder."
             )
         vectors = isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping)
-        added = LabelUniverse(self.classes_, self._names).added(list(names) if vectors else names)
+        added = LabelUniverse(self.classes_, self.class_names_).added(
+            list(names) if vectors else names
+        )
         if not added.names:
             return copy(self)
         encoder, labels = self._text_encoder, added.classes
         if vectors:
             encoder, labels = encoder.with_vectors(names), list(names)
-        if self._names is not None:
-            encoder.check_names([*self.classes_, *labels], [*self._names, *added.names])
+        if self.class_names_ is not None:
+            encoder.check_names([*self.classes_, *labels], [*self.class_names_, *added.names])
         text_features = encoder(labels, added.names, self.n_features_in_)
         encoder.warn_of_codes(labels, added.names, names if isinstance(names, Mapping) else ())
         grown = copy(self)
@@ -259,11 +261,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         n_columns = len(self._model.counts)
         columns = np.append(self._columns, np.arange(n_columns - len(added.names), n_columns))
         labels = [*self.classes_.tolist(), *added.classes.tolist()]
-        names = [*(self._names or [None] * len(self.classes_)), *added.names]
+        names = [*(self.class_names_ or [None] * len(self.classes_)), *added.names]
         order = sorted(range(len(labels)), key=labels.__getitem__)
         universe = LabelUniverse(
             sorted_labels(labels, self.classes_.dtype),
-            None if self._names is None else [names[i] for i in order],
+            None if self.class_names_ is None else [names[i] for i in order],
         )
         # a clone of the copy is to be fitted on the same universe
         if self._text_encoder is None:
@@ -280,14 +282,14 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             }
             if other_names:
                 self.class_names = _as_mapping(self.class_names) | other_names
-        elif self._names is not None:
+        elif self.class_names_ is not None:
             self.class_names = dict(zip(labels, names, strict=True))
         self._set_classes(universe, columns[order])
 
     def _set_classes(self, universe, columns):
         """Public attributes of the classes, from columns of the model."""
         self._columns = columns
-        self._names = universe.names
+        self.class_names_ = universe.names
         self.classes_ = universe.classes
         self.class_count_ = self._model.counts[columns]
         self.is_new_ = self.class_count_ == 0

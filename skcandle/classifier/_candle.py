@@ -146,6 +146,10 @@ class CandleClassifier(BaseCandle):
     classes_ : ndarray of shape (n_classes,)
         Sorted labels, base and new.
 
+    class_names_ : list of str or tuple of str, or None
+        Name of each class, in the order of `classes_`; a tuple holds the synonyms of a class.
+        None if the labels are numbers without names.
+
     is_new_ : ndarray of shape (n_classes,) of bool
         Which classes had no image.
 
@@ -459,7 +463,7 @@ class CandleClassifier(BaseCandle):
         grown._model = model.with_images(
             TrainingSet(X, y, sample_weight.astype(X.dtype), texts, n_classes)
         )
-        grown._set_classes(LabelUniverse(self.classes_, self._names), self._columns)
+        grown._set_classes(LabelUniverse(self.classes_, self.class_names_), self._columns)
         if unlisted:
             names = unlisted if is_textual(self.classes_) else [None] * len(unlisted)
             grown._append_classes(LabelUniverse(np.array(unlisted), names))
@@ -475,7 +479,7 @@ class CandleClassifier(BaseCandle):
             )
         names = labels if textual else None
         if textual:
-            encoder.check_names([*self.classes_, *labels], [*self._names, *labels])
+            encoder.check_names([*self.classes_, *labels], [*self.class_names_, *labels])
         return encoder(labels, names, self.n_features_in_).astype(self.text_features_.dtype)
 
     def novelty_score(

@@ -84,6 +84,10 @@ class PublishedCandleClassifier(BaseCandle):
     classes_ : ndarray of shape (n_classes,)
         Sorted labels, base and new.
 
+    class_names_ : list of str or tuple of str, or None
+        Name of each class, in the order of `classes_`; a tuple holds the synonyms of a class.
+        None if the labels are numbers without names.
+
     is_new_ : ndarray of shape (n_classes,) of bool
         Which classes had no image.
 

@@ -169,9 +169,9 @@ def _classes(candle):
         "none, known by name" if is_new else f"{count:g}"
         for count, is_new in zip(candle.class_count_, candle.is_new_, strict=True)
     ]
-    if candle._names is None or candle._names == labels:
+    if candle.class_names_ is None or candle.class_names_ == labels:
         return ["Class", "Training images"], list(zip(labels, images, strict=True))
-    names = [name if isinstance(name, str) else ", ".join(name) for name in candle._names]
+    names = [name if isinstance(name, str) else ", ".join(name) for name in candle.class_names_]
     return ["Class", "Name", "Training images"], list(zip(labels, names, images, strict=True))
 
 
@@ -202,7 +202,7 @@ def _frequencies(candle):
 
 def _intended_use(candle):
     text = "Images that show one of the classes above, of the kind it was trained on."
-    if candle._text_encoder is not None:
+    if candle.text_features_ is not None:
         text += ' Further classes are added by name: `pipe.add_classes(["..."])`.'
     return text
 

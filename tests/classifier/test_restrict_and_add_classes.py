@@ -72,6 +72,23 @@ def test_restrict_to_labels_that_are_not_there(fitted, labels, message):
         fitted.restrict(labels)
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_names_follow_the_classes(kind):
+    clf = fit(kind, text_encoder=spelled, class_names={NEW[0]: [NEW[0], NEW[1]]}, new_classes=None)
+    assert clf.class_names_ == [*BASE, (NEW[0], NEW[1])]
+    assert clf.restrict(NEW[:1] + BASE[:1]).class_names_ == [BASE[0], (NEW[0], NEW[1])]
+    grown = clf.add_classes({"a class": NEW[2]})
+    assert grown.class_names_ == [NEW[2], *BASE, (NEW[0], NEW[1])]
+
+
+def test_numbers_without_names_have_none():
+    texts = dict(enumerate(DATA.texts.values()))
+    clf = make(new_classes=None, text_encoder=texts).fit(DATA.X, np.searchsorted(LABELS, DATA.y))
+    assert clf.class_names_ is None
+    assert clf.restrict([0, 1]).class_names_ is None
+    assert clf.add_classes({"a class": np.ones(32)}).class_names_ is None
+
+
 # --- add_classes -----------------------------------------------------------------------------
 
 
