@@ -1,6 +1,5 @@
 """What both classifiers share: the label universe, checked input, and prediction in blocks."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
@@ -20,17 +18,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
-from .._labels import check_label_types, is_textual, without_nulls
+from .._labels import check_label_types, without_nulls
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._embeddings import refuse_images, rescale_extreme_rows, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
-from ._prototypes import of_moderate_length, unit
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
-from ._universe import LabelUniverse, label_universe, sorted_labels
+from ._universe import LabelUniverse, label_universe, universe_parameters
 
 # Logits of one block of rows at prediction; bounds the memory.
 BLOCK_LOGITS = 2**20
@@ -189,18 +187,9 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             If `labels` is empty, or one of them is not in `classes_`.
         """
         check_is_fitted(self)
-        if isinstance(labels, str):
-            raise TypeError(f"restrict got the single string {labels!r}; put it in a list.")
-        wanted, known = np.ravel(labels).tolist(), set(self.classes_.tolist())
-        unknown = [label for label in wanted if label not in known]
-        if unknown:
-            raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-        if not wanted:
-            raise ValueError("restrict got no label; name at least one of the classes_.")
-        kept = np.flatnonzero(np.isin(self.classes_, wanted))
-        names = None if self.class_names_ is None else [self.class_names_[i] for i in kept]
+        kept = self._universe.positions(labels)
         view = copy(self)
-        view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
+        view._set_classes(self._universe.at(kept), self._columns[kept])
         return view
 
     def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
@@ -231,60 +220,33 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             If a name is repeated or in `classes_`, or this classifier was fitted without text.
         """
         check_is_fitted(self)
-        if isinstance(names, str):
-            raise TypeError(f"add_classes got the single string {names!r}; put it in a list.")
         if self._text_encoder is None:
             raise ValueError(
-                "This classifier was fitted without text, so a name says nothing to it. Fit it "
-                "with a text_encoder."
+                "This classifier was fitted without text, so it cannot use the name of a class. "
+                "Fit it with a text_encoder."
             )
-        vectors = isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping)
-        added = LabelUniverse(self.classes_, self.class_names_).added(
-            list(names) if vectors else names
-        )
-        if not added.names:
-            return copy(self)
-        encoder, labels = self._text_encoder, added.classes
-        if vectors:
-            encoder, labels = encoder.with_vectors(names), list(names)
-        if self.class_names_ is not None:
-            encoder.check_names([*self.classes_, *labels], [*self.class_names_, *added.names])
-        text_features = encoder(labels, added.names, self.n_features_in_)
-        encoder.warn_of_codes(labels, added.names, names if isinstance(names, Mapping) else ())
-        grown = copy(self)
-        grown._model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
-        grown._append_classes(added)
-        return grown
+        added, text_features = self._text_encoder.added(self._universe, names, self.n_features_in_)
+        return self._with_classes(added, text_features) if added.names else copy(self)
 
-    def _append_classes(self, added):
-        """Sort in the classes that the model has got as its last columns."""
-        n_columns = len(self._model.counts)
-        columns = np.append(self._columns, np.arange(n_columns - len(added.names), n_columns))
-        labels = [*self.classes_.tolist(), *added.classes.tolist()]
-        names = [*(self.class_names_ or [None] * len(self.classes_)), *added.names]
-        order = sorted(range(len(labels)), key=labels.__getitem__)
-        universe = LabelUniverse(
-            sorted_labels(labels, self.classes_.dtype),
-            None if self.class_names_ is None else [names[i] for i in order],
-        )
-        # a clone of the copy is to be fitted on the same universe
-        if self._text_encoder is None:
-            pass  # then a class needs images
-        elif is_textual(self.classes_):
-            self.new_classes = [
-                *([] if self.new_classes is None else self.new_classes),
-                *added.classes.tolist(),
-            ]
-            other_names = {
-                label: name
-                for label, name in zip(added.classes.tolist(), added.names, strict=True)
-                if label != name
-            }
-            if other_names:
-                self.class_names = _as_mapping(self.class_names) | other_names
-        elif self.class_names_ is not None:
-            self.class_names = dict(zip(labels, names, strict=True))
-        self._set_classes(universe, columns[order])
+    @property
+    def _universe(self):
+        return LabelUniverse(self.classes_, self.class_names_)
+
+    def _with_classes(self, added, text_features):
+        """A fitted copy with the classes of another universe, which have no image yet."""
+        grown = copy(self)
+        if text_features is not None:
+            text_features = text_features.astype(self.text_features_.dtype)
+        n_added, n_columns = len(added.classes), len(self._model.counts)
+        grown._model = self._model.with_classes(n_added, text_features)
+        universe, order = self._universe.merged(added)
+        columns = np.append(self._columns, np.arange(n_columns, n_columns + n_added))
+        if text_features is not None:  # without text, a clone learns classes from images alone
+            grown.new_classes, grown.class_names = universe_parameters(
+                self.new_classes, self.class_names, universe, added
+            )
+        grown._set_classes(universe, columns[order])
+        return grown
 
     def _set_classes(self, universe, columns):
         """Public attributes of the classes, from columns of the model."""
@@ -326,7 +288,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
             given = self.class_names if isinstance(self.class_names, Mapping) else ()
             text_encoder.warn_of_codes(classes, universe.names, given)
-            X = of_moderate_length(X, X.dtype)
+            X = rescale_extreme_rows(X, X.dtype)
             X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
@@ -341,7 +303,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
     def _check_images(self, X, y, sample_weight, reset=True):
         """Checked embeddings, labels and weights, without images of weight zero or not read."""
         check_label_types(y)
-        _refuse_images(X)
+        refuse_images(X)
         dtype = [np.float64, np.float32]
         X, y = validate_data(
             self,
@@ -423,7 +385,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
 
         Logits of images that could not be read are NaN, their rows some other vector.
         """
-        _refuse_images(X)
+        refuse_images(X)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         scorer = self._model.scorer(resolve_device(self.device))
         dtype = self.prototypes_.dtype
@@ -434,21 +396,10 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             if self.text_features_ is None:
                 block = np.ascontiguousarray(block, dtype=dtype)
             else:  # where only directions matter, those of any length
-                block = of_moderate_length(block, dtype, rows.start)
+                block = rescale_extreme_rows(block, dtype, rows.start)
             logits = scorer.score(block)[:, self._columns]
             logits[missing] = np.nan
             yield len(X), rows, block, logits
-
-
-def _as_mapping(class_names):
-    """Names of string labels as a mapping."""
-    if class_names is None:
-        return {}
-    return dict(
-        class_names
-        if isinstance(class_names, Mapping)
-        else zip(class_names, class_names, strict=True)
-    )
 
 
 def _one_column_of_two(logits):
@@ -459,16 +410,3 @@ def _most_probable(logits, k):
     """Positions of the largest logits, the first of equal ones first, and their probabilities."""
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return best, np.take_along_axis(softmax(logits, axis=1), best, axis=1)
-
-
-def _refuse_images(X):
-    """Raise where images are given instead of their embeddings."""
-    if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
-        return
-    first = next(iter(X), None)
-    kinds = str, bytes, bytearray, memoryview, os.PathLike, Image.Image
-    if isinstance(first, kinds) or hasattr(first, "read"):
-        raise TypeError(
-            f"X holds images (the first is of type {type(first).__name__}) instead of their "
-            "embeddings. Put a CLIPFeaturizer before this classifier, as make_candle_pipeline does."
-        )

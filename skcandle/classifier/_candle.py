@@ -9,37 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
 from .._earlier_fit import keeps_an_earlier_fit
-from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
+from ._active_learning import choose_rows
 from ._base import BaseCandle
+from ._embeddings import rescale_extreme_rows, unit
 from ._held_out import fit_held_out_scores, signals_of
-from ._logit_weights import (
-    CLIP_TEMPERATURE,
-    DEFAULT_PROTOTYPE_WEIGHT,
-    IMAGE_ONLY_TEMPERATURE,
-    LogitWeights,
-    fit_logit_weights,
-    fit_temperature,
-)
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
-from ._prototypes import fit_prototypes, of_moderate_length, unit
-from ._pseudo_new import (
-    effective_size,
-    leave_one_out_split,
-    pseudo_new_splits,
-    without_lone_images,
-)
+from ._prototypes import fit_prototypes
+from ._pseudo_new import split_generator
 from ._statistics import ClassStatistics
-from ._training_set import TrainingSet
-from ._universe import LabelUniverse
+from ._weight_estimation import estimate_logit_weights
 
 
 class CandleClassifier(BaseCandle):
@@ -318,12 +304,20 @@ class CandleClassifier(BaseCandle):
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
         prior = prior_of_use(self.class_prior, self.margin, universe.classes)
-        weights = self._estimate_logit_weights(data)
-        space = fit_prototypes(data, float(self.shrinkage))
+        shrinkage = float(self.shrinkage)
+        weights = estimate_logit_weights(
+            data,
+            shrinkage,
+            split_generator(self.random_state),
+            temperature=self.temperature,
+            prototype_weight=self.prototype_weight,
+            base_offset=self.base_offset,
+        )
+        prototypes = fit_prototypes(data, shrinkage)
         with self._progress(self.max_iter) as report:
             projection, self.loss_curve_, self.n_iter_ = train_projection(
                 data,
-                space,
+                prototypes,
                 weights,
                 penalty=float(self.penalty),
                 max_iter=self.max_iter,
@@ -334,10 +328,10 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
-        self._held_out = fit_held_out_scores(data, float(self.shrinkage), weights)
+        self._held_out = fit_held_out_scores(data, shrinkage, weights)
         self._text_encoder = text_encoder
         self._model = CandleModel(
-            space.without_statistics(),
+            prototypes.space,
             data.text_features,
             projection,
             weights,
@@ -440,47 +434,20 @@ class CandleClassifier(BaseCandle):
         array([1., 1., 1.])
         """
         check_is_fitted(self)
-        return self._with_images(*self._check_images(X, y, sample_weight, reset=False))
-
-    def _with_images(self, X, y, sample_weight):
-        if is_textual(y) != is_textual(self.classes_):
-            kinds = ("strings", "numbers") if is_textual(self.classes_) else ("numbers", "strings")
-            raise TypeError(f"y holds {kinds[1]}, but the classes_ are {kinds[0]}.")
-        model = self._model
-        X = X.astype(model.projection.dtype)
-        known = set(self.classes_.tolist())
-        unlisted = [label for label in np.unique(y).tolist() if label not in known]
-        texts = model.text_features
-        if texts is not None:
-            X = unit(of_moderate_length(X, X.dtype))
-            if unlisted:
-                texts = np.concatenate([texts, self._texts_of_unlisted(unlisted)])
-        column = dict(zip(self.classes_.tolist(), self._columns.tolist(), strict=True))
-        column |= {label: len(model.counts) + i for i, label in enumerate(unlisted)}
-        y = np.array([column[label] for label in y.tolist()])
-        n_classes = len(model.counts) + len(unlisted)
-        grown = copy(self)
-        grown._model = model.with_images(
-            TrainingSet(X, y, sample_weight.astype(X.dtype), texts, n_classes)
-        )
-        grown._set_classes(LabelUniverse(self.classes_, self.class_names_), self._columns)
+        X, y, sample_weight = self._check_images(X, y, sample_weight, reset=False)
+        dtype, has_text = self._model.projection.dtype, self.text_features_ is not None
+        X = unit(rescale_extreme_rows(X.astype(dtype), dtype)) if has_text else X.astype(dtype)
+        grown, unlisted = copy(self), self._universe.unlisted(y)
         if unlisted:
-            names = unlisted if is_textual(self.classes_) else [None] * len(unlisted)
-            grown._append_classes(LabelUniverse(np.array(unlisted), names))
+            texts = None
+            if has_text:
+                texts = self._text_encoder.unlisted(self._universe, unlisted, self.n_features_in_)
+            grown = self._with_classes(self._universe.of_labels(unlisted), texts)
+        column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
+        y = np.array([column[label] for label in y.tolist()])
+        grown._model = grown._model.with_images(X, y, sample_weight.astype(dtype))
+        grown._set_classes(grown._universe, grown._columns)
         return grown
-
-    def _texts_of_unlisted(self, labels):
-        """Text features of labels that name themselves, or that a mapping knows."""
-        textual, encoder = is_textual(self.classes_), self._text_encoder
-        if not textual and not isinstance(encoder.encoder, Mapping):
-            raise ValueError(
-                f"The label {labels[0]!r} is not one of the classes_ and has no name. Name it by "
-                "add_classes first, which returns a classifier that takes its images."
-            )
-        names = labels if textual else None
-        if textual:
-            encoder.check_names([*self.classes_, *labels], [*self.class_names_, *labels])
-        return encoder(labels, names, self.n_features_in_).astype(self.text_features_.dtype)
 
     def novelty_score(
         self, X: ArrayLike, *, return_is_new: bool = False
@@ -673,57 +640,8 @@ class CandleClassifier(BaseCandle):
         array([1])
         """
         check_is_fitted(self)
-        if not isinstance(n_images, Integral) or isinstance(n_images, bool):
-            raise TypeError(f"n_images is {n_images!r}; it is an integer.")
         proba = np.concatenate([softmax(logits, axis=1) for *_, logits in self._blocks(X)])
-        left = ~np.isnan(proba[:, 0])  # not of images that could not be read
-        if not 1 <= n_images <= left.sum():
-            raise ValueError(
-                f"n_images is {n_images}, but X has {left.sum()} rows; n_images is from 1 to that."
-            )
-        counts, chosen = self.class_count_.astype(float), []
-        for _ in range(n_images):
-            best = int(np.argmax(np.where(left, proba @ (1 / (counts + 1)), -np.inf)))
-            chosen.append(best)
-            left[best] = False
-            counts += proba[best]
-        return np.array(chosen)
+        return choose_rows(proba, self.class_count_, n_images)
 
     def _set_log_prior(self):
         self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)
-
-    def _estimate_logit_weights(self, data):
-        """Weights of the joint logits: given, or estimated on pseudo-new splits."""
-        has_text = data.text_features is not None
-        start = {
-            "temperature": CLIP_TEMPERATURE if has_text else IMAGE_ONLY_TEMPERATURE,
-            "prototype_weight": DEFAULT_PROTOTYPE_WEIGHT,
-            "base_offset": 0.0,
-        }
-        given = {name: getattr(self, name) for name in start}
-        given = {name: float(value) for name, value in given.items() if value != "auto"}
-        if not has_text:  # prototypes are all there is, and no class is new
-            given |= {"prototype_weight": 1.0, "base_offset": 0.0}
-        weights = LogitWeights(**(start | given))
-        if len(given) == len(start):
-            return weights
-        some_are_new = len(np.unique(data.y)) < data.n_classes
-        shrinkage, hidden = float(self.shrinkage), []
-        if some_are_new or "base_offset" not in given:
-            hidden = pseudo_new_splits(data, shrinkage, self._generator())
-        if some_are_new:
-            return fit_logit_weights(hidden, hidden, weights, effective_size(data), fixed=given)
-        split = leave_one_out_split(data, shrinkage)
-        telling, n_images = (
-            without_lone_images(split, data),
-            effective_size(data, lone_images=False),
-        )
-        estimated = fit_logit_weights([telling], hidden, weights, n_images, fixed=given)
-        if "temperature" in given:
-            return estimated
-        return fit_temperature([split], estimated, weights, effective_size(data))
-
-    def _generator(self):
-        if self.random_state is None:
-            return None
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))

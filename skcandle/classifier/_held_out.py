@@ -189,7 +189,7 @@ def fit_held_out_scores(data, shrinkage, weights):
         listed.append(signals_of(logits, other))
         gaps.append(logits.max(axis=1) - logits[is_own])
         is_new.append(split.hidden[split.target])
-        answered_new.append(split.offset_share[logits.argmax(axis=1)] == 0)
+        answered_new.append(split.offset_saturation[logits.argmax(axis=1)] == 0)
         without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
         unlisted.append(signals_of(np.where(is_own, -np.inf, logits), without))
         sample_weight.append(split.sample_weight)
@@ -221,7 +221,7 @@ def fit_held_out_scores(data, shrinkage, weights):
 
 def _half_squares(data, rows, shrinkage):
     """Half squared lengths of images in whitened coordinates that were formed without them."""
-    space = fit_prototypes(data, shrinkage)
+    prototypes = fit_prototypes(data, shrinkage)
     X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images, _ = space.transform_left_out(X, y, sample_weight)
-    return (space.transform_images(X) * images).sum(axis=1) / 2
+    images, _ = prototypes.transform_left_out(X, y, sample_weight)
+    return (prototypes.space.transform_images(X) * images).sum(axis=1) / 2

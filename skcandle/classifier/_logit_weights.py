@@ -46,7 +46,9 @@ class LogitWeights:
     count_bonus: float = 0.0
     base_offset: float = 0.0
 
-    def joint_logits(self, text_similarity, prototype_similarity, bonus_share, offset_share):
+    def joint_logits(
+        self, text_similarity, prototype_similarity, bonus_saturation, offset_saturation
+    ):
         """Score all classes; the one place where logits are made.
 
         Parameters
@@ -54,20 +56,20 @@ class LogitWeights:
         text_similarity : ndarray or Tensor of shape (n_samples, n_classes), or None
             None without text.
         prototype_similarity : ndarray or Tensor of shape (n_samples, n_classes)
-        bonus_share : ndarray or Tensor of shape (n_classes,) or (n_samples, n_classes)
+        bonus_saturation : ndarray or Tensor of shape (n_classes,) or (n_samples, n_classes)
             Saturation of the count behind each prototype, half at `BONUS_HALF_COUNT`.
-        offset_share : ndarray or Tensor of shape (n_classes,)
+        offset_saturation : ndarray or Tensor of shape (n_classes,)
             Saturation of the count of each class, half at `OFFSET_HALF_COUNT`.
 
         Returns
         -------
         logits : ndarray or Tensor of shape (n_samples, n_classes)
         """
-        prototype_weight = self.prototype_weight + self.count_bonus * bonus_share
+        prototype_weight = self.prototype_weight + self.count_bonus * bonus_saturation
         similarity = prototype_weight * prototype_similarity
         if text_similarity is not None:
             similarity = similarity + text_similarity
-        return similarity / self.temperature - self.base_offset * offset_share
+        return similarity / self.temperature - self.base_offset * offset_saturation
 
 
 def prototype_similarity(tokens, prototypes):
@@ -240,11 +242,11 @@ class _OffsetCurve:
         )
         self.base = np.where(split.hidden, -np.inf, scores)
         self.sample_weight = split.sample_weight
-        self.offset_share = split.offset_share
+        self.offset_saturation = split.offset_saturation
         self.target = split.target
 
     def accuracies(self, offset):
-        base = self.base - self.base.dtype.type(offset) * self.offset_share
+        base = self.base - self.base.dtype.type(offset) * self.offset_saturation
         lead = (base.max(axis=1) - self.new_best) / OFFSET_BANDWIDTH
         base_hits = self.sample_weight * (base.argmax(axis=1) == self.target)
         return base_hits @ expit(lead), self.new_hits @ expit(-lead)

@@ -14,8 +14,9 @@ from ._logit_weights import (
     prototype_similarity,
     saturation,
 )
-from ._prototypes import PrototypeSpace, prototype_space
+from ._prototypes import PrototypeSpace, prototypes_of
 from ._statistics import ClassStatistics
+from ._training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -49,32 +50,38 @@ class CandleModel:
         """Prototypes in the space of the images, of shape (n_classes, n_features)."""
         return self.space.prototypes + self.space.image_mean
 
-    def with_classes(self, text_features):
-        """The same model with further classes that have a text and no image."""
+    def with_classes(self, n_added, text_features):
+        """The same model with further classes that have no image.
+
+        Parameters
+        ----------
+        n_added : int
+        text_features : ndarray of shape (n_added, n_features) or None
+            None in a model without text.
+        """
+        texts = self.text_features
         return replace(
             self,
-            space=self.space.with_classes(text_features),
-            text_features=np.concatenate([self.text_features, text_features]),
-            statistics=self.statistics.with_classes(len(text_features)),
+            space=self.space.with_classes(n_added, text_features),
+            text_features=None if texts is None else np.concatenate([texts, text_features]),
+            statistics=self.statistics.with_classes(n_added),
         )
 
-    def with_images(self, data):
+    def with_images(self, X, y, sample_weight):
         """The same model with further images; weights and projection stay as they are.
 
         Parameters
         ----------
-        data : TrainingSet
-            Of the classes of the model, and others that follow them.
+        X : ndarray of shape (n_samples, n_features)
+            Rows of length one where there is text.
+        y : ndarray of shape (n_samples,)
+            Columns of the classes in the model.
+        sample_weight : ndarray of shape (n_samples,)
         """
-        statistics = self.statistics.with_classes(data.n_classes - len(self.counts))
-        statistics = statistics.merged(ClassStatistics.of(data))
-        space = prototype_space(statistics, data.text_features, self.space.shrinkage)
-        return replace(
-            self,
-            space=space.without_statistics(),
-            text_features=data.text_features,
-            statistics=statistics,
-        )
+        data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
+        statistics = self.statistics.merged(ClassStatistics.of(data))
+        prototypes = prototypes_of(statistics, self.text_features, self.space.shrinkage)
+        return replace(self, space=prototypes.space, statistics=statistics)
 
     def half_squares(self, X):
         """Half the squared lengths of images in whitened and projected coordinates."""
@@ -113,8 +120,8 @@ class CandleScorer:
         self.projection = self._tensor(model.projection)
         self.texts = None if model.text_features is None else self._tensor(model.text_features)
         counts = self._tensor(model.counts)
-        self.bonus_share = saturation(counts, BONUS_HALF_COUNT)
-        self.offset_share = saturation(counts, OFFSET_HALF_COUNT)
+        self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
+        self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
         with torch.no_grad(), exact_matmul(device):
             self.prototypes = self._project(self._tensor(model.space.prototypes))
 
@@ -138,8 +145,8 @@ class CandleScorer:
             logits = self.weights.joint_logits(
                 text_similarity,
                 prototype_similarity(tokens, self.prototypes),
-                self.bonus_share,
-                self.offset_share,
+                self.bonus_saturation,
+                self.offset_saturation,
             )
             return logits.cpu().numpy()
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from .._devices import exact_matmul
+from ._embeddings import unit
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
@@ -23,7 +24,6 @@ from ._logit_weights import (
     saturation,
 )
 from ._losses import compensating_loss, log_prior
-from ._prototypes import unit
 
 # Rows at a time; bounds the memory and does not change the result.
 BLOCK_ROWS = 1024
@@ -35,15 +35,16 @@ class ProjectionObjective(nn.Module):
     Parameters
     ----------
     data : TrainingSet
-    space : PrototypeSpace
+    prototypes : TrainingPrototypes
     weights : LogitWeights
     penalty : float
         Strength of the pull towards the identity.
     device : torch.device
     """
 
-    def __init__(self, data, space, weights, penalty, device):
+    def __init__(self, data, prototypes, weights, penalty, device):
         super().__init__()
+        space = prototypes.space
         dtype = getattr(torch, data.X.dtype.name)
 
         def tensor(array):
@@ -51,23 +52,23 @@ class ProjectionObjective(nn.Module):
 
         # An image is compared to the prototype of its class *without* that image; otherwise a
         # class of one image would be right by construction.
-        images, own_prototypes = space.transform_left_out(data.X, data.y, data.sample_weight)
+        images, own_prototypes = prototypes.transform_left_out(data.X, data.y, data.sample_weight)
         self.images, self.own_prototypes = tensor(images), tensor(own_prototypes)
         self.target = torch.tensor(data.y, device=device)
         self.sample_weight = tensor(data.sample_weight)
         self.prototypes = tensor(space.transform(space.prototypes))
         self.texts_of_images = self.texts_of_prototypes = None
         if data.text_features is not None:
-            prototypes = unit(space.prototypes + space.image_mean)
+            in_image_space = unit(space.prototypes + space.image_mean)
             self.texts_of_images = tensor(data.X @ data.text_features.T)
-            self.texts_of_prototypes = tensor(prototypes @ data.text_features.T)
+            self.texts_of_prototypes = tensor(in_image_space @ data.text_features.T)
         # the offset balances decisions between base and new classes, it is no part of the fit
         self.weights = replace(weights, base_offset=0.0)
         self.penalty = penalty
         self.normalize = space.normalize
         counts = tensor(space.counts)
-        self.bonus_share = saturation(counts, BONUS_HALF_COUNT)
-        self.offset_share = saturation(counts, OFFSET_HALF_COUNT)
+        self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
+        self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
         self.log_prior = log_prior(counts)
         self.n_samples = self.sample_weight.sum() + len(counts)
         self.identity = torch.eye(data.X.shape[1], device=device, dtype=dtype)
@@ -99,7 +100,7 @@ class ProjectionObjective(nn.Module):
 
     def _loss(self, text_similarity, similarity, target, sample_weight=None):
         logits = self.weights.joint_logits(
-            text_similarity, similarity, self.bonus_share, self.offset_share
+            text_similarity, similarity, self.bonus_saturation, self.offset_saturation
         )
         # Answers are these logits plus (1 - margin) log prior, to which the loss adds margin times
         # the log prior: together one log prior, whatever the margin.
@@ -110,13 +111,13 @@ class ProjectionObjective(nn.Module):
         return normalize(projected) if self.normalize else projected
 
 
-def train_projection(data, space, weights, *, penalty, max_iter, device, callback=None):
+def train_projection(data, prototypes, weights, *, penalty, max_iter, device, callback=None):
     """Minimise the objective by full-batch L-BFGS, from the identity.
 
     Parameters
     ----------
     data : TrainingSet
-    space : PrototypeSpace
+    prototypes : TrainingPrototypes
     weights : LogitWeights
     penalty : float
     max_iter : int
@@ -136,7 +137,7 @@ def train_projection(data, space, weights, *, penalty, max_iter, device, callbac
         return np.eye(data.X.shape[1], dtype=data.X.dtype), [], 0
     # in this order: inference mode, too, sets whether there are gradients
     with torch.inference_mode(False), torch.enable_grad(), exact_matmul(device):
-        objective = ProjectionObjective(data, space, weights, penalty, device)
+        objective = ProjectionObjective(data, prototypes, weights, penalty, device)
         losses, n_iter = _minimise(objective, max_iter, callback)
     return objective.projection.detach().cpu().numpy(), losses, n_iter
 

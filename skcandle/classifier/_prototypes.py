@@ -9,56 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ._embeddings import unit
 from ._statistics import ClassStatistics
-
-# Of rows that are used as they are. Far enough from where squares over- or underflow in float32.
-MODERATE_LENGTHS = 1e-6, 1e6
-
-
-def unit(rows, eps=1e-12):
-    """Scale rows to length one; a row of zeros stays zero."""
-    rows = np.asarray(rows)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), eps)
-
-
-def of_moderate_length(X, dtype, first=0):
-    """Rows of the same directions, whose squares neither over- nor underflow.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-    dtype : dtype
-        float32 or float64.
-    first : int
-        Number of the first row, for messages.
-
-    Returns
-    -------
-    rows : ndarray of shape (n_rows, n_features) and dtype `dtype`
-        Only rows outside `MODERATE_LENGTHS` are scaled.
-
-    Raises
-    ------
-    ValueError
-        If a row is all zeros.
-    """
-    if X.dtype.kind != "f" or X.dtype.itemsize < dtype.itemsize:
-        X = X.astype(dtype)
-    shortest, longest = MODERATE_LENGTHS
-    squares = _dot(X, X)
-    extreme = np.flatnonzero(~((squares >= shortest**2) & (squares <= longest**2)))
-    if not len(extreme):
-        return np.ascontiguousarray(X, dtype=dtype)
-    rows = X[extreme]
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    if not largest.all():
-        raise ValueError(
-            f"Row {first + extreme[np.argmin(largest)]} of X is all zeros; an embedding has a "
-            "direction."
-        )
-    X = X.copy()
-    X[extreme] = rows / largest
-    return X.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -72,20 +24,13 @@ class PrototypeSpace:
     image_mean, text_mean : ndarray of shape (n_features,)
         Origin of the images (mean of the class means) and of the texts.
     text_map : ndarray of shape (n_features, n_features) or None
-        Takes a centred text feature to a centred image feature; None without text.
-    means : ndarray of shape (n_classes, n_features) or None
-        Centred class means, zero for a class without images. Needed in training only.
-    held_out_priors : ndarray of shape (n_classes, n_features) or None
-        What a prototype is shrunk to, zero without text: the text by a map that has not seen the
-        class. Needed in training only.
+        Maps a centred text feature to a centred image feature; None without text.
     prototypes : ndarray of shape (n_classes, n_features)
         Centred prototypes; those of new classes are the virtual prototypes.
     shrinkage : float
-        Images that the prior is worth.
+        Number of images that the prior of a prototype counts as.
     whitener : ndarray of shape (n_features, n_features)
         Inverse square root of the shrunk within-class covariance.
-    scale : float
-        Divisor of the scatter in the covariance.
     normalize : bool
         Whether vectors are compared by their direction (with text) or as they are (without).
     """
@@ -94,17 +39,10 @@ class PrototypeSpace:
     image_mean: np.ndarray
     text_mean: np.ndarray | None
     text_map: np.ndarray | None
-    means: np.ndarray | None
-    held_out_priors: np.ndarray | None
     prototypes: np.ndarray
     shrinkage: float
     whitener: np.ndarray
-    scale: float
     normalize: bool
-
-    def without_statistics(self):
-        """The same space without what only training needs."""
-        return replace(self, means=None, held_out_priors=None)
 
     def transform(self, centred):
         """Whiten centred rows, and scale them to length one where directions are compared."""
@@ -115,14 +53,53 @@ class PrototypeSpace:
         """Coordinates of images, of shape (n_samples, n_features)."""
         return self.transform(X - self.image_mean)
 
+    def with_classes(self, n_added, text_features):
+        """The same space with further classes that have no image.
+
+        Parameters
+        ----------
+        n_added : int
+        text_features : ndarray of shape (n_added, n_features) or None
+        """
+        virtual = np.zeros((n_added, len(self.image_mean)), self.prototypes.dtype)
+        if text_features is not None:
+            virtual = (text_features - self.text_mean) @ self.text_map
+        return replace(
+            self,
+            counts=np.concatenate([self.counts, np.zeros(n_added, self.counts.dtype)]),
+            prototypes=np.concatenate([self.prototypes, virtual]),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingPrototypes:
+    """A space, and what is needed to leave single training images out of it.
+
+    Attributes
+    ----------
+    space : PrototypeSpace
+    means : ndarray of shape (n_classes, n_features)
+        Centred class means, zero for a class without images.
+    held_out_priors : ndarray of shape (n_classes, n_features)
+        What each prototype is shrunk towards: the text under a map that was fitted without the
+        class. Zero without text.
+    scale : float
+        Divisor of the scatter in the covariance.
+    """
+
+    space: PrototypeSpace
+    means: np.ndarray
+    held_out_priors: np.ndarray
+    scale: float
+
     def transform_left_out(self, X, y, sample_weight):
-        r"""Training images, and the prototypes of their classes, as if each were not there.
+        r"""Coordinates of training images, and of the prototypes of their classes without them.
 
         One unit of weight is left out, so that an image of weight two is the same as two
-        images. The prototype is formed without the image, from a text map that has not seen the
-        class. The covariance loses :math:`c\, r r^T`, where `r` is the residual of the image
-        from its class mean; otherwise the image, which pulls the covariance towards itself,
-        would look closer to its class than an unknown one. This rank-one change (Sherman and
+        images. The prototype is formed without the image, from a text map that was fitted without
+        the class. The covariance loses :math:`c\, r r^T`, where `r` is the residual of the image
+        from its class mean. Otherwise the image, which pulls the covariance towards itself,
+        would look closer to its class than an unseen one. This rank-one change (Sherman and
         Morrison, 1950) turns the scalar product into :math:`a^T M b`, `M` = `I` + g r r^T in
         whitened coordinates.
 
@@ -135,17 +112,18 @@ class PrototypeSpace:
         Returns
         -------
         images : ndarray of shape (n_samples, n_features)
-            Image times `M`; its scalar product with a prototype is the one of the metric.
+            Images times `M`: the scalar product of one with a prototype is that of the metric.
         own_prototypes : ndarray of shape (n_samples, n_features)
         """
         # everything is linear, so classes are whitened before they are repeated for each image
-        rows = (X - self.image_mean) @ self.whitener
-        means, priors = (self.means @ self.whitener)[y], (self.held_out_priors @ self.whitener)[y]
-        counts = self.counts[y]
+        whitener = self.space.whitener
+        rows = (X - self.space.image_mean) @ whitener
+        means, priors = (self.means @ whitener)[y], (self.held_out_priors @ whitener)[y]
+        counts = self.space.counts[y]
         left_out = np.minimum(sample_weight, 1)
         remaining = np.maximum(counts - left_out, 0)
         total = counts[:, None] * means - left_out[:, None] * rows
-        own = shrink(total, remaining[:, None], priors, self.shrinkage)
+        own = shrink(total, remaining[:, None], priors, self.space.shrinkage)
         residuals = rows - means
         share = left_out * counts / np.where(remaining > 0, remaining, np.inf) / self.scale
         gain = share / np.maximum(1 - share * _dot(residuals, residuals), 1e-3)
@@ -154,19 +132,10 @@ class PrototypeSpace:
             return vectors + (gain * _dot(vectors, residuals))[:, None] * residuals
 
         images = metric(rows)
-        if self.normalize:
+        if self.space.normalize:
             images = images / _length(_dot(rows, images))
             own = own / _length(_dot(own, metric(own)))
         return images, own
-
-    def with_classes(self, text_features):
-        """The same space with further classes that have a text and no image."""
-        virtual = (text_features - self.text_mean) @ self.text_map
-        return replace(
-            self,
-            counts=np.concatenate([self.counts, np.zeros(len(virtual), self.counts.dtype)]),
-            prototypes=np.concatenate([self.prototypes, virtual]),
-        )
 
 
 def _dot(a, b):
@@ -195,12 +164,12 @@ def fit_prototypes(data, shrinkage):
 
     Returns
     -------
-    space : PrototypeSpace
+    prototypes : TrainingPrototypes
     """
-    return prototype_space(ClassStatistics.of(data), data.text_features, shrinkage)
+    return prototypes_of(ClassStatistics.of(data), data.text_features, shrinkage)
 
 
-def prototype_space(statistics, text_features, shrinkage):
+def prototypes_of(statistics, text_features, shrinkage):
     """The same from the statistics of the images.
 
     Parameters
@@ -211,7 +180,7 @@ def prototype_space(statistics, text_features, shrinkage):
 
     Returns
     -------
-    space : PrototypeSpace
+    prototypes : TrainingPrototypes
     """
     counts, scatter = statistics.counts, statistics.scatter_beyond_rounding()
     seen = counts > 0
@@ -232,19 +201,17 @@ def prototype_space(statistics, text_features, shrinkage):
         held_out = priors.copy()
         held_out[seen] = held_out_seen
     weight = counts[:, None]
-    return PrototypeSpace(
+    space = PrototypeSpace(
         counts=counts,
         image_mean=image_mean,
         text_mean=text_mean,
         text_map=text_map,
-        means=means,
-        held_out_priors=held_out,
         prototypes=shrink(weight * means, weight, priors, kappa),
         shrinkage=kappa,
         whitener=whitening_matrix(scatter, freedom),
-        scale=freedom + means.shape[1],
         normalize=text_features is not None,
     )
+    return TrainingPrototypes(space, means, held_out, freedom + means.shape[1])
 
 
 def shrink(total, weight, prior, kappa):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from ._logit_weights import (
     BONUS_HALF_COUNT,
@@ -31,10 +32,10 @@ class PseudoNewSplit:
     text_similarity : ndarray of shape (n_samples, n_classes) or None
         None without text.
     prototype_similarity : ndarray of shape (n_samples, n_classes)
-    bonus_share : ndarray of shape (n_samples, n_classes)
+    bonus_saturation : ndarray of shape (n_samples, n_classes)
         Saturation of the count behind each prototype; that of the class of an image is formed
         without the image.
-    offset_share : ndarray of shape (n_classes,)
+    offset_saturation : ndarray of shape (n_classes,)
     hidden : ndarray of shape (n_classes,) of bool
     target : ndarray of shape (n_samples,)
     sample_weight : ndarray of shape (n_samples,)
@@ -42,8 +43,8 @@ class PseudoNewSplit:
 
     text_similarity: np.ndarray | None
     prototype_similarity: np.ndarray
-    bonus_share: np.ndarray
-    offset_share: np.ndarray
+    bonus_saturation: np.ndarray
+    offset_saturation: np.ndarray
     hidden: np.ndarray
     target: np.ndarray
     sample_weight: np.ndarray
@@ -51,7 +52,10 @@ class PseudoNewSplit:
     def joint_logits(self, weights):
         """Logits of the images under some weights."""
         return weights.joint_logits(
-            self.text_similarity, self.prototype_similarity, self.bonus_share, self.offset_share
+            self.text_similarity,
+            self.prototype_similarity,
+            self.bonus_saturation,
+            self.offset_saturation,
         )
 
     def log_likelihood(self, weights):
@@ -72,7 +76,7 @@ class PseudoNewSplit:
         residuals = np.multiply(proba, -(self.sample_weight / total)[:, None], out=proba)
         residuals[own] += self.sample_weight
         by_prototype = residuals * self.prototype_similarity
-        by_weight, by_bonus = by_prototype.sum(), np.vdot(by_prototype, self.bonus_share)
+        by_weight, by_bonus = by_prototype.sum(), np.vdot(by_prototype, self.bonus_saturation)
         by_inverse = weights.prototype_weight * by_weight + weights.count_bonus * by_bonus
         if self.text_similarity is not None:
             by_inverse += np.vdot(residuals, self.text_similarity)
@@ -80,7 +84,7 @@ class PseudoNewSplit:
             by_inverse,
             by_weight / weights.temperature,
             by_bonus / weights.temperature,
-            -residuals.sum(axis=0) @ self.offset_share,
+            -residuals.sum(axis=0) @ self.offset_saturation,
         ]
         return self.sample_weight @ (own_logits - np.log(total)), np.array(derivatives, float)
 
@@ -107,6 +111,13 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     if rng is not None:
         ranking = rng.permutation(ranking)
     return _splits(data, hidden_masks(ranking), shrinkage)
+
+
+def split_generator(random_state):
+    """What draws the hidden classes, from the parameter `random_state`; None for a fixed design."""
+    if random_state is None:
+        return None
+    return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
 
 
 def leave_one_out_split(data, shrinkage):
@@ -150,11 +161,11 @@ def splits_of_universe(data, shrinkage):
     return [(split, rows) for split in _splits(data, masks, shrinkage)]
 
 
-def without_lone_images(split, data):
-    """The same split, in which the only image of a class weighs nothing.
+def without_singletons(split, data):
+    """The same split, in which the only image of a class has no weight.
 
-    Without that image the prototype of its class is a virtual one. Where all classes have images
-    there are none of these, so it tells nothing about how much prototypes should weigh.
+    Without that image the prototype of its class is a virtual one. Where all classes have images,
+    no class has a virtual prototype, so the image says nothing about the weight of prototypes.
 
     Parameters
     ----------
@@ -170,8 +181,8 @@ def without_lone_images(split, data):
     return replace(split, sample_weight=split.sample_weight * share[split.target])
 
 
-def effective_size(data, *, lone_images=True):
-    """Images that class-balanced averages are worth.
+def effective_size(data, *, singletons=True):
+    """How many images class-balanced averages count as.
 
     Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, of weights that sum to one
     in each class; L. Kish, "Survey sampling", 1965. It is the number of classes times the harmonic
@@ -180,8 +191,8 @@ def effective_size(data, *, lone_images=True):
     Parameters
     ----------
     data : TrainingSet
-    lone_images : bool, default=True
-        Whether the only image of a class counts, see :func:`without_lone_images`.
+    singletons : bool, default=True
+        Whether the only image of a class counts, see :func:`without_singletons`.
 
     Returns
     -------
@@ -189,7 +200,7 @@ def effective_size(data, *, lone_images=True):
     """
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
-    share = np.ones_like(counts) if lone_images else _share_left(counts)
+    share = np.ones_like(counts) if singletons else _share_left(counts)
     return float(share.sum() ** 2 / (share**2 / counts).sum()) if share.any() else 0.0
 
 
@@ -260,24 +271,25 @@ def balanced_weights(target, sample_weight, hidden):
 
 def _split(data, rows, hidden, text_similarity, shrinkage):
     """Similarities of the images `rows` where the `hidden` classes have no image."""
-    space = fit_prototypes(data.without_images_of(hidden), shrinkage)
+    prototypes = fit_prototypes(data.without_images_of(hidden), shrinkage)
+    space = prototypes.space
     X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
     images = np.empty_like(X)
     images[hidden[y]] = space.transform_images(X[hidden[y]])
     # images of the other classes meet what was formed without them
     seen = np.flatnonzero(~hidden[y])
-    images[seen], own = space.transform_left_out(X[seen], y[seen], sample_weight[seen])
+    images[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
     similarity = prototype_similarity(images, space.transform(space.prototypes))
     half_square = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
     similarity[seen, y[seen]] = (images[seen] * own).sum(axis=1) - half_square
-    bonus_share = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
+    bonus_saturation = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
     remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
-    bonus_share[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)
+    bonus_saturation[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)
     return PseudoNewSplit(
         text_similarity=text_similarity,
         prototype_similarity=similarity,
-        bonus_share=bonus_share,
-        offset_share=saturation(space.counts, OFFSET_HALF_COUNT),
+        bonus_saturation=bonus_saturation,
+        offset_saturation=saturation(space.counts, OFFSET_HALF_COUNT),
         hidden=hidden,
         target=y,
         sample_weight=balanced_weights(y, sample_weight, hidden),

@@ -313,11 +313,11 @@ class PublishedModel:
     temperature: float
     prototype_scale: float
 
-    def with_classes(self, text_features):
+    def with_classes(self, n_added, text_features):
         """The same model with further classes that have a text and no image."""
         return replace(
             self,
-            counts=np.concatenate([self.counts, np.zeros(len(text_features))]),
+            counts=np.concatenate([self.counts, np.zeros(n_added)]),
             text_features=np.concatenate([self.text_features, text_features]),
             image_prototypes=np.concatenate([self.image_prototypes, text_features]),
         )

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binom
 
+from .._labels import is_textual
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
-from ._prototypes import of_moderate_length, unit
+from ._embeddings import rescale_extreme_rows, unit
 from ._universe import ENCODED_LABELS, plain_label
 
 # Chance level is a statement about many images; below this number nothing is said.
@@ -95,7 +96,7 @@ class ClassTextEncoder:
             features = [np.asarray(self._encode(encode, filled)) for filled in prompts]
         for matrix in features:
             _check_text_features(matrix, of_label, n_features)
-        rows = [of_moderate_length(matrix, np.dtype(float)) for matrix in features]
+        rows = [rescale_extreme_rows(matrix, np.dtype(float)) for matrix in features]
         of_names = unit(sum(map(unit, rows)))
         if len(of_label) == len(labels):
             return of_names
@@ -165,9 +166,58 @@ class ClassTextEncoder:
                 TextFeaturesWarning,
             )
 
-    def with_vectors(self, vectors):
-        """The same for a mapping of label to vector."""
-        return replace(self, encoder=vectors)
+    def added(self, universe, names, n_features):
+        """Classes that are added to a universe by their names, and their text features.
+
+        Parameters
+        ----------
+        universe : LabelUniverse
+        names : iterable of str, or mapping
+            See :meth:`LabelUniverse.added`; a mapping to vectors if the encoder is a mapping.
+        n_features : int
+
+        Returns
+        -------
+        added : LabelUniverse
+        text_features : ndarray of shape (n_added, n_features)
+        """
+        has_vectors = isinstance(names, Mapping) and isinstance(self.encoder, Mapping)
+        added = universe.added(list(names) if has_vectors else names)
+        if not added.names:
+            return added, np.empty((0, n_features))
+        if has_vectors:
+            features = replace(self, encoder=names)(list(names), added.names, n_features)
+            return added, features
+        if universe.names is not None:
+            self.check_names([*universe.classes, *added.classes], [*universe.names, *added.names])
+        features = self(added.classes, added.names, n_features)
+        given = names if isinstance(names, Mapping) else ()
+        self.warn_of_codes(added.classes, added.names, given)
+        return added, features
+
+    def unlisted(self, universe, labels, n_features):
+        """Text features of labels of images that are not in a universe.
+
+        Parameters
+        ----------
+        universe : LabelUniverse
+        labels : list of str or int
+            Strings name themselves; numbers must be keys of a mapping.
+        n_features : int
+
+        Returns
+        -------
+        text_features : ndarray of shape (n_labels, n_features)
+        """
+        if is_textual(universe.classes):
+            self.check_names([*universe.classes, *labels], [*universe.names, *labels])
+            return self(labels, labels, n_features)
+        if not isinstance(self.encoder, Mapping):
+            raise ValueError(
+                f"The label {labels[0]!r} is not one of the classes_ and has no name. Add its "
+                "class by add_classes first, which returns a classifier that takes its images."
+            )
+        return self(labels, None, n_features)
 
     def _encode(self, encode, prompts):
         try:
@@ -303,7 +353,7 @@ def _check_text_features(matrix, labels, n_features):
     empty = np.flatnonzero(~matrix.any(axis=1))
     if len(empty):
         raise ValueError(
-            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding has a direction. "
+            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding must have a direction. "
             "Check text_encoder."
         )
 

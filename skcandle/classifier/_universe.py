@@ -30,6 +30,65 @@ class LabelUniverse:
     classes: np.ndarray
     names: list | None
 
+    def at(self, positions):
+        """The classes at some positions alone."""
+        names = None if self.names is None else [self.names[i] for i in positions]
+        return LabelUniverse(self.classes[positions], names)
+
+    def positions(self, labels):
+        """Sorted positions of the labels of a view.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If labels are a single string, none, or not among the classes.
+        """
+        if isinstance(labels, str):
+            raise TypeError(f"restrict got the single string {labels!r}; put it in a list.")
+        wanted, known = np.ravel(labels).tolist(), set(self.classes.tolist())
+        unknown = [label for label in wanted if label not in known]
+        if unknown:
+            raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
+        if not wanted:
+            raise ValueError("restrict got no label; name at least one of the classes_.")
+        return np.flatnonzero(np.isin(self.classes, wanted))
+
+    def unlisted(self, y):
+        """Distinct labels in `y` that are not among the classes.
+
+        Raises
+        ------
+        TypeError
+            If `y` holds numbers and the classes are strings, or the other way round.
+        """
+        if is_textual(y) != is_textual(self.classes):
+            found, expected = ("strings", "numbers") if is_textual(y) else ("numbers", "strings")
+            raise TypeError(f"y holds {found}, but the classes_ are {expected}.")
+        known = set(self.classes.tolist())
+        return [label for label in np.unique(y).tolist() if label not in known]
+
+    def of_labels(self, labels):
+        """The universe of labels of `y` alone: strings name themselves, numbers have no name."""
+        names = labels if is_textual(self.classes) else [None] * len(labels)
+        return LabelUniverse(np.array(labels), names)
+
+    def merged(self, added):
+        """The universe of these and of added classes.
+
+        Returns
+        -------
+        universe : LabelUniverse
+        order : list of int
+            Where its classes are among these, followed by the added ones.
+        """
+        labels = [*self.classes.tolist(), *added.classes.tolist()]
+        order = sorted(range(len(labels)), key=labels.__getitem__)
+        names = None if self.names is None else [*self.names, *added.names]
+        return LabelUniverse(
+            sorted_labels(labels, self.classes.dtype),
+            None if names is None else [names[i] for i in order],
+        ), order
+
     def added(self, names):
         """The universe of further classes alone, of which only the names are known.
 
@@ -49,6 +108,8 @@ class LabelUniverse:
         TypeError, ValueError
             If a name is not a string, is repeated, or is known.
         """
+        if isinstance(names, str):
+            raise TypeError(f"add_classes got the single string {names!r}; put it in a list.")
         textual = is_textual(self.classes)
         labels, known = list(names), set(self.classes.tolist() if textual else self.names or [])
         for label in labels:
@@ -117,6 +178,35 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
     else:
         names = [str(label) for label in classes] if textual else None
     return LabelUniverse(classes, names)
+
+
+def universe_parameters(new_classes, class_names, universe, added):
+    """`new_classes` and `class_names` with which a fit makes a universe that has grown.
+
+    Parameters
+    ----------
+    new_classes, class_names
+        Parameters of the classifier before it grew.
+    universe : LabelUniverse
+        With the added classes.
+    added : LabelUniverse
+        The added classes alone.
+
+    Returns
+    -------
+    new_classes, class_names
+    """
+    if is_textual(universe.classes):
+        labels = added.classes.tolist()
+        others = {
+            label: name for label, name in zip(labels, added.names, strict=True) if label != name
+        }
+        if others:
+            class_names = _as_mapping(class_names) | others
+        return [*([] if new_classes is None else new_classes), *labels], class_names
+    if universe.names is not None:
+        class_names = dict(zip(universe.classes.tolist(), universe.names, strict=True))
+    return new_classes, class_names
 
 
 def sorted_labels(labels, dtype):
@@ -232,6 +322,15 @@ def _checked_name(label, name, source="class_names"):
         if not isinstance(synonym, str):
             raise TypeError(f"{source} has {synonym!r} for label {label!r}; names are strings.")
     return tuple(map(str, names))
+
+
+def _as_mapping(class_names):
+    """Names of string labels as a mapping."""
+    if class_names is None:
+        return {}
+    if isinstance(class_names, Mapping):
+        return dict(class_names)
+    return dict(zip(class_names, class_names, strict=True))
 
 
 def _first_repeated(labels):

@@ -178,7 +178,7 @@ def test_a_prior_that_lacks_an_unlisted_label_is_told():
         (X[:2], Y[:2], [0, 0], ValueError, "No sample has a positive weight|at least one non-zero"),
         (X[:2], Y[:2], [1, -1], ValueError, "Negative values"),
         (np.zeros((1, 32)), Y[:1], None, ValueError, "Row 0 of X is all zeros"),
-        (np.array(["a.jpg"]), Y[:1], None, TypeError, "X holds images"),
+        (np.array(["a.jpg"]), Y[:1], None, TypeError, "X must hold embeddings, got images"),
     ],
 )
 def test_images_that_cannot_be_added(fitted, rows, labels, weight, error, message):
@@ -190,7 +190,9 @@ def test_nameless_numbers_are_told():
     y = np.searchsorted(LABELS, DATA.y)
     options = {"class_names": LABELS[:8].tolist(), "text_encoder": spelled, "new_classes": None}
     clf = make(**options).fit(DATA.X, y)
-    with pytest.raises(ValueError, match=r"label 9 .* has no name. Name it by add_classes first"):
+    with pytest.raises(
+        ValueError, match=r"label 9 .* has no name. Add its class by add_classes first"
+    ):
         clf.add_images(DATA.X[:1], [9])
 
 

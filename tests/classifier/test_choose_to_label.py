@@ -63,10 +63,10 @@ def test_images_alone():
 @pytest.mark.parametrize(
     "n_images, error, message",
     [
-        (0, ValueError, "n_images is 0, but X has 20 rows"),
-        (21, ValueError, "n_images is 21, but X has 20 rows"),
-        (2.0, TypeError, "n_images is 2.0; it is an integer"),
-        (True, TypeError, "n_images is True"),
+        (0, ValueError, "n_images must be between 1 and 20, .* got 0"),
+        (21, ValueError, "n_images must be between 1 and 20, .* got 21"),
+        (2.0, TypeError, "n_images must be an integer, got 2.0"),
+        (True, TypeError, "n_images must be an integer, got True"),
     ],
 )
 def test_numbers_of_images_that_are_none(fitted, n_images, error, message):

@@ -32,7 +32,7 @@ def fitted():
     ids=["paths", "array of paths", "PIL images", "files"],
 )
 def test_images_instead_of_embeddings_are_told(images):
-    message = "X holds images .* Put a CLIPFeaturizer before this classifier"
+    message = "X must hold embeddings, got images .* Put a CLIPFeaturizer before this classifier"
     with pytest.raises(TypeError, match=message):
         make().fit(images, BASE[:2])
     with pytest.raises(TypeError, match=message):
@@ -68,7 +68,11 @@ def test_restrict_refuses_a_single_string():
         (np.ones((3, 32)), [0.5, 1.2, 3.4], "Unknown label type: continuous"),
         (np.ones((2, 32)), [[0, 1], [1, 0]], "y should be a 1d array"),
         (np.ones((2, 32)), None, "requires y to be passed, but the target y is None"),
-        (np.zeros((2, 32)), BASE[:2], "Row 0 of X is all zeros; an embedding has a direction"),
+        (
+            np.zeros((2, 32)),
+            BASE[:2],
+            "Row 0 of X is all zeros; an embedding must have a direction",
+        ),
     ],
 )
 def test_training_data_that_is_none(X, y, message):
@@ -254,7 +258,9 @@ def test_a_row_of_zeros_has_no_class(kind, monkeypatch):
     monkeypatch.setattr(_base, "BLOCK_LOGITS", 32 * 10)
     X = DATA.X_test.copy()
     X[57] = 0
-    with pytest.raises(ValueError, match="Row 57 of X is all zeros; an embedding has a direction"):
+    with pytest.raises(
+        ValueError, match="Row 57 of X is all zeros; an embedding must have a direction"
+    ):
         fit(kind).predict(X)
 
 

@@ -22,9 +22,10 @@ def unit(rows):
 
 
 class Space:
-    """Stands in for a PrototypeSpace: the tokens of a fit are random numbers."""
+    """Stands in for TrainingPrototypes and their space: the tokens of a fit are random numbers."""
 
     def __init__(self, rng, y, sample_weight, normalize):
+        self.space = self
         self.normalize = normalize
         self.counts = np.bincount(y, sample_weight, minlength=N_CLASSES)
         self.image_mean = rng.normal(size=DIM)
