@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._earlier_fit import keeps_an_earlier_fit
 from ._typing import ClassNames, ClassPrior, Images, Labels, Path, RandomState
-from .classifier import CandleClassifier, PublishedCandleClassifier
+from .classifier import CandleClassifier
 from .clip import CLIPFeaturizer, EmbeddingCache
 
 if TYPE_CHECKING:
@@ -277,7 +277,6 @@ def make_candle_pipeline(
     templates: str | Sequence[str] = "a photo of a {}.",
     temperature: str | float = "auto",
     margin: float = 1.0,
-    published: bool = False,
     batch_size: int = 64,
     device: "str | torch.device" = "auto",
     cache: Path | EmbeddingCache | None = None,
@@ -289,9 +288,9 @@ def make_candle_pipeline(
     """Pipeline from images to base and new classes, with one CLIP for images and names.
 
     The steps are ``"clip"``, a :class:`CLIPFeaturizer`, and ``"candle"``, a
-    :class:`CandleClassifier` or a :class:`PublishedCandleClassifier`, whose `text_encoder` is a
-    :class:`CLIPFeaturizer` of the same settings. What has no parameter here is set by its name
-    in the pipeline, for example ``pipe.set_params(candle__shrinkage=2, clip__precision="bf16")``.
+    :class:`CandleClassifier` whose `text_encoder` is a :class:`CLIPFeaturizer` with the same
+    settings. Set other parameters by their names in the pipeline, for example
+    ``pipe.set_params(candle__shrinkage=2, clip__precision="bf16")``.
 
     Parameters
     ----------
@@ -314,14 +313,10 @@ def make_candle_pipeline(
         "ice_cream", "ice-cream" and "IceCream". See :data:`skcandle.datasets.TEMPLATES`.
 
     temperature : "auto" or float, default="auto"
-        Softmax temperature, in (0, inf). ``"auto"`` leaves it to the classifier:
-        :class:`CandleClassifier` estimates it, :class:`PublishedCandleClassifier` takes 0.01.
+        Softmax temperature, in [1e-6, 1e6], see :class:`CandleClassifier`.
 
     margin : float, default=1.0
-        Strength of the logit adjustment, in [0, inf), see :class:`CandleClassifier`.
-
-    published : bool, default=False
-        Whether the classifier is a :class:`PublishedCandleClassifier`, the method as published.
+        Strength of the logit adjustment, in [0, 1e6], see :class:`CandleClassifier`.
 
     batch_size : int, default=64
         Images, or prompts, per forward pass of CLIP.
@@ -353,8 +348,13 @@ def make_candle_pipeline(
 
     Notes
     -----
-    Images and names have to meet in one space, and `clone`, hence every search, copies the two
-    encoders apart. A search over models therefore sets both::
+    For the method as published, replace the classifier::
+
+        encoder = pipe["candle"].text_encoder
+        pipe.set_params(candle=PublishedCandleClassifier(text_encoder=encoder))
+
+    Images and names must be encoded by the same model, but `clone`, and so every search, copies
+    the two encoders separately. A search over models therefore sets both::
 
         clips = [CLIPFeaturizer("ViT-B-16-quickgelu"), CLIPFeaturizer("ViT-L-14-quickgelu")]
         param_grid = [{"clip": [clip], "candle__text_encoder": [clip]} for clip in clips]
@@ -386,17 +386,15 @@ def make_candle_pipeline(
         on_error=on_error,
         verbose=verbose,
     )
-    classifier = PublishedCandleClassifier if published else CandleClassifier
-    candle = classifier(
+    candle = CandleClassifier(
         new_classes=new_classes,
         class_names=class_names,
         text_encoder=clone(clip),
         templates=templates,
+        temperature=temperature,
         margin=margin,
         device=device,
         random_state=random_state,
         verbose=verbose,
     )
-    if temperature != "auto":
-        candle.set_params(temperature=temperature)
     return CandlePipeline([("clip", clip), ("candle", candle)])

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from .._devices import seeded_defaults
 
+N_HEADS = 8
+RESIDUAL_WEIGHT = 0.1  # start of the learnable weight of attention
+
 
 class AttentionHead(nn.Module):
     r"""Projections and cross-modal attention over image, text and prototype tokens.
@@ -27,26 +30,23 @@ class AttentionHead(nn.Module):
     Parameters
     ----------
     dim : int
-        Width of the tokens.
-    n_heads : int, default=8
-        Number of attention heads; lowered to the next divisor of `dim` where it is none.
-    residual_weight : float, default=0.1
-        Start of :math:`\lambda`. 0 starts without attention.
+        Width of the tokens. If it is not a multiple of `N_HEADS`, the number of attention heads
+        is their greatest common divisor.
     """
 
-    def __init__(self, dim, *, n_heads=8, residual_weight=0.1):
+    def __init__(self, dim):
         super().__init__()
         self.image_projection = nn.Parameter(torch.eye(dim))
         self.text_projection = nn.Parameter(torch.eye(dim))
         self.norm = nn.LayerNorm(dim)
-        self.attention = nn.MultiheadAttention(dim, math.gcd(dim, n_heads))
-        self.residual_weight = nn.Parameter(torch.tensor(float(residual_weight)))
+        self.attention = nn.MultiheadAttention(dim, math.gcd(dim, N_HEADS))
+        self.residual_weight = nn.Parameter(torch.tensor(RESIDUAL_WEIGHT))
 
     @classmethod
-    def seeded(cls, seed, dim, **options):
+    def seeded(cls, seed, dim):
         """A head whose start depends on `seed` alone and leaves torch's generator untouched."""
         with seeded_defaults(seed):
-            return cls(dim, **options)
+            return cls(dim)
 
     def project(self, images):
         """Image tokens, or prototypes, before attention."""

@@ -353,8 +353,8 @@ def _check_text_features(matrix, labels, n_features):
     empty = np.flatnonzero(~matrix.any(axis=1))
     if len(empty):
         raise ValueError(
-            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding must have a direction. "
-            "Check text_encoder."
+            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding must have a "
+            "direction. Check text_encoder."
         )
 
 

@@ -128,9 +128,7 @@ def test_what_is_said_of_images_that_could_not_be_read():
     assert np.isnan(clf.novelty_score(X)).tolist() == [True, False, True, False]
     assert clf.predict_set(X, 0.5).any(axis=1).tolist() == [False, True, False, True]
     assert sorted(clf.choose_to_label(X, 2).tolist()) == [1, 3]
-    with pytest.raises(
-        ValueError, match="between 1 and 2, the number of readable images in X, got 3"
-    ):
+    with pytest.raises(ValueError, match="between 1 and 2, the number of readable images .* got 3"):
         clf.choose_to_label(X, 3)
 
 
