@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 import numpy as np
 from scipy.stats import binom
@@ -116,13 +117,22 @@ class ClassTextEncoder:
         Raises
         ------
         ValueError
-            If two labels are, which no text encoder can tell apart, or two names of one label.
+            If two labels, or two names of one label, are read as the same words, or two labels are
+            two Unicode forms of one string.
         """
         if isinstance(self.encoder, Mapping):
             return
-        seen = {}
+        seen, forms = {}, {}
         for label, name in zip(*_flat(labels, names), strict=True):
-            read = words(name).casefold()
+            if isinstance(label, str):
+                form = forms.setdefault(composed(label), label)
+                if form != label:
+                    raise ValueError(
+                        f"The labels {ascii(form)} and {ascii(label)} are two Unicode forms of one "
+                        "string. Normalize labels and names, with "
+                        "unicodedata.normalize('NFC', label)."
+                    )
+            read = composed(words(name).casefold())
             if read not in seen:
                 seen[read] = label, name
                 continue
@@ -300,11 +310,17 @@ def words(name):
     a designation, such as "F-16" or "737-700", and stays. In a name without spaces, a capital
     that follows a small letter begins a word, and so does the last of several capitals before
     two small letters ("SUVCar"); a single small letter before it ("iPhone") is no word. Capitals
-    stay capitals.
+    stay capitals. Letters with accents are composed (Unicode form NFC).
     """
+    name = composed(name)
     if len(name.split()) < 2:
         name = _CAPITAL.sub(" ", name)
     return " ".join(_HYPHEN.sub(" ", name.replace("_", " ")).split())
+
+
+def composed(text):
+    """The Unicode form NFC of a string, in which a letter and its accent are one character."""
+    return normalize("NFC", text)
 
 
 def looks_like_a_code(name):

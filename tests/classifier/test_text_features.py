@@ -63,6 +63,7 @@ def test_names_may_hold_braces():
         ("iPhone", "iPhone"),
         ("McLaren MP4-12C Coupe", "McLaren MP4-12C Coupe"),
         ("T-Shirt", "T Shirt"),
+        ("cafe\u0301Bar", "caf\u00e9 Bar"),
     ],
 )
 def test_names_are_read_as_words(name, read):
@@ -281,6 +282,53 @@ def test_a_class_cannot_be_added_under_a_name_that_reads_the_same():
     clf = CandleClassifier(text_encoder=letters, max_iter=0).fit(X, ["ice_cream", "emu"] * 2)
     with pytest.raises(ValueError, match="'ice_cream' and 'ice-cream' both read 'ice cream'"):
         clf.add_classes(["ice-cream"])
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+FORMS = r"labels 'cafe\\u0301' and 'caf\\xe9' are two Unicode forms .*NFC"
+
+
+@pytest.mark.parametrize(
+    "y, options",
+    [
+        ([COMPOSED, DECOMPOSED] * 2, {}),
+        ([COMPOSED, "ape"] * 2, {"new_classes": [DECOMPOSED]}),
+        ([COMPOSED, "ape"] * 2, {"class_names": {DECOMPOSED: "coffee house"}}),
+        ([COMPOSED, "ape"] * 2, {"class_names": {COMPOSED: "tea", DECOMPOSED: "coffee"}}),
+    ],
+)
+def test_two_unicode_forms_of_a_label_are_one_class(y, options):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(ValueError, match=FORMS):
+        CandleClassifier(text_encoder=letters, **options).fit(X, y)
+
+
+@pytest.mark.parametrize("first, second", [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_two_unicode_forms_of_a_name_read_the_same(first, second):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    for names in ([first, second], [[first, "bar"], second.upper()]):
+        clf = CandleClassifier(text_encoder=letters, class_names=names)
+        with pytest.raises(ValueError, match="both read '.*' in a prompt"):
+            clf.fit(X, [0, 1] * 2)
+
+
+def test_a_label_is_answered_in_the_form_it_has_and_encoded_in_the_composed_one():
+    X, prompts = letters(PROMPTS).astype(float), []
+
+    def encode(filled):
+        prompts.extend(filled)
+        return letters(filled)
+
+    clf = CandleClassifier(text_encoder=encode, max_iter=0).fit(X[:2], [DECOMPOSED, "ape"])
+    assert set(clf.predict(X)) <= {DECOMPOSED, "ape"}
+    assert f"a photo of a {COMPOSED}." in prompts
+    for grow in (
+        lambda: clf.add_classes([COMPOSED]),
+        lambda: clf.add_images(X[:1], [COMPOSED]),
+        lambda: clf.add_classes({"bar": [COMPOSED.upper()]}),
+    ):
+        with pytest.raises(ValueError, match="are two Unicode forms of one|both read"):
+            grow()
 
 
 def test_vectors_tell_labels_apart_that_read_the_same():
