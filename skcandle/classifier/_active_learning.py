@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 
 
-def choose_rows(proba, counts, n_images):
+def choose_rows(proba: np.ndarray, counts: np.ndarray, n_images: int) -> np.ndarray:
     """Choose the images whose labels would help most, one after the other.
 
     Parameters

@@ -151,10 +151,13 @@ def logit_groups(head, images, texts, prototypes, temperature, prototype_scale, 
     attended = head.attend_images(projected, *before, dropout)
     image_text = cosine(torch.cat([projected, before[1]]), before[0]) / temperature
     samples = torch.cat([attended, after[1]])
-    return image_text, *groups_after_attention(samples, *after, temperature, prototype_scale)
+    after_attention = groups_after_attention(
+        samples, *after, temperature=temperature, prototype_scale=prototype_scale
+    )
+    return image_text, *after_attention
 
 
-def groups_after_attention(images, texts, prototypes, temperature, prototype_scale):
+def groups_after_attention(images, texts, prototypes, *, temperature, prototype_scale):
     """The two logit groups after attention, whose sum is the prediction, from attended tokens."""
     return (
         cosine(images, texts) / temperature,

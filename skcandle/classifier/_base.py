@@ -236,7 +236,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """A fitted copy with the classes of another universe, which have no image yet."""
         grown = copy(self)
         if text_features is not None:
-            text_features = text_features.astype(self.text_features_.dtype)
+            text_features = text_features.astype(self.prototypes_.dtype)
         n_added, n_columns = len(added.classes), len(self._model.counts)
         grown._model = self._model.with_classes(n_added, text_features)
         universe, order = self._universe.merged(added)
@@ -365,7 +365,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         converted to the precision of the model block by block.
         """
         check_is_fitted(self)
-        results = None
+        results: list[np.ndarray] = []
         for n_samples, rows, _, logits in self._blocks(X):
             if self._log_prior is not None:
                 logits += self._log_prior.astype(logits.dtype)
@@ -374,7 +374,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             for part in parts:
                 if part.dtype.kind == "i":  # positions of classes
                     part[np.isnan(logits[:, 0])] = MISSING
-            if results is None:
+            if not results:
                 results = [np.empty((n_samples, *p.shape[1:]), dtype=p.dtype) for p in parts]
             for result, part in zip(results, parts, strict=True):
                 result[rows] = part

@@ -434,18 +434,20 @@ class CandleClassifier(BaseCandle):
         array([1., 1., 1.])
         """
         check_is_fitted(self)
-        X, y, sample_weight = self._check_images(X, y, sample_weight, reset=False)
+        rows, labels, weight = self._check_images(X, y, sample_weight, reset=False)
         dtype, has_text = self._model.projection.dtype, self.text_features_ is not None
-        X = unit(rescale_extreme_rows(X.astype(dtype), dtype)) if has_text else X.astype(dtype)
-        grown, unlisted = copy(self), self._universe.unlisted(y)
+        rows = rows.astype(dtype)
+        if has_text:
+            rows = unit(rescale_extreme_rows(rows, dtype))
+        grown, unlisted = copy(self), self._universe.unlisted(labels)
         if unlisted:
             texts = None
             if has_text:
                 texts = self._text_encoder.unlisted(self._universe, unlisted, self.n_features_in_)
             grown = self._with_classes(self._universe.of_labels(unlisted), texts)
         column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
-        y = np.array([column[label] for label in y.tolist()])
-        grown._model = grown._model.with_images(X, y, sample_weight.astype(dtype))
+        columns = np.array([column[label] for label in labels.tolist()])
+        grown._model = grown._model.with_images(rows, columns, weight.astype(dtype))
         grown._set_classes(grown._universe, grown._columns)
         return grown
 

@@ -63,7 +63,7 @@ class HeldOutScores:
         """
         return signals @ self.coefficients + self.intercept
 
-    def novelty_thresholds(self, rate):
+    def novelty_thresholds(self, rate: float) -> np.ndarray:
         """Novelty above which a given share of images of listed classes lies.
 
         Parameters
@@ -89,7 +89,7 @@ class HeldOutScores:
             )
         return thresholds
 
-    def gap_thresholds(self, level):
+    def gap_thresholds(self, level: float) -> np.ndarray:
         """Gaps up to which a given share of images lies.
 
         Parameters
@@ -174,49 +174,70 @@ def fit_held_out_scores(data, shrinkage, weights):
     -------
     scores : HeldOutScores
     """
+    parts = [
+        _held_out_images(data, split, rows, shrinkage, weights)
+        for split, rows in splits_of_universe(data, shrinkage)
+    ]
+    listed, unlisted, gaps, answered_new, is_new, sample_weight, image_weight = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
+    sample_weight *= data.sample_weight.sum() / sample_weight.sum()
+    coefficients, intercept = _novelty_regression(listed, unlisted, sample_weight, image_weight)
+    return HeldOutScores(
+        coefficients=coefficients,
+        intercept=intercept,
+        novelty=quantiles_by_side(listed @ coefficients + intercept, sample_weight, answered_new),
+        gaps=quantiles_by_side(gaps, sample_weight, is_new),
+        n_images=effective_size(data),
+    )
+
+
+def _held_out_images(data, split, rows, shrinkage, weights):
+    """What one split says about each of its images.
+
+    Returns
+    -------
+    listed, unlisted : ndarray of shape (n_samples, 2)
+        Signals while the class of the image is in the universe, and after it has been taken out.
+    gaps : ndarray of shape (n_samples,)
+    answered_new, is_new : ndarray of shape (n_samples,) of bool
+        Whether the class of the largest logit, and that of the image, has no image.
+    sample_weight, image_weight : ndarray of shape (n_samples,)
+        Weight of the image in the split, and in the training set.
+    """
+    logits = split.joint_logits(weights)
+    other = split.text_similarity
+    if other is None:
+        other = _half_squares(data, rows, shrinkage)
+    is_own = np.zeros(logits.shape, dtype=bool)
+    is_own[np.arange(len(logits)), split.target] = True
+    without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
+    return (
+        signals_of(logits, other),
+        signals_of(np.where(is_own, -np.inf, logits), without),
+        logits.max(axis=1) - logits[is_own],
+        split.offset_saturation[logits.argmax(axis=1)] == 0,
+        split.hidden[split.target],
+        split.sample_weight,
+        data.sample_weight[rows],
+    )
+
+
+def _novelty_regression(listed, unlisted, sample_weight, image_weight):
+    """Coefficients and intercept of the signals that tell unlisted from listed classes."""
     from sklearn.linear_model import LogisticRegression  # takes a second to import
     from sklearn.preprocessing import StandardScaler
 
-    listed, unlisted, gaps, answered_new, is_new = [], [], [], [], []
-    sample_weight, image_weight = [], []
-    for split, rows in splits_of_universe(data, shrinkage):
-        logits = split.joint_logits(weights)
-        other = split.text_similarity
-        if other is None:
-            other = _half_squares(data, rows, shrinkage)
-        is_own = np.zeros(logits.shape, dtype=bool)
-        is_own[np.arange(len(logits)), split.target] = True
-        listed.append(signals_of(logits, other))
-        gaps.append(logits.max(axis=1) - logits[is_own])
-        is_new.append(split.hidden[split.target])
-        answered_new.append(split.offset_saturation[logits.argmax(axis=1)] == 0)
-        without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
-        unlisted.append(signals_of(np.where(is_own, -np.inf, logits), without))
-        sample_weight.append(split.sample_weight)
-        image_weight.append(data.sample_weight[rows])
-    listed, unlisted = np.concatenate(listed), np.concatenate(unlisted)
-    sample_weight = np.concatenate(sample_weight)
-    sample_weight *= data.sample_weight.sum() / sample_weight.sum()
     signals = np.concatenate([listed, unlisted])
     with np.errstate(invalid="ignore"):  # the variance of equal signals may be a negative zero
-        image_weight = np.tile(np.concatenate(image_weight), 2)
-        scaler = StandardScaler().fit(signals, sample_weight=image_weight)
+        scaler = StandardScaler().fit(signals, sample_weight=np.tile(image_weight, 2))
     regression = LogisticRegression().fit(
         scaler.transform(signals),
         np.repeat([0, 1], len(listed)),
         sample_weight=np.tile(sample_weight, 2),
     )
     coefficients = regression.coef_[0] / scaler.scale_
-    intercept = float(regression.intercept_[0] - scaler.mean_ @ coefficients)
-    return HeldOutScores(
-        coefficients=coefficients,
-        intercept=intercept,
-        novelty=quantiles_by_side(
-            listed @ coefficients + intercept, sample_weight, np.concatenate(answered_new)
-        ),
-        gaps=quantiles_by_side(np.concatenate(gaps), sample_weight, np.concatenate(is_new)),
-        n_images=effective_size(data),
-    )
+    return coefficients, float(regression.intercept_[0] - scaler.mean_ @ coefficients)
 
 
 def _half_squares(data, rows, shrinkage):

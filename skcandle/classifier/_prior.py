@@ -91,27 +91,27 @@ def class_frequencies(class_prior, classes):
     else:
         labels, values = classes.tolist(), class_prior
     try:
-        values = np.asarray(values, dtype=float)
+        frequencies = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise TypeError(f"class_prior holds what is not a number: {error}.") from error
-    if values.shape != (len(labels),):
+    if frequencies.shape != (len(labels),):
         raise ValueError(
-            f"class_prior has shape {values.shape}, but there are {len(labels)} classes; give "
+            f"class_prior has shape {frequencies.shape}, but there are {len(labels)} classes; give "
             "one frequency for each, in the order of classes_, or a mapping of label to "
             "frequency."
         )
-    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    wrong = np.flatnonzero(~(np.isfinite(frequencies) & (frequencies >= 0)))
     if len(wrong):
         raise ValueError(
-            f"class_prior has {values[wrong[0]]:g} for {labels[wrong[0]]!r}; frequencies are "
+            f"class_prior has {frequencies[wrong[0]]:g} for {labels[wrong[0]]!r}; frequencies are "
             "finite and not negative."
         )
-    if abs(values.sum() - 1) > SUM_TOLERANCE:
+    if abs(frequencies.sum() - 1) > SUM_TOLERANCE:
         raise ValueError(
-            f"class_prior sums to {values.sum():g} instead of 1."
-            + (" Divide it by its sum." if values.any() else " Some class has to occur.")
+            f"class_prior must sum to 1, but sums to {frequencies.sum():g}."
+            + (" Divide it by its sum." if frequencies.any() else " Some class must occur.")
         )
-    return dict(zip(labels, values.tolist(), strict=True))
+    return dict(zip(labels, frequencies.tolist(), strict=True))
 
 
 def log_frequencies(frequencies, classes):

@@ -356,6 +356,9 @@ class PublishedScorer:
             projected = self.head.project(torch.tensor(X, device=self.device))
             images = self.head.attend_images(projected, *self.before)
             groups = groups_after_attention(
-                images, *self.after, self.model.temperature, self.model.prototype_scale
+                images,
+                *self.after,
+                temperature=self.model.temperature,
+                prototype_scale=self.model.prototype_scale,
             )
             return sum(groups).cpu().numpy()

@@ -1,14 +1,17 @@
 """Text features of classes: their names in prompt templates, through a text encoder."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom
 
 from .._labels import is_textual
+from .._typing import EncodesText
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
 from ._embeddings import rescale_extreme_rows, unit
@@ -38,13 +41,13 @@ class ClassTextEncoder:
         What makes features of prompts; a mapping of label to vector is used as it is.
     templates : str or list of str
         Prompt templates.
-    is_default : bool
-        Whether `encoder` stands for ``text_encoder="auto"``.
+    default_model : str
+        Name of the model that ``text_encoder="auto"`` stands for, or "" for another encoder.
     """
 
-    encoder: object
-    templates: object
-    is_default: bool = False
+    encoder: EncodesText | Callable[[list[str]], ArrayLike] | Mapping[Any, ArrayLike]
+    templates: str | Sequence[str]
+    default_model: str = ""
 
     def __call__(self, labels, names, n_features):
         """Text features of classes: rows of length one, averaged over templates and synonyms.
@@ -122,7 +125,8 @@ class ClassTextEncoder:
         """
         if isinstance(self.encoder, Mapping):
             return
-        seen, forms = {}, {}
+        seen: dict[str, tuple[Any, str]] = {}
+        forms: dict[str, str] = {}
         for label, name in zip(*_flat(labels, names), strict=True):
             if isinstance(label, str):
                 form = forms.setdefault(composed(label), label)
@@ -233,10 +237,10 @@ class ClassTextEncoder:
         try:
             return encode(prompts)
         except WeightsNotAvailableError as error:
-            if not self.is_default:
+            if not self.default_model:
                 raise
             raise WeightsNotAvailableError(
-                f'text_encoder="auto" stands for {self.encoder.model_name!r}, whose weights are '
+                f'text_encoder="auto" stands for {self.default_model!r}, whose weights are '
                 "not here. Set text_encoder to the model that made X, or to None to learn from "
                 f"images alone. ({error})"
             ) from error
@@ -270,7 +274,7 @@ def class_text_encoder(text_encoder, templates, n_features, device):
     default = CLIPFeaturizer(device=device)
     width = len(default.get_feature_names_out())
     if n_features == width:
-        return ClassTextEncoder(default, templates, is_default=True), ""
+        return ClassTextEncoder(default, templates, default.model_name), ""
     return None, (
         f"X has {n_features} columns and the text features of the default CLIP have {width}"
     )

@@ -173,11 +173,9 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
         _check_known(known, new, named, textual, isinstance(class_names, Mapping))
         known += named.keys() - set(known)
     classes = sorted_labels(known, seen.dtype)
-    if named is not None:
-        names = [named.get(label, label) for label in classes.tolist()]
-    else:
-        names = [str(label) for label in classes] if textual else None
-    return LabelUniverse(classes, names)
+    if named is None:
+        return LabelUniverse(classes, [str(label) for label in classes] if textual else None)
+    return LabelUniverse(classes, [named.get(label, label) for label in classes.tolist()])
 
 
 def universe_parameters(new_classes, class_names, universe, added):

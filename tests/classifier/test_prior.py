@@ -152,7 +152,7 @@ def test_no_class_that_is_left_occurs(fitted):
 @pytest.mark.parametrize(
     "prior, message",
     [
-        (2 * FREQUENCIES, "class_prior sums to 2 instead of 1"),
+        (2 * FREQUENCIES, "class_prior must sum to 1, but sums to 2"),
         ({"class 00": 1.0}, r"no frequency for the class 'class 01' \(11 of 12"),
     ],
 )
