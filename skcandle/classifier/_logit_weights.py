@@ -90,9 +90,22 @@ def prototype_similarity(tokens, prototypes):
     return tokens @ prototypes.T - (prototypes**2).sum(1) / 2
 
 
-def own_similarity(tokens, prototypes):
-    """Compare each image to one prototype, that in the same row; see `prototype_similarity`."""
-    return (tokens * prototypes).sum(1) - (prototypes**2).sum(1) / 2
+def own_similarity(tokens, prototypes, normalize):
+    """Compare each image to the prototype in the same row; see `prototype_similarity`.
+
+    Parameters
+    ----------
+    tokens, prototypes : ndarray or Tensor of shape (n_samples, n_features)
+        See :meth:`TrainingPrototypes.transform_left_out`.
+    normalize : bool
+        Whether prototypes are of length one, each in the metric of its image.
+
+    Returns
+    -------
+    similarity : ndarray or Tensor of shape (n_samples,)
+    """
+    half_squares = 0.5 if normalize else (prototypes**2).sum(1) / 2
+    return (tokens * prototypes).sum(1) - half_squares
 
 
 def saturation(counts, half_count):

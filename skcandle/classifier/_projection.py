@@ -81,13 +81,18 @@ class ProjectionObjective(nn.Module):
         yield self._prototype_loss() / self.n_samples
         yield self._penalty() / self.n_samples
 
-    def _image_loss(self, rows):
-        tokens, target = self._project(self.images[rows]), self.target[rows, None]
+    def image_similarity(self, rows):
+        """Similarities of some images to the prototypes, to that of their class without them."""
+        tokens = self._project(self.images[rows])
         similarity = prototype_similarity(tokens, self._project(self.prototypes))
-        own = own_similarity(tokens, self._project(self.own_prototypes[rows]))
-        similarity = similarity.scatter(1, target, own[:, None])
+        own = own_similarity(tokens, self._project(self.own_prototypes[rows]), self.normalize)
+        return similarity.scatter(1, self.target[rows, None], own[:, None])
+
+    def _image_loss(self, rows):
         texts = None if self.texts_of_images is None else self.texts_of_images[rows]
-        return self._loss(texts, similarity, target[:, 0], self.sample_weight[rows])
+        return self._loss(
+            texts, self.image_similarity(rows), self.target[rows], self.sample_weight[rows]
+        )
 
     def _prototype_loss(self):
         prototypes = self._project(self.prototypes)
@@ -107,8 +112,18 @@ class ProjectionObjective(nn.Module):
         return compensating_loss(logits, target, self.log_prior, 1.0, sample_weight)
 
     def _project(self, tokens):
+        r"""Project rows; where directions are compared, each row keeps its length.
+
+        An image that is left out, :math:`M x / \|x\|_M` in the metric `M` without it, and the
+        prototype of its class have length one in that metric and another length in the Euclidean
+        one. Scaling them to Euclidean length one would leave :math:`\cos(M x, p)` in the place of
+        :math:`\cos_M(x, p) = x^T M p / (\|x\|_M \|p\|_M)`. With their lengths kept, the
+        similarities at the identity are exactly those that the weights were estimated from.
+        """
         projected = tokens @ self.projection
-        return normalize(projected) if self.normalize else projected
+        if not self.normalize:
+            return projected
+        return normalize(projected) * tokens.norm(dim=-1, keepdim=True)
 
 
 def train_projection(data, prototypes, weights, *, penalty, max_iter, device, callback=None):

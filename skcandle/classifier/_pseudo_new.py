@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
+    own_similarity,
     prototype_similarity,
     saturation,
 )
@@ -280,8 +281,7 @@ def _split(data, rows, hidden, text_similarity, shrinkage):
     seen = np.flatnonzero(~hidden[y])
     images[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
     similarity = prototype_similarity(images, space.transform(space.prototypes))
-    half_square = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
-    similarity[seen, y[seen]] = (images[seen] * own).sum(axis=1) - half_square
+    similarity[seen, y[seen]] = own_similarity(images[seen], own, space.normalize)
     bonus_saturation = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
     remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
     bonus_saturation[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)
