@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Collections of images and of labels have many forms (list, array, Series, DataFrame, ...) of
-# libraries that need not be installed.
+# Images and labels come in many forms (list, array, Series, DataFrame, ...), some of them from
+# libraries that may not be installed.
 Images: TypeAlias = Any
 Labels: TypeAlias = Any
 Path: TypeAlias = str | PathLike[str]
@@ -16,7 +16,7 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 
 
 class EncodesText(Protocol):
-    """What has a method that embeds prompts, such as a CLIPFeaturizer."""
+    """An object that embeds prompts, such as a CLIPFeaturizer."""
 
     def encode_text(self, prompts: list[str], /) -> ArrayLike:
         """Rows of the prompts, of shape (n_prompts, n_features)."""

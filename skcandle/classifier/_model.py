@@ -1,4 +1,4 @@
-"""The fitted state of the classifier, and its scores."""
+"""The fitted state of the classifier, and its logits."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from ._training_set import TrainingSet
 
 @dataclass(frozen=True)
 class CandleModel:
-    """What a :class:`skcandle.CandleClassifier` has learned, in NumPy arrays only.
+    """The fitted state of a :class:`skcandle.CandleClassifier`, in NumPy arrays only.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class CandleModel:
         Trained projection of images and prototypes.
     weights : LogitWeights
     statistics : ClassStatistics
-        Of the images that prototypes were formed from.
+        Of the training images.
     """
 
     space: PrototypeSpace
@@ -42,7 +42,7 @@ class CandleModel:
 
     @property
     def counts(self):
-        """Images of each class, of shape (n_classes,)."""
+        """Number of images of each class, of shape (n_classes,)."""
         return self.space.counts
 
     @property
@@ -68,14 +68,14 @@ class CandleModel:
         )
 
     def with_images(self, X, y, sample_weight):
-        """The same model with further images; weights and projection stay as they are.
+        """The same model with further images; weights and projection do not change.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
             Rows of length one where there is text.
         y : ndarray of shape (n_samples,)
-            Columns of the classes in the model.
+            Columns of their classes in the model.
         sample_weight : ndarray of shape (n_samples,)
         """
         data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
@@ -89,7 +89,7 @@ class CandleModel:
         return (tokens**2).sum(axis=1) / 2
 
     def scorer(self, device):
-        """The model on a device; what classes need is computed once.
+        """The model on a device. Everything that depends on the classes alone is computed once.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class CandleScorer:
             return logits.cpu().numpy()
 
     def _project(self, centred):
-        """Whiten and project; where there is text, directions are compared."""
+        """Whiten and project; with text, directions are compared."""
         if self.texts is None:
             return centred @ self.whitener @ self.projection
         tokens = normalize(centred @ self.whitener, dim=-1)
