@@ -40,9 +40,7 @@ def test_fit_leaves_them_out_with_one_warning(kind):
 
 def test_classes_that_lose_all_images_are_named(kind):
     lost = DATA.y == BASE[-1]
-    with pytest.warns(
-        UnreadableImageWarning, match=f"{str(BASE[-1])!r} has no image left"
-    ):
+    with pytest.warns(UnreadableImageWarning, match=f"{str(BASE[-1])!r} has no image left"):
         clf = make(kind).fit(with_missing(lost), DATA.y)
     assert BASE[-1] not in clf.classes_
 
