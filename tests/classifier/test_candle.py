@@ -90,9 +90,7 @@ def test_one_image_per_class_does_not_determine_the_weight_of_prototypes():
     assert clf.temperature_ != CLIP_TEMPERATURE
     X, y, texts = clip_like(np.append(np.full(24, 1), 0), 16)
     clf = CandleClassifier(new_classes=[24], text_encoder=dict(enumerate(texts))).fit(X, y)
-    assert (
-        clf.prototype_weight_ != DEFAULT_PROTOTYPE_WEIGHT
-    )  # it is estimated on virtual prototypes
+    assert clf.prototype_weight_ != DEFAULT_PROTOTYPE_WEIGHT  # estimated on virtual prototypes
 
 
 def test_more_classes_than_features():

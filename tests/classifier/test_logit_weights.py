@@ -169,7 +169,7 @@ def penalised_loss(weights, splits, start, sd):
 
 
 def independent_optimum(splits, start, sd, free, weights):
-    """Optimum over the weights `free`, found without gradients; the others are those of `weights`."""
+    """Optimum over the weights `free`, without gradients; the others are kept as in `weights`."""
 
     def objective(values):
         changed = dict(zip(free, map(float, values), strict=True))

@@ -267,8 +267,8 @@ def test_singletons_get_weight_zero_and_other_images_keep_theirs():
     split = leave_one_out_split(data, 2.0)
     weighted = without_singletons(split, data)
     single = COUNTS[split.target] == 1
-    assert single.sum() == 2 and not weighted.sample_weight[lone].any()
-    assert_array_equal(weighted.sample_weight[~single], split.sample_weight[~lone])
+    assert single.sum() == 2 and not weighted.sample_weight[single].any()
+    assert_array_equal(weighted.sample_weight[~single], split.sample_weight[~single])
     counts = COUNTS[COUNTS > 1]
     expected = len(counts) ** 2 / (1 / counts).sum()
     assert effective_size(data, singletons=False) == pytest.approx(expected)
