@@ -22,10 +22,18 @@ class FileDigests:
     an old date is noticed. Where there is no such time (on Windows), nothing is remembered. A
     change through a memory map that sets no times, as on tmpfs, is not noticed; the documentation
     of :class:`skcandle.CLIPFeaturizer` says what to do.
+
+    Parameters
+    ----------
+    max_entries : int
+    needs_status_time : bool
+        Whether nothing is remembered on Windows. Files that take seconds to read are remembered
+        there as well, by the time of their last modification.
     """
 
-    def __init__(self, max_entries=MAX_ENTRIES):
+    def __init__(self, max_entries=MAX_ENTRIES, needs_status_time=True):
         self.max_entries = max_entries
+        self.works_here = os.name == "posix" or not needs_status_time
         self._digests = {}
         self._ahead_ns = _ahead_ns()
         self._lock = ForkSafeLock()
@@ -39,7 +47,7 @@ class FileDigests:
         """Remember a digest, unless the file changed so recently that it may change unnoticed."""
         self._watch_clock()
         youngest = max(status.st_mtime_ns, status.st_ctime_ns)
-        if os.name != "posix" or time.time_ns() - youngest < SETTLED_NS:
+        if not self.works_here or time.time_ns() - youngest < SETTLED_NS:
             return
         with self._lock:
             if len(self._digests) >= self.max_entries:

@@ -286,6 +286,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             self._check_without_text(no_text, np.setdiff1d(classes, y))
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
+            text_encoder = text_encoder.with_identity()
             given = self.class_names if isinstance(self.class_names, Mapping) else ()
             text_encoder.warn_of_codes(classes, universe.names, given)
             X = rescale_extreme_rows(X, X.dtype)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 import numpy as np
@@ -16,6 +16,9 @@ from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
 from ._embeddings import rescale_extreme_rows, unit
 from ._universe import ENCODED_LABELS, plain_label
+
+if TYPE_CHECKING:
+    from ..clip._identity import ModelIdentity
 
 # Fewer images than this do not show whether predictions are at chance level.
 MIN_IMAGES_FOR_CHANCE = 20
@@ -43,11 +46,14 @@ class ClassTextEncoder:
         Prompt templates.
     default_model : str
         Name of the model that ``text_encoder="auto"`` stands for, or "" for another encoder.
+    identity : ModelIdentity or None
+        Of the CLIP that embedded the names at fit. Later names must be embedded by the same one.
     """
 
     encoder: EncodesText | Callable[[list[str]], ArrayLike] | Mapping[Any, ArrayLike]
     templates: str | Sequence[str]
     default_model: str = ""
+    identity: "ModelIdentity | None" = None
 
     def __call__(self, labels, names, n_features):
         """Text features of classes: rows of length one, averaged over templates and synonyms.
@@ -70,6 +76,9 @@ class ClassTextEncoder:
             If a class has no vector or name, or the features have the wrong shape or are not
             finite.
         """
+        if self.identity is not None:
+            featurizer: Any = self.encoder
+            featurizer._check_identity(self.identity)
         of_label = labels = [plain_label(label) for label in labels]
         if isinstance(self.encoder, Mapping):
             missing = [label for label in labels if label not in self.encoder]
@@ -179,6 +188,11 @@ class ClassTextEncoder:
                 f"to words with class_names={{{label!r}: ...}}.",
                 TextFeaturesWarning,
             )
+
+    def with_identity(self):
+        """The same, which from now on embeds names by the present model only."""
+        identify = getattr(self.encoder, "_present_identity", None)  # of a CLIPFeaturizer
+        return self if identify is None else replace(self, identity=identify())
 
     def added(self, universe, names, n_features):
         """Add classes to a universe by their names, and embed them.

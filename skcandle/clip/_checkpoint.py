@@ -8,8 +8,8 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .._bundled import BUNDLED_MODEL
+from .._images.file_digests import FileDigests
 from ..exceptions import ModelError, WeightsNotAvailableError
 from ._open_clip_private import (
     HF_SAFE_WEIGHTS_NAME,
@@ -36,6 +37,7 @@ OFFLINE_HINT = (
 CONFIG_NAME = "open_clip_config.json"
 HUB_WEIGHTS = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
 FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those that open_clip looks for
+SHA256 = re.compile("[0-9a-f]{64}")
 QUICK_GELU_SUFFIX = "-quickgelu"
 
 # Models with input images up to this side are faster than the decoding of the images.
@@ -43,6 +45,10 @@ SMALL_IMAGE = 64
 
 # Increase it when the computation of rows changes, so that cached rows are not used.
 PIPELINE_VERSION = 2
+
+
+HASHED_BLOCK = 2**20  # bytes
+weights_digests = FileDigests(max_entries=64, needs_status_time=False)
 
 
 class Checkpoint(NamedTuple):
@@ -145,14 +151,62 @@ def fingerprint(checkpoint, precision, exact=True):
         # The snapshot folder has the name of the commit, which identifies all its files.
         facts += [checkpoint.name, hub_config_path(checkpoint.name).parent.name]
     elif checkpoint.scheme == "local-dir":
-        facts += [_file_identity(path) for path in _weight_files(checkpoint)]
+        facts += [weights_digest(path) for path in _weight_files(checkpoint)]
     elif _is_tag(checkpoint):
         facts += ["tag", checkpoint.name, checkpoint.weights]  # published weights do not change
     elif checkpoint.weights:
-        facts += ["file", _file_identity(checkpoint.weights)]
+        facts += ["file", weights_digest(checkpoint.weights)]
     else:
         facts += ["random", checkpoint.name]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+
+
+def model_facts(checkpoint):
+    """What identifies a model: architecture, preprocessing and weights, without loading them.
+
+    Unlike a :func:`fingerprint`, this is the same wherever the model lies.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+
+    Returns
+    -------
+    facts : list of list
+        One or two ways to identify it. The commit of a repository identifies its weights before
+        they are downloaded, but other commits may have the same weights.
+    """
+    if checkpoint.scheme == "built-in":
+        architecture = checkpoint.name
+    else:
+        architecture = _model_config(checkpoint)
+    weights = []
+    if checkpoint.scheme == "local-dir":
+        weights = [["files", *map(weights_digest, _weight_files(checkpoint))]]
+    elif checkpoint.scheme == "hf-hub":
+        commit = hub_config_path(checkpoint.name).parent.name
+        weights = [["commit", checkpoint.name, commit]]
+        path = _cached_file(checkpoint.name, HUB_WEIGHTS, commit)
+        if path:
+            weights.append(["files", _hub_digest(path)])
+    elif _is_tag(checkpoint):
+        weights = [["tag", checkpoint.weights]]
+    elif checkpoint.weights:
+        weights = [["files", weights_digest(checkpoint.weights)]]
+    else:
+        weights = [["random"]]
+    return [[architecture, preprocess_config(checkpoint), one] for one in weights]
+
+
+def is_in_hub_cache(checkpoint):
+    """Whether the configuration of a model of the Hub has been downloaded."""
+    return _cached_file(checkpoint.name, [CONFIG_NAME]) is not None
+
+
+def _hub_digest(path):
+    """SHA-256 of a file in the cache of the Hub, which is the name of the file if it is large."""
+    name = os.path.basename(os.path.realpath(path))
+    return name if SHA256.fullmatch(name) else weights_digest(path)
 
 
 def _locate(model_name):
@@ -293,10 +347,9 @@ def _hub_file(repository, names, revision=None):
     open_clip checks for updates on the Hub every time. Here, cached files stay as they are, so that
     a job needs no network after its first run and never switches models half-way.
     """
-    for name in names:
-        path = try_to_load_from_cache(repository, name, revision=revision)
-        if isinstance(path, str):
-            return path
+    path = _cached_file(repository, names, revision)
+    if path:
+        return path
     for name in names:
         try:
             return hf_hub_download(repository, name, revision=revision)
@@ -304,6 +357,15 @@ def _hub_file(repository, names, revision=None):
             # "Local" means that there was no connection, so other names need not be tried.
             if isinstance(error, LocalEntryNotFoundError) or name == names[-1]:
                 raise
+
+
+def _cached_file(repository, names, revision=None):
+    """Path of the first of several files that is in the cache of the Hub, or None."""
+    for name in names:
+        path = try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(path, str):
+            return path
+    return None
 
 
 def _weight_files(checkpoint):
@@ -393,28 +455,15 @@ def first_line(error):
     return " ".join(str(error).split())[:300]
 
 
-def _file_identity(path):
-    """Digest of a file of weights, without reading gigabytes in every process.
-
-    Small files are read whole. Of a large file, evenly spread blocks are read: training changes all
-    tensors, and the modification time reveals an edit between the blocks.
-    """
-    status = os.stat(path)
-    # Unlike the modification time, the time of the last change of status cannot be set back.
-    return _sampled_digest(
-        os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )
-
-
-@lru_cache(maxsize=64)
-def _sampled_digest(path, size, mtime_ns, ctime_ns, block=2**20, n_blocks=64):
-    digest = hashlib.sha256(str(size).encode())
+def weights_digest(path):
+    """SHA-256 of a file of weights, which is read once per process as long as it stays the same."""
     with open(path, "rb") as file:
-        if size <= block * n_blocks:
-            digest.update(file.read())
-        else:
-            digest.update(str(mtime_ns).encode())
-            for i in range(n_blocks):
-                file.seek(i * (size - block) // (n_blocks - 1))
-                digest.update(file.read(block))
-    return digest.hexdigest()
+        status = os.fstat(file.fileno())
+        digest = weights_digests.get(status)
+        if digest is None:
+            sha256 = hashlib.sha256()
+            while block := file.read(HASHED_BLOCK):
+                sha256.update(block)
+            digest = sha256.hexdigest()
+            weights_digests.put(status, digest)
+    return digest

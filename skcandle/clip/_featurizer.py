@@ -10,17 +10,20 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_consistent_length
 
+from .._bundled import BUNDLED_MODEL
 from .._devices import resolve_device
 from .._images.inputs import as_image_list
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import Images, Labels, Path
 from .._warnings import warn_user
+from ..exceptions import ModelError, WeightsNotAvailableError
 from ._cache.folder import EmbeddingCache, FolderStore
 from ._cache.memory import memory_cache
 from ._cache.store import CachedRows
 from ._checkpoint import embedding_dim, find_checkpoint
 from ._encoder import Encoder
+from ._identity import ModelIdentity, identify
 from ._image_pipeline import ImagePipeline
 from ._prompts import embed_prompts
 
@@ -165,6 +168,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         "on_error": [StrOptions({"raise", "nan"})],
         "verbose": ["verbose"],
     }
+    _identity: ModelIdentity | None = None  # of the fit
 
     def __init__(
         self,
@@ -210,7 +214,27 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
             check_consistent_length(self._image_list(X), y)
         find_checkpoint(self.model_name, self.pretrained)
         resolve_device(self.device, metal=True)
+        self._identity = self._present_identity()
         return self
+
+    def fit_transform(self, X: Images, y: Labels = None) -> np.ndarray:
+        """Check the parameters, and embed images.
+
+        Parameters
+        ----------
+        X : images
+            See :meth:`transform`.
+
+        y : array-like of length n_images, default=None
+            Only its length is checked.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n_images, n_features) and dtype float32
+        """
+        embeddings = self.fit(X, y).transform(X)
+        self._identity = self._present_identity()  # the weights may have been downloaded only now
+        return embeddings
 
     def transform(self, X: Images) -> np.ndarray:
         """Embed images.
@@ -312,13 +336,33 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         return pipeline.run()
 
     def _encoder(self):
-        return Encoder(
+        encoder = Encoder(
             self.model_name,
             self.pretrained,
             precision=self.precision,
             device=resolve_device(self.device, metal=True),
             batch_size=self.batch_size,
         )
+        if self._identity is not None:
+            self._identity.check(encoder.checkpoint, self._shown_name())
+        return encoder
+
+    def _present_identity(self):
+        """The model that the parameters stand for, or None if it is not on this machine."""
+        try:
+            checkpoint = find_checkpoint(self.model_name, self.pretrained)
+        except (ModelError, WeightsNotAvailableError):
+            return None
+        return identify(checkpoint, self._shown_name())
+
+    def _check_identity(self, identity):
+        """Check that the parameters stand for a model; see :meth:`ModelIdentity.check`."""
+        identity.check(find_checkpoint(self.model_name, self.pretrained), self._shown_name())
+
+    def _shown_name(self):
+        if self.model_name == BUNDLED_MODEL or ":" in self.model_name:  # has its own weights
+            return self.model_name
+        return f"{self.model_name}, {self.pretrained}"
 
 
 def embed_images(featurizer, images):

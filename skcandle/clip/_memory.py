@@ -2,6 +2,7 @@
 
 from .._images.file_digests import file_digests
 from ._cache.memory import memory_cache
+from ._checkpoint import weights_digests
 from ._model import release_models
 
 
@@ -25,3 +26,4 @@ def clear_memory() -> None:
     release_models()
     memory_cache.clear()
     file_digests.clear()
+    weights_digests.clear()

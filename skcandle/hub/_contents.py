@@ -1,10 +1,12 @@
 """What a fitted pipeline that was read from a file consists of: plain values that fit together."""
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 
 import numpy as np
 
+from ..clip._identity import ModelIdentity
 from ._limits import RefusedFileError
 
 # Shapes of arrays, one letter a side: n classes_, m classes of the model, d features; the others
@@ -59,6 +61,8 @@ def check_plain(pipe):
     RefusedFileError
     """
     clip, candle = pipe["clip"], pipe["candle"]
+    for identity in (clip._identity, getattr(candle._text_encoder, "identity", None)):
+        _check_identity(identity)
     featurizers = [clip]
     if isinstance(candle.text_encoder, type(clip)):
         featurizers.append(candle.text_encoder)
@@ -73,17 +77,29 @@ def check_plain(pipe):
             _check_value(value, f"candle.text_encoder.{name}", seen)
 
 
+def _check_identity(identity):
+    if identity is None:
+        return
+    prints = getattr(identity, "fingerprints", None)
+    if type(identity) is not ModelIdentity or not prints or not isinstance(prints, (tuple, list)):
+        raise RefusedFileError("it does not say which CLIP it was fitted with")
+    if not all(isinstance(text, str) for text in (identity.name, *prints)):
+        raise RefusedFileError("it does not say which CLIP it was fitted with")
+
+
 def _check_value(value, name, seen):
     if isinstance(value, PLAIN) or id(value) in seen:
         return
     seen.add(id(value))
+    parts: Iterable = ()
     if isinstance(value, np.ndarray):
-        parts = value.ravel().tolist() if value.dtype == object else []
+        if value.dtype == object:
+            parts = value.ravel().tolist()
     elif isinstance(value, (list, tuple, set)):
         parts = value
     elif isinstance(value, dict):
         parts = [*value, *value.values()]
-    elif is_dataclass(value) and type(value).__module__.startswith("skcandle.classifier."):
+    elif is_dataclass(value) and _is_fitted_state(value):
         if vars(value).keys() != {field.name for field in fields(value)}:
             raise RefusedFileError(f"{name} has other attributes than a {type(value).__name__}")
         for part, content in vars(value).items():
@@ -95,6 +111,11 @@ def _check_value(value, name, seen):
         )
     for part in parts:
         _check_value(part, name, seen)
+
+
+def _is_fitted_state(value):
+    is_of_a_classifier = type(value).__module__.startswith("skcandle.classifier.")
+    return is_of_a_classifier or type(value) is ModelIdentity
 
 
 def check_shapes(candle):
@@ -178,7 +199,7 @@ def _check_classes(candle, model):
     classes, columns, texts = candle.classes_, candle._columns, model.text_features
     if not np.array_equal(np.unique(classes), classes) or len(np.unique(columns)) < len(columns):
         raise RefusedFileError("classes_ are not sorted, or two of them are one")
-    names = vars(candle).get("class_names_", vars(candle).get("_names"))
+    names = candle.class_names_
     if names is not None and len(names) != len(classes):
         raise RefusedFileError(f"{len(classes)} classes have {len(names)} names")
     learned = {

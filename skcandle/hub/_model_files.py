@@ -4,6 +4,7 @@ import os
 import zipfile
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import cache
 
 from sklearn.base import clone
@@ -31,6 +32,7 @@ def known_types():
     from ..classifier._statistics import ClassStatistics
     from ..classifier._text_features import ClassTextEncoder
     from ..clip import CLIPFeaturizer, EmbeddingCache
+    from ..clip._identity import ModelIdentity
     from ..pipeline import CandlePipeline
 
     types = (
@@ -46,16 +48,23 @@ def known_types():
         ClassTextEncoder,
         CLIPFeaturizer,
         EmbeddingCache,
+        ModelIdentity,
         CandlePipeline,
     )
     return frozenset(f"{one.__module__}.{one.__qualname__}" for one in types)
 
 
 def to_bytes(pipe):
-    """A fitted pipeline as the content of a file, without settings that belong to this machine."""
+    """A fitted pipeline as the content of a file, without settings that belong to this machine.
+
+    It says which CLIP it was fitted with: the present one for a featurizer that was never fitted.
+    """
     import skops.io
 
-    return skops.io.dumps(portable(pipe))
+    pipe = portable(pipe)
+    if pipe["clip"]._identity is None:
+        pipe["clip"]._identity = pipe["clip"]._present_identity()
+    return skops.io.dumps(pipe)
 
 
 def foreign_types(data):
@@ -185,14 +194,18 @@ def portable(pipe):
     if isinstance(candle.text_encoder, CLIPFeaturizer):
         candle.text_encoder = _portable_clip(candle.text_encoder)
     if candle._text_encoder is not None:
-        candle._text_encoder, _ = class_text_encoder(
+        encoder, _ = class_text_encoder(
             candle.text_encoder, candle.templates, candle.n_features_in_, candle.device
         )
+        identity = candle._text_encoder.identity
+        candle._text_encoder = encoder and replace(encoder, identity=identity)
     return type(pipe)([("clip", _portable_clip(pipe["clip"])), ("candle", candle)])
 
 
 def _portable_clip(clip):
+    identity = clip._identity
     clip = clone(clip).set_params(**ANYWHERE)
+    clip._identity = identity
     if isinstance(clip.pretrained, os.PathLike):
         clip.pretrained = os.fspath(clip.pretrained)  # skops does not trust the type
     return clip

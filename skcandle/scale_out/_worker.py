@@ -191,7 +191,7 @@ def _check_same_weights(found, facts):
     if found["weights"] != facts["weights"]:
         raise ModelError(
             f"The weights of {facts['model']} on a worker differ from those of the caller. Use a "
-            "folder of weights that all machines share, or copy it with the times of its files."
+            "folder of weights that all machines share, or copies of it."
         )
 
 

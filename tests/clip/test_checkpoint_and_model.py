@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ from helpers import TINY_CONFIG, open_clip_rows, random_images, save_tiny_clip
 from safetensors.torch import load_file, save_file
 
 from skcandle import CLIPFeaturizer
+from skcandle._images import file_digests
 from skcandle._images.reading import read_image
 from skcandle.clip import _checkpoint, _model
 from skcandle.clip._checkpoint import embedding_dim, find_checkpoint, fingerprint
@@ -209,14 +211,30 @@ def test_fingerprint_tells_preprocessing_precision_tag_and_architecture_apart(
     assert len(set(prints)) == len(prints)
 
 
-def test_large_files_are_sampled_and_told_apart_by_time(tmp_path):
-    path = tmp_path / "weights"
-    path.write_bytes(bytes(1000))
-    sampled = {"size": 1000, "ctime_ns": 0, "block": 10, "n_blocks": 5}
-    old = _checkpoint._sampled_digest(path, mtime_ns=1, **sampled)
-    assert _checkpoint._sampled_digest(path, mtime_ns=2, **sampled) != old
-    path.write_bytes(bytes(990) + bytes([1] * 10))
-    assert _checkpoint._sampled_digest(path, mtime_ns=1, **sampled | {"ctime_ns": 1}) != old
+def test_weights_are_hashed_whole(tmp_path):
+    path = tmp_path / "weights.pt"
+    digests = set()
+    for changed in (0, 1, 37_000_000, 68_000_001):  # anywhere in a file of 68 MB
+        with open(path, "wb") as file:
+            file.truncate(68_000_002)
+            file.seek(changed)
+            file.write(b"x")
+        os.utime(path, ns=(0, 0))
+        digests.add(_checkpoint.weights_digest(path))
+    assert len(digests) == 4
+
+
+def test_weights_that_stay_the_same_are_hashed_once(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setattr(file_digests, "SETTLED_NS", -1)  # the file was written just now
+    assert _checkpoint.weights_digest(path) == digest
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "sha256", None)
+        assert _checkpoint.weights_digest(path) == digest
+    path.write_bytes(b"WEIGHTS")
+    assert _checkpoint.weights_digest(path) != digest
 
 
 def test_a_file_takes_the_preprocessing_all_published_weights_share(tiny_clip_dir):
