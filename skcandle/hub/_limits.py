@@ -35,6 +35,9 @@ def check_limits(data):
     RefusedFileError
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            if member.compress_type not in COMPRESSIONS:  # others may expand without a limit
+                raise RefusedFileError(f"its part {member.filename!r} has an unusual compression")
         schema = archive.getinfo("schema.json")
         allowed = max(len(data), MIN_ALLOWED_SCHEMA_BYTES)
         if schema.file_size > allowed:
@@ -110,20 +113,19 @@ class _Nodes:
         return self.known.setdefault(value, len(self.known))
 
     def _check_mapping(self, node, depth):
-        identity, loader = node.get("__id__"), node.get("__loader__")
-        is_node = isinstance(loader, str)  # others have names of the author as their keys
-        ignored = {"__id__"} if is_node else set()
-        if is_node and isinstance(node.get("file"), str):
-            self.parts.use(node["file"], loader)
+        # In the mappings of the author, the values of these keys are nodes.
+        identity, loader, file = (
+            None if isinstance(node.get(key), (dict, list)) else node.get(key)
+            for key in ("__id__", "__loader__", "file")
+        )
+        ignored = set() if identity is None else {"__id__"}
+        if file is not None and loader is not None:
+            self.parts.use(file, loader)
             if loader != "NdArrayNode":  # the name of its part is new each time
                 ignored.add("file")
         value = frozenset(
             (key, self.check(item, depth + 1)) for key, item in node.items() if key not in ignored
         )
-        if (
-            is_node
-            and identity is not None
-            and self.content_of.setdefault(identity, value) != value
-        ):
+        if identity is not None and self.content_of.setdefault(identity, value) != value:
             raise RefusedFileError(f"it describes the object {identity!r} in two ways")
         return value

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import run_command
+from helpers import run_command, save_tiny_clip
 from odd_folder import ODD_CLASSES, break_folder, emoji_of, make_odd_folder
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from skcandle.cli._app import app
 from skcandle.cli._images import default_cache
 from skcandle.cli._models import load_model
 from skcandle.cli._sorting import folder_names
+from skcandle.hub._model_files import to_bytes
 
 MODEL = ["--model", "emoji-clip"]
 SECONDS = 120
@@ -395,6 +397,41 @@ def test_info_lists_the_classes(run, model):
     assert "emoji-clip" in out and "8, 2 of them by name only" in out
     assert any(line.split() == ["okapi", "by", "name", "only"] for line in out.splitlines())
     assert any(line.split() == ["red_apple", "4", "images"] for line in out.splitlines())
+
+
+def test_info_names_the_model_that_embeds_class_names(run, model, tmp_path):
+    def line():
+        return next(line for line in run("info", path).stdout.splitlines() if "class names" in line)
+
+    path = tmp_path / "other.skops"
+    for encoder, said in [
+        (skcandle.CLIPFeaturizer("emoji-clip"), "the same CLIP"),
+        (skcandle.CLIPFeaturizer("hf-hub:owner/name"), "hf-hub:owner/name, openai"),
+        (None, "not used"),
+    ]:
+        pipe = load_model(model)
+        pipe["candle"].text_encoder = encoder
+        path.write_bytes(to_bytes(pipe))
+        assert line().split("class names ")[1].strip() == said
+
+
+def test_a_model_whose_weights_have_changed_is_refused(run, odd, tmp_path):
+    """The commands name both models, and write nothing."""
+    (tmp_path / "clip").mkdir()
+    save_tiny_clip(tmp_path / "clip", seed=0)
+    path, answers = tmp_path / "model.skops", tmp_path / "answers.csv"
+    run("fit", odd, "-o", path, "--model", f"local-dir:{tmp_path / 'clip'}")
+    run("predict", path, odd)
+    save_tiny_clip(tmp_path / "clip", seed=1)
+    run("info", path)
+    for command in (
+        ["predict", path, odd, "-o", answers],
+        ["evaluate", path, odd],
+        ["add", path, "fox", "-o", answers],
+    ):
+        message = run(*command, code=1).stderr
+        assert re.search(r"fitted with the CLIP 'local-dir:.* the CLIP in use is 'local-", message)
+    assert not answers.exists()
 
 
 # --- model files -----------------------------------------------------------------------------

@@ -1,0 +1,444 @@
+"""What a loaded pipeline consists of, whatever is in its file."""
+
+import copy
+from dataclasses import is_dataclass, replace
+from itertools import product
+
+import numpy as np
+import pytest
+import skops.io
+from helpers import run_command
+from numpy.testing import assert_array_equal
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+
+from skcandle import (
+    CandlePipeline,
+    CLIPFeaturizer,
+    EmbeddingCache,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+    make_candle_pipeline,
+)
+from skcandle.classifier._universe import LabelUniverse
+from skcandle.exceptions import ModelError
+from skcandle.hub import load_pipeline
+from skcandle.hub._model_files import from_bytes, to_bytes
+
+PARAMETERS_OF_CLIP = {
+    "model_name": str,
+    "pretrained": (str, type(None)),
+    "batch_size": int,
+    "device": "auto",
+    "precision": str,
+    "cache": None,
+    "n_jobs": None,
+    "on_error": str,
+    "verbose": 0,
+}
+ARRAYS_OF_CLASSES = ["classes_", "class_count_", "is_new_", "prototypes_", "text_features_"]
+# All that a loaded file consists of: what each attribute is, or is an instance of.
+ALLOWED = {
+    "CandlePipeline": {"steps": list, "memory": None, "verbose": False, "transform_input": None},
+    "CLIPFeaturizer": PARAMETERS_OF_CLIP | {"_identity": object},
+    "CandleClassifier": {
+        "new_classes": (list, type(None)),
+        "class_names": (dict, list, type(None)),
+        "text_encoder": (str, dict, CLIPFeaturizer, type(None)),
+        "templates": (str, list),
+        "temperature": (str, float),
+        "margin": float,
+        "class_prior": (str, dict, type(None)),
+        "shrinkage": float,
+        "prototype_weight": (str, float),
+        "base_offset": (str, float),
+        "single_image_weight": (str, float),
+        "penalty": float,
+        "max_iter": int,
+        "device": "auto",
+        "random_state": (int, type(None)),
+        "verbose": 0,
+        "n_features_in_": int,
+        "loss_curve_": list,
+        "n_iter_": int,
+        "temperature_": float,
+        "prototype_weight_": float,
+        "count_bonus_": float,
+        "base_offset_": float,
+        "single_image_weight_": float,
+        "class_names_": (list, type(None)),
+        "_columns": np.ndarray,
+        "_held_out": object,
+        "_text_encoder": object,
+        "_model": object,
+        "_prior": (float, str, dict),
+        "_log_prior": (np.ndarray, type(None)),
+    }
+    | dict.fromkeys(ARRAYS_OF_CLASSES, (np.ndarray, type(None))),
+    "ModelIdentity": {"name": str, "fingerprints": tuple},
+    "ClassTextEncoder": {
+        "encoder": (CLIPFeaturizer, dict),
+        "templates": (str, list),
+        "default_model": str,
+        "identity": object,
+    },
+    "CandleModel": {
+        "space": object,
+        "text_features": (np.ndarray, type(None)),
+        "projection": np.ndarray,
+        "weights": object,
+        "statistics": object,
+        "single_images": object,
+    },
+    "PrototypeSpace": {
+        "counts": np.ndarray,
+        "image_mean": np.ndarray,
+        "text_mean": (np.ndarray, type(None)),
+        "text_map": (np.ndarray, type(None)),
+        "prototypes": np.ndarray,
+        "shrinkage": float,
+        "whitener": np.ndarray,
+        "normalize": bool,
+    },
+    "ClassStatistics": dict.fromkeys(["counts", "means", "scatter"], np.ndarray),
+    "LogitWeights": dict.fromkeys(
+        ["temperature", "prototype_weight", "count_bonus", "base_offset"], float
+    ),
+    "HeldOutScores": {
+        "coefficients": np.ndarray,
+        "intercept": float,
+        "novelty": np.ndarray,
+        "gaps": np.ndarray,
+        "n_images": float,
+    },
+    "SingleImages": {
+        "X": np.ndarray,
+        "y": np.ndarray,
+        "sample_weight": np.ndarray,
+        "coefficients": np.ndarray,
+        "columns": np.ndarray,
+        "weight": float,
+    },
+    "PublishedModel": {
+        "counts": np.ndarray,
+        "text_features": np.ndarray,
+        "image_prototypes": np.ndarray,
+        "head_state": dict,
+        "temperature": float,
+        "prototype_scale": float,
+    },
+}
+ALLOWED["PublishedCandleClassifier"] = ALLOWED["CandleClassifier"] | {
+    "prototype_scale": float,
+    "dropout": float,
+    "learning_rate": float,
+    "batch_size": int,
+}
+CONTAINERS = (list, tuple, dict)
+PLAIN = (str, int, float, bool, np.ndarray, np.generic, type(None))
+
+
+def check_all_objects(root):
+    """Check each reachable object against the table, and return the featurizers and caches."""
+    found, seen = [root], set()
+    for value in found:
+        if id(value) in seen or isinstance(value, PLAIN):
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            found += [*value, *value.values()]
+        elif isinstance(value, CONTAINERS):
+            found += value
+        else:
+            assert isinstance(value, BaseEstimator) or is_dataclass(value), value
+            allowed = ALLOWED[type(value).__name__]
+            for name, content in vars(value).items():
+                expected = allowed[name]
+                if isinstance(expected, (type, tuple)):
+                    assert isinstance(content, expected), (value, name, content)
+                else:
+                    assert content is expected or content == expected, (value, name, content)
+                found.append(content)
+    return [value for value in found if isinstance(value, (CLIPFeaturizer, EmbeddingCache))]
+
+
+@pytest.fixture(scope="module")
+def fits(quick_fit, images):
+    """Pipelines of all kinds that a file can contain."""
+    y = ["ant", "bee"] * 4
+    vectors = dict(zip(["ant", "bee", "elk"], np.eye(3, 128), strict=True))
+    clip = CLIPFeaturizer("emoji-clip")
+    candle = PublishedCandleClassifier(new_classes=["elk"], text_encoder=clip, max_iter=1)
+    published = CandlePipeline([("clip", clip), ("candle", candle)])
+    full = make_candle_pipeline("emoji-clip", new_classes=["elk"]).fit(images, y)
+    return {
+        "full": full,
+        "grown": full.add_classes({"fox": ["fox", "red fox"]}).add_images(images[:1], ["owl"]),
+        "prior": full.with_prior({"ant": 0.5, "bee": 0.25, "elk": 0.25}).restrict(["ant", "elk"]),
+        "vectors": quick_fit(candle__text_encoder=vectors, candle__new_classes=["elk"]),
+        "no text": quick_fit(candle__text_encoder=None),
+        "numbers": quick_fit(candle__class_names={0: "ant", 1: "bee"}, y=[0, 1] * 4),
+        "published": published.fit(images, y),
+    }
+
+
+KINDS = ["full", "grown", "prior", "vectors", "no text", "numbers", "published"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_object_of_a_loaded_file_is_in_the_table(fits, kind, images):
+    pipe = fits[kind]
+    local = copy.deepcopy(pipe).set_params(
+        clip__cache=EmbeddingCache("folder"), clip__n_jobs=2, clip__device="cpu", clip__verbose=1
+    )
+    local.set_params(memory="folder", verbose=True, candle__device="cpu", candle__verbose=1)
+    for data in (skops.io.dumps(local), to_bytes(local)):
+        again = from_bytes(data, "file")
+        check_all_objects(again)
+        assert_array_equal(again.predict_proba(images), pipe.predict_proba(images))
+
+
+# --- featurizers and caches ----------------------------------------------------------------------
+
+
+def with_encoder(pipe, encoder):
+    """A pipeline whose fitted text encoder is not the one of its parameters."""
+    candle = copy.copy(pipe["candle"])
+    candle._text_encoder = replace(candle._text_encoder, encoder=encoder)
+    return CandlePipeline([("clip", pipe["clip"]), ("candle", candle)])
+
+
+@pytest.mark.parametrize("kind", ["full", "published"])
+@pytest.mark.parametrize("command", [False, True], ids=["load_pipeline", "command"])
+def test_a_file_cannot_choose_where_embeddings_are_stored(fits, kind, command, tmp_path, images):
+    chosen = tmp_path / "chosen by the file"
+    encoder = CLIPFeaturizer("emoji-clip", cache=EmbeddingCache(chosen))
+    path = tmp_path / "model.skops"
+    path.write_bytes(skops.io.dumps(with_encoder(fits[kind], encoder)))
+    if command:
+        run_command(tmp_path / "cache", "add", path, "fox", "-o", tmp_path / "new.skops")
+    else:
+        grown = load_pipeline(path).add_classes(["fox"])
+        assert len(grown.predict(images)) == len(images)
+    assert not chosen.exists()
+
+
+@pytest.mark.parametrize("kind", ["full", "published"])
+def test_a_file_cannot_hide_the_model_that_embeds_names(fits, kind):
+    pipe = with_encoder(fits[kind], CLIPFeaturizer("hf-hub:somebody/else", on_error="nan"))
+    again = from_bytes(skops.io.dumps(pipe), "file")
+    assert {clip.model_name for clip in check_all_objects(again)} == {"emoji-clip"}
+    assert again["candle"]._text_encoder.encoder is again["candle"].text_encoder
+    assert "fox" in again.add_classes(["fox"]).classes_
+
+
+def test_a_file_without_text_encoder_cannot_bring_a_fitted_one(fits):
+    pipe = copy.deepcopy(fits["full"]).set_params(candle__text_encoder=None)
+    again = from_bytes(skops.io.dumps(pipe), "file")
+    assert again["candle"]._text_encoder is None
+    assert [clip.model_name for clip in check_all_objects(again)] == ["emoji-clip"]
+
+
+def test_templates_are_those_of_the_parameters(fits):
+    candle = copy.copy(fits["full"]["candle"])
+    candle._text_encoder = replace(candle._text_encoder, templates="no {} at all")
+    pipe = CandlePipeline([("clip", fits["full"]["clip"]), ("candle", candle)])
+    again = from_bytes(skops.io.dumps(pipe), "file")
+    assert again["candle"]._text_encoder.templates == "a photo of a {}."
+
+
+def frozen(pipe):
+    return FrozenEstimator(pipe)
+
+
+def rejecting(pipe):
+    clf = RejectingClassifier(pipe)
+    clf.estimator_ = pipe
+    return clf
+
+
+PLACES = {
+    "class_names": lambda candle, value: candle.set_params(class_names={"ant": value}),
+    "text_encoder": lambda candle, value: candle.set_params(text_encoder=value),
+    "vectors": lambda candle, value: candle.set_params(text_encoder={"ant": value}),
+    "templates": lambda candle, value: candle.set_params(templates=[value]),
+    "attribute": lambda candle, value: setattr(candle, "more_", np.array([value, None])),
+    "model": lambda candle, value: setattr(candle, "_model", replace(candle._model, weights=value)),
+    "classes_": lambda candle, value: setattr(candle, "classes_", (value,)),
+}
+OBJECTS = {
+    "cache": lambda pipe: EmbeddingCache("folder"),
+    "featurizer": lambda pipe: CLIPFeaturizer("emoji-clip", cache="folder"),
+    "frozen pipeline": frozen,
+    "rejecting": rejecting,
+    "frozen rejecting": lambda pipe: frozen(rejecting(pipe)),
+    "type": lambda pipe: str,
+    "function": lambda pipe: np.add,
+}
+
+
+WRONG = set(product(PLACES, OBJECTS)) - {("text_encoder", "featurizer")}
+
+
+@pytest.mark.parametrize("place, kind", sorted(WRONG))
+def test_other_objects_are_refused_wherever_they_are(fits, place, kind):
+    pipe = copy.deepcopy(fits["full"])
+    PLACES[place](pipe["candle"], OBJECTS[kind](fits["full"]))
+    with pytest.raises(ValueError, match="^'file' (was not loaded|is not a model)"):
+        from_bytes(skops.io.dumps(pipe), "file")
+
+
+@pytest.mark.parametrize("around", [frozen, rejecting, lambda pipe: frozen(rejecting(pipe))])
+def test_a_pipeline_inside_another_estimator_is_refused(fits, around):
+    data = skops.io.dumps(around(fits["full"]))
+    with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
+        from_bytes(data, "file")
+    steps = [("clip", fits["full"]["clip"]), ("candle", around(fits["full"]))]
+    with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
+        from_bytes(skops.io.dumps(CandlePipeline(steps)), "file")
+
+
+@pytest.mark.parametrize("attribute", ["cache", "more"])
+def test_attributes_of_a_featurizer_are_its_parameters(fits, attribute):
+    pipe = copy.deepcopy(fits["full"])
+    for clip in (pipe["clip"], pipe["candle"].text_encoder):
+        setattr(clip, attribute, EmbeddingCache("folder"))
+    again = from_bytes(skops.io.dumps(pipe), "file")
+    assert "more" not in vars(again["clip"]) | vars(again["candle"].text_encoder)
+    check_all_objects(again)
+
+
+def test_wrong_parameters_are_refused(fits):
+    for wrong in ({"clip__model_name": 3}, {"candle__margin": "x"}, {"clip__on_error": "hide"}):
+        pipe = copy.deepcopy(fits["full"]).set_params(**wrong)
+        with pytest.raises(ValueError, match="^'file' is not a model"):
+            from_bytes(skops.io.dumps(pipe), "file")
+
+
+def test_output_as_data_frames_is_kept(fits, images):
+    pytest.importorskip("pandas")
+    pipe = copy.deepcopy(fits["full"])
+    pipe["clip"].set_output(transform="pandas")
+    again = from_bytes(to_bytes(pipe), "file")
+    assert list(again["clip"].transform(images[:1]).columns)[:1] == ["clipfeaturizer0"]
+
+
+def test_a_function_as_text_encoder_needs_trust(quick_fit):
+    pipe = quick_fit(candle__text_encoder=embed)
+    data, name = to_bytes(pipe), f"{__name__}.embed"
+    assert from_bytes(data, "file", trusted=[name])["candle"]._text_encoder.encoder is embed
+
+
+def embed(prompts):
+    return np.eye(len(prompts), 128)
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+CLASSIFIER = {
+    "classes_": lambda value: value[:2],
+    "class_count_": lambda value: value + 1,
+    "is_new_": lambda value: ~value,
+    "prototypes_": lambda value: value[:, :5],
+    "text_features_": lambda value: value[::-1],
+    "n_features_in_": lambda value: 64,
+    "class_names_": lambda value: value[:2],
+    "_columns": lambda value: value + 1,
+}
+MODEL = {
+    "text_features": lambda value: value[:2],
+    "projection": lambda value: value[:64],
+    "space.counts": lambda value: np.append(value, 1),
+    "space.image_mean": lambda value: value[:, None],
+    "space.text_mean": lambda value: None,
+    "space.text_map": lambda value: value[:64, :64],
+    "space.prototypes": lambda value: value[:, :64],
+    "space.whitener": lambda value: None,
+    "space.shrinkage": lambda value: "2",
+    "statistics.counts": lambda value: value[:1],
+    "statistics.means": lambda value: value.T,
+    "statistics.scatter": lambda value: value.astype(int),
+    "weights.temperature": lambda value: None,
+}
+HELD_OUT = {
+    "coefficients": lambda value: value[:1],
+    "novelty": lambda value: value[:, :10],
+    "gaps": lambda value: value[0],
+    "n_images": lambda value: [1],
+}
+PUBLISHED = {
+    "counts": lambda value: value[:2],
+    "text_features": lambda value: value[:, :64],
+    "image_prototypes": lambda value: value.astype("f2"),
+    "head_state": lambda value: value | {"image_projection": np.eye(64, dtype="f4")},
+}
+REFUSED = "^'file' (was not loaded, because .*; fit the pipeline again, or ask|is not a model that)"
+
+
+def changed(part, path, change):
+    """A dataclass with a change at a path of attributes."""
+    name, _, rest = path.partition(".")
+    value = getattr(part, name)
+    return replace(part, **{name: changed(value, rest, change) if rest else change(value)})
+
+
+def refuse(pipe, attribute, value):
+    pipe = copy.deepcopy(pipe)
+    setattr(pipe["candle"], attribute, value)
+    with pytest.raises(ValueError, match=REFUSED):
+        from_bytes(skops.io.dumps(pipe), "file")
+
+
+@pytest.mark.parametrize("name", CLASSIFIER)
+@pytest.mark.parametrize("kind", ["full", "published"])
+def test_attributes_of_a_classifier_contradict_neither_each_other_nor_the_model(fits, kind, name):
+    refuse(fits[kind], name, CLASSIFIER[name](getattr(fits[kind]["candle"], name)))
+
+
+@pytest.mark.parametrize("name", MODEL)
+def test_arrays_of_a_model_do_not_contradict_each_other(fits, name):
+    refuse(fits["full"], "_model", changed(fits["full"]["candle"]._model, name, MODEL[name]))
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_held_out_scores_do_not_contradict_each_other(fits, name):
+    value = changed(fits["full"]["candle"]._held_out, name, HELD_OUT[name])
+    refuse(fits["full"], "_held_out", value)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_arrays_of_a_published_model_do_not_contradict_each_other(fits, name):
+    model = changed(fits["published"]["candle"]._model, name, PUBLISHED[name])
+    refuse(fits["published"], "_model", model)
+
+
+def test_classes_are_sorted_and_distinct(fits):
+    for classes in (["bee", "ant", "elk"], ["ant", "ant", "elk"]):
+        pipe = copy.deepcopy(fits["full"])
+        candle = pipe["candle"]
+        candle._set_classes(LabelUniverse(np.array(classes), classes), candle._columns)
+        with pytest.raises(ValueError, match="classes_ are not sorted, or two of them are one"):
+            from_bytes(skops.io.dumps(pipe), "file")
+
+
+# --- the CLIP of the fit -------------------------------------------------------------------------
+
+
+def test_a_file_without_fit_of_its_featurizer_has_the_model_of_the_day(fits, images):
+    pipe = CandlePipeline([("clip", CLIPFeaturizer("emoji-clip")), fits["full"].steps[1]])
+    assert from_bytes(skops.io.dumps(pipe), "file")["clip"]._identity is None
+    again = from_bytes(to_bytes(pipe), "file")
+    with pytest.raises(ModelError, match="'emoji-clip' .* is 'RN50, None'"):
+        again.set_params(clip__model_name="RN50", clip__pretrained=None).predict(images)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["abc", {"name": 1}, {"fingerprints": ()}, {"fingerprints": "ab"}, {"fingerprints": [1]}],
+)
+def test_a_file_says_in_the_right_form_which_model_it_was_fitted_with(fits, wrong):
+    pipe = copy.deepcopy(fits["full"])
+    identity = pipe["clip"]._identity
+    pipe["clip"]._identity = replace(identity, **wrong) if isinstance(wrong, dict) else wrong
+    with pytest.raises(ValueError, match="does not say which CLIP it was fitted with"):
+        from_bytes(skops.io.dumps(pipe), "file")
