@@ -46,7 +46,7 @@ class ImageReadError(ValueError):
 
 
 class ModelError(ValueError):
-    """A model name or a tag of weights is unknown, or the two do not belong together."""
+    """A model is unknown, does not belong to its weights, or is not the one of the fit."""
 
 
 class WeightsNotAvailableError(OSError):

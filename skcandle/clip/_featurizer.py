@@ -128,13 +128,18 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     photographs keep a PSNR of 57 dB relative to the full decode; text, stripes and checks keep at
     least 45 dB. Resizing itself then differs from open_clip's by at most one of 255 levels.
 
+    `fit` remembers the model. After it, images are refused if the parameters stand for another one,
+    or for other weights or another preprocessing; `precision` and `device` may change. Clones,
+    and featurizers that were never fitted, embed with any model.
+
     The cache identifies an image by its content, the bytes of a file or the pixels of an object in
     memory, never by its name, and a model by its weights, preprocessing and precision. Within a
     process, a file is not read again if its inode, its size and both its times of change are the
     same as when its content was last hashed (not on Windows, and not within seconds of a change).
     Writing through a memory map may leave both times unchanged (on tmpfs it does). If your files
     change in this way, pass their bytes, which are hashed in every call, or call
-    :func:`clear_memory` after a change.
+    :func:`clear_memory` after a change. Files of weights are hashed whole, and not again under the
+    same conditions (on Windows, without the time of the last change of status).
 
     A GPU works on one batch while the next is decoded; a CPU decodes and encodes in turn, each on
     all cores. About two batches of images are in memory at a time. A batch that is too large for a
@@ -260,6 +265,9 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
 
         Raises
         ------
+        ModelError
+            If the model is not the one of the fit.
+
         ImageReadError
             If images are missing, broken or not images, and `on_error` is ``"raise"``. All others
             have been encoded and cached by then; the attribute `positions` lists those that

@@ -139,8 +139,9 @@ def load_pipeline(
 
     Loading runs no code from the file: skops creates only objects of the types of a fitted
     pipeline, and of types that it trusts itself (of NumPy, SciPy and scikit-learn). A file with any
-    other type is refused before an object is created. Only ``model.skops`` is downloaded from a
-    repository.
+    other type is refused before an object is created. Featurizers are created anew from their
+    parameters, so that the file does not choose folders or hide models. Only ``model.skops`` is
+    downloaded from a repository.
 
     Parameters
     ----------
@@ -159,12 +160,14 @@ def load_pipeline(
     -------
     pipe : Pipeline
         The fitted pipeline. It loads CLIP by name when it is first used: check
-        ``pipe["clip"].model_name`` before you use a file from somebody else.
+        ``pipe["clip"].model_name`` and ``pipe["candle"].text_encoder`` before you use a file from
+        somebody else. A `ModelError` says if the CLIP is not the one of the fit.
 
     Raises
     ------
     ValueError
-        If the file does not contain a pipeline, or contains objects of other libraries.
+        If the file does not contain a pipeline, contains objects of other libraries, has parts
+        that contradict each other, or would take more memory than a file of its size may.
     OSError
         If the folder or file does not exist.
     HubError

@@ -160,3 +160,21 @@ def test_parameters_and_versions(pipe):
 def test_wrong_parts_are_named(pipe, wrong):
     with pytest.raises(TypeError, match=f"^{next(iter(wrong))} "):
         render_card(pipe, **wrong)
+
+
+@pytest.mark.parametrize(
+    "encoder, said",
+    [
+        (skcandle.CLIPFeaturizer("hf-hub:a/b"), "another model&#58; hf-hub&#58;a/b, openai"),
+        (
+            skcandle.CLIPFeaturizer("local-dir:/home/ann"),
+            "another model, at a path on the author's",
+        ),
+        ("auto", "'auto'"),
+        (None, "None&#58; class names are not used"),
+    ],
+)
+def test_the_model_that_embeds_class_names_is_named(pipe, encoder, said):
+    other = copy.deepcopy(pipe)
+    other["candle"].text_encoder = encoder
+    assert said in dict(rows(render_card(other), "Parameters"))["candle__text_encoder"]
