@@ -236,6 +236,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         Returns
         -------
         embeddings : ndarray of shape (n_images, n_features) and dtype float32
+            See :meth:`transform`.
         """
         embeddings = self.fit(X, y).transform(X)
         self._identity = self._present_identity()  # the weights may have been downloaded only now

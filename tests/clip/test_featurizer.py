@@ -384,10 +384,11 @@ def test_needs_no_fit(clip):
     assert not get_tags(clip).input_tags.two_d_array
 
 
-def test_fit_sets_no_attributes(clip):
+def test_fit_learns_only_which_model_it_was(clip):
     before = dict(vars(clip))
     clip.fit_transform(random_images(1))
-    assert vars(clip) == before
+    assert vars(clip) == before | {"_identity": clip._identity}
+    assert clip._identity == clip.fit()._identity is not None
 
 
 def test_feature_names_and_representation_need_no_weights(no_loading):
