@@ -134,7 +134,7 @@ def test_what_is_shown_on_a_terminal_has_no_control_characters(run, model, table
     shown.append(result.stderr)
     for text in shown:
         assert all(line.isprintable() for line in text.splitlines())
-    assert len(shown[0].splitlines()) == 6 + len(NAMES)
+    assert len(shown[0].splitlines()) == 7 + len(NAMES)
     assert "two\\nlines" in shown[0] and "\\x1b[2J" in shown[0]
 
 
