@@ -22,8 +22,9 @@ from ._held_out import fit_held_out_scores, signals_of
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
-from ._prototypes import fit_prototypes
-from ._pseudo_new import split_generator
+from ._prototypes import prototypes_of
+from ._pseudo_new import balanced_rows, split_generator
+from ._single_images import MAX_IMAGES, fit_single_images
 from ._statistics import ClassStatistics
 from ._weight_estimation import estimate_logit_weights
 
@@ -232,6 +233,7 @@ class CandleClassifier(BaseCandle):
         "shrinkage": [Interval(Real, 0, 1e12, closed="both")],
         "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, 1e6, closed="both")],
         "base_offset": [StrOptions({"auto"}), Interval(Real, -1e6, 1e6, closed="both")],
+        "single_image_weight": [StrOptions({"auto"}), Interval(Real, 0, 1e6, closed="both")],
         "penalty": [Interval(Real, 0, 1e12, closed="both")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
     }
@@ -249,6 +251,7 @@ class CandleClassifier(BaseCandle):
         shrinkage: float = 2.0,
         prototype_weight: str | float = "auto",
         base_offset: str | float = "auto",
+        single_image_weight: str | float = "auto",
         penalty: float = 100.0,
         max_iter: int = 20,
         device: str | torch.device = "auto",
@@ -265,6 +268,7 @@ class CandleClassifier(BaseCandle):
         self.shrinkage = shrinkage
         self.prototype_weight = prototype_weight
         self.base_offset = base_offset
+        self.single_image_weight = single_image_weight
         self.penalty = penalty
         self.max_iter = max_iter
         self.device = device
@@ -313,7 +317,12 @@ class CandleClassifier(BaseCandle):
             prototype_weight=self.prototype_weight,
             base_offset=self.base_offset,
         )
-        prototypes = fit_prototypes(data, shrinkage)
+        statistics = ClassStatistics.of(data)
+        prototypes = prototypes_of(statistics, data.text_features, shrinkage)
+        images = data.at(balanced_rows(data, MAX_IMAGES))
+        term, left_out_term = fit_single_images(
+            images, statistics, shrinkage, weights, self.single_image_weight, device
+        )
         with self._progress(self.max_iter) as report:
             projection, self.loss_curve_, self.n_iter_ = train_projection(
                 data,
@@ -328,14 +337,16 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
-        self._held_out = fit_held_out_scores(data, shrinkage, weights)
+        self.single_image_weight_ = 0.0 if term is None else term.weight
+        self._held_out = fit_held_out_scores(data, images, shrinkage, weights, left_out_term)
         self._text_encoder = text_encoder
         self._model = CandleModel(
             prototypes.space,
             data.text_features,
             projection,
             weights,
-            ClassStatistics.of(data),
+            statistics,
+            term,
         )
         self._prior = prior
         self._set_classes(universe, np.arange(data.n_classes))
@@ -445,7 +456,9 @@ class CandleClassifier(BaseCandle):
             grown = self._with_classes(self._universe.of_labels(unlisted), texts)
         column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
         y = np.array([column[label] for label in y.tolist()])
-        grown._model = grown._model.with_images(X, y, sample_weight.astype(dtype))
+        grown._model = grown._model.with_images(
+            X, y, sample_weight.astype(dtype), resolve_device(self.device)
+        )
         grown._set_classes(grown._universe, grown._columns)
         return grown
 

@@ -161,14 +161,17 @@ def signals_of(logits, other):
     return np.column_stack([logits.max(axis=1), other]).astype(float)
 
 
-def fit_held_out_scores(data, shrinkage, weights):
+def fit_held_out_scores(data, images, shrinkage, weights, term):
     """Weigh the signals of novelty, and collect scores of held-out images.
 
     Parameters
     ----------
     data : TrainingSet
+    images : TrainingSet
+        Those of its images that the term is about.
     shrinkage : float
     weights : LogitWeights
+    term : LeftOutTerm or None
 
     Returns
     -------
@@ -179,21 +182,28 @@ def fit_held_out_scores(data, shrinkage, weights):
 
     listed, unlisted, gaps, answered_new, is_new = [], [], [], [], []
     sample_weight, image_weight = [], []
-    for split, rows in splits_of_universe(data, shrinkage):
+    splits, rows = splits_of_universe(data, images, shrinkage)
+    for split in splits:
         logits = split.joint_logits(weights)
         other = split.text_similarity
         if other is None:
-            other = _half_squares(data, rows, shrinkage)
+            other = _half_squares(data, images.at(rows), shrinkage)
         is_own = np.zeros(logits.shape, dtype=bool)
         is_own[np.arange(len(logits)), split.target] = True
+        without_own = np.where(is_own, -np.inf, logits)
+        if term is not None:
+            is_hidden = split.hidden[split.target]
+            logits = term.gated(logits, rows, split.hidden, without_class=is_hidden)
+            everywhere = np.ones_like(is_hidden)
+            without_own = term.gated(without_own, rows, split.hidden, without_class=everywhere)
         listed.append(signals_of(logits, other))
         gaps.append(logits.max(axis=1) - logits[is_own])
         is_new.append(split.hidden[split.target])
         answered_new.append(split.offset_saturation[logits.argmax(axis=1)] == 0)
         without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
-        unlisted.append(signals_of(np.where(is_own, -np.inf, logits), without))
+        unlisted.append(signals_of(without_own, without))
         sample_weight.append(split.sample_weight)
-        image_weight.append(data.sample_weight[rows])
+        image_weight.append(images.sample_weight[rows])
     listed, unlisted = np.concatenate(listed), np.concatenate(unlisted)
     sample_weight = np.concatenate(sample_weight)
     sample_weight *= data.sample_weight.sum() / sample_weight.sum()
@@ -219,9 +229,8 @@ def fit_held_out_scores(data, shrinkage, weights):
     )
 
 
-def _half_squares(data, rows, shrinkage):
+def _half_squares(data, images, shrinkage):
     """Half squared lengths of images in whitened coordinates that were formed without them."""
     prototypes = fit_prototypes(data, shrinkage)
-    X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images, _ = prototypes.transform_left_out(X, y, sample_weight)
-    return (prototypes.space.transform_images(X) * images).sum(axis=1) / 2
+    rows, _ = prototypes.transform_left_out(images.X, images.y, images.sample_weight)
+    return (prototypes.space.transform_images(images.X) * rows).sum(axis=1) / 2

@@ -110,7 +110,8 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     ranking = _content_ranking(data)
     if rng is not None:
         ranking = rng.permutation(ranking)
-    return _splits(data, hidden_masks(ranking), shrinkage)
+    masks = hidden_masks(ranking)
+    return _splits(data, _some_images(data, len(masks)), masks, shrinkage)
 
 
 def split_generator(random_state):
@@ -132,11 +133,11 @@ def leave_one_out_split(data, shrinkage):
     -------
     split : PseudoNewSplit
     """
-    (split,) = _splits(data, [np.zeros(data.n_classes, dtype=bool)], shrinkage)
-    return split
+    masks = [np.zeros(data.n_classes, dtype=bool)]
+    return _splits(data, _some_images(data, 1), masks, shrinkage)[0]
 
 
-def splits_of_universe(data, shrinkage):
+def splits_of_universe(data, images, shrinkage):
     """Splits over the whole universe, new classes included, that hide each class once.
 
     Where nothing can be hidden, without text or with images of one class, one split leaves out
@@ -145,20 +146,24 @@ def splits_of_universe(data, shrinkage):
     Parameters
     ----------
     data : TrainingSet
+        From which prototypes are formed.
+    images : TrainingSet
+        Those of its images that may be compared to them.
     shrinkage : float
 
     Returns
     -------
-    splits : list of tuple of PseudoNewSplit and ndarray of int
-        With the positions of the images that the split is about.
+    splits : list of PseudoNewSplit
+    rows : ndarray of int
+        Positions in `images` of those that the splits are about.
     """
     seen = np.unique(data.y)
     masks = [np.zeros(data.n_classes, dtype=bool)]
     if data.text_features is not None and len(seen) > 1:
         third = np.argsort(_content_ranking(data.among(seen))) % 3
         masks = [np.isin(np.arange(data.n_classes), seen[third == i]) for i in np.unique(third)]
-    rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
-    return [(split, rows) for split in _splits(data, masks, shrinkage)]
+    rows = _some_rows(images.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
+    return _splits(data, images.at(rows), masks, shrinkage), rows
 
 
 def without_singletons(split, data):
@@ -177,7 +182,7 @@ def without_singletons(split, data):
     -------
     split : PseudoNewSplit
     """
-    share = _share_left(np.bincount(data.y, weights=data.sample_weight))
+    share = share_left(np.bincount(data.y, weights=data.sample_weight))
     return replace(split, sample_weight=split.sample_weight * share[split.target])
 
 
@@ -200,21 +205,29 @@ def effective_size(data, *, singletons=True):
     """
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
-    share = np.ones_like(counts) if singletons else _share_left(counts)
+    share = np.ones_like(counts) if singletons else share_left(counts)
     return float(share.sum() ** 2 / (share**2 / counts).sum()) if share.any() else 0.0
 
 
-def _share_left(counts):
+def share_left(counts):
     """0 for a class of one image, 1 for two or more: what is left without one, at most one."""
     return np.clip(counts - 1, 0, 1)
 
 
-def _splits(data, masks, shrinkage):
-    rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * max(len(masks), 1)))
+def _some_images(data, n_splits):
+    return data.at(_some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * max(n_splits, 1))))
+
+
+def _splits(data, images, masks, shrinkage):
     text_similarity = None
     if data.text_features is not None:
-        text_similarity = data.X[rows] @ data.text_features.T
-    return [_split(data, rows, mask, text_similarity, shrinkage) for mask in masks]
+        text_similarity = images.X @ data.text_features.T
+    return [
+        left_out_split(
+            fit_prototypes(data.without_images_of(mask), shrinkage), images, mask, text_similarity
+        )
+        for mask in masks
+    ]
 
 
 def hidden_masks(ranking):
@@ -250,6 +263,30 @@ def _content_ranking(data):
     return np.lexsort((((means - means.mean(axis=0)) ** 2).sum(axis=1), -counts))
 
 
+def balanced_rows(data, max_rows):
+    """Sorted positions of all images, or of as many as allowed, classes filled evenly.
+
+    Rare classes keep all of their images first. Which images of a class are taken depends on a
+    checksum of each, not on the order of the rows.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    max_rows : int
+
+    Returns
+    -------
+    rows : ndarray of int
+    """
+    if len(data.y) <= max_rows:
+        return np.arange(len(data.y))
+    checksums = np.array([crc32(row.tobytes()) for row in data.X])
+    order = np.lexsort([checksums, data.y])
+    first = np.searchsorted(data.y[order], data.y[order])
+    rank = np.arange(len(order)) - first  # of each image within its class
+    return np.sort(order[np.lexsort([checksums[order], rank])[:max_rows]])
+
+
 def _some_rows(X, max_rows):
     """Sorted positions of all rows, or of as many as allowed, in an order by checksum."""
     if len(X) <= max(max_rows, 1):
@@ -269,19 +306,32 @@ def balanced_weights(target, sample_weight, hidden):
     return weight
 
 
-def _split(data, rows, hidden, text_similarity, shrinkage):
-    """Similarities of the images `rows` where the `hidden` classes have no image."""
-    prototypes = fit_prototypes(data.without_images_of(hidden), shrinkage)
+def left_out_split(prototypes, images, hidden, text_similarity):
+    """Compare images to prototypes that are formed without each of them.
+
+    Parameters
+    ----------
+    prototypes : TrainingPrototypes
+        Of all images but those of the hidden classes.
+    images : TrainingSet
+        Some of these images, and images of hidden classes.
+    hidden : ndarray of shape (n_classes,) of bool
+    text_similarity : ndarray of shape (n_samples, n_classes) or None
+
+    Returns
+    -------
+    split : PseudoNewSplit
+    """
     space = prototypes.space
-    X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images = np.empty_like(X)
-    images[hidden[y]] = space.transform_images(X[hidden[y]])
+    X, y, sample_weight = images.X, images.y, images.sample_weight
+    rows = np.empty_like(X)
+    rows[hidden[y]] = space.transform_images(X[hidden[y]])
     # images of the other classes meet what was formed without them
     seen = np.flatnonzero(~hidden[y])
-    images[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
-    similarity = prototype_similarity(images, space.transform(space.prototypes))
+    rows[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
+    similarity = prototype_similarity(rows, space.transform(space.prototypes))
     half_square = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
-    similarity[seen, y[seen]] = (images[seen] * own).sum(axis=1) - half_square
+    similarity[seen, y[seen]] = (rows[seen] * own).sum(axis=1) - half_square
     bonus_saturation = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
     remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
     bonus_saturation[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)

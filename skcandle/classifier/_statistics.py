@@ -53,6 +53,10 @@ class ClassStatistics:
         is_rounding = float(np.trace(self.scatter)) <= rounding**2 * squares
         return np.zeros_like(self.scatter) if is_rounding else self.scatter
 
+    def among(self, classes):
+        """The same of some classes, which must be all that have images."""
+        return ClassStatistics(self.counts[classes], self.means[classes], self.scatter)
+
     def with_classes(self, n_added):
         """The same with further classes, which have no image."""
         return ClassStatistics(
