@@ -138,9 +138,9 @@ class LeftOutTerm:
         """
         kept = ~hidden[self.columns]
         columns = self.columns[kept]
-        term = np.where(
-            without_class[:, None], self.without_class[rows], self.without_image[rows]
-        )[:, kept]
+        term = np.where(without_class[:, None], self.without_class[rows], self.without_image[rows])[
+            :, kept
+        ]
         logits = logits.copy()
         base = torch.from_numpy(logits[:, columns])
         logits[:, columns] = gate(base, torch.from_numpy(term)).numpy()
