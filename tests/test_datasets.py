@@ -85,7 +85,7 @@ def test_a_single_class_keeps_n_max():
         ({"order": [0, 1, 2, 2]}, "each of the 3 labels of y once"),
         ({"order": [0, None, 2]}, "got 3 labels, 1 of y are missing"),
         ({"order": ["0", "1", "2"]}, "got 3 labels, 3 of y are missing"),
-        ({"y": ["a", "b", None]}, r"^y\[2\] is missing \(None\).* X and y alike"),
+        ({"y": ["a", "b", None]}, r"^y\[2\] is missing \(None\).* from both X and y"),
         ({"y": ["a", "b", np.nan]}, r"^y\[2\] is missing \(nan\)"),
         ({"y": [0, np.nan, 2]}, r"^y\[1\] is missing \(nan\)"),
         ({"y": []}, "y is empty"),
@@ -98,7 +98,7 @@ def test_make_long_tailed_rejects(kwargs, message):
 
 
 def test_labels_of_several_types_are_rejected():
-    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3; .* one type"):
+    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3. .* one type"):
         make_long_tailed(["a", "b", 3])
 
 

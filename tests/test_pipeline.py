@@ -153,7 +153,7 @@ def test_search_over_models_sets_both_encoders(emoji, tiny_clip):
     clips = [CLIPFeaturizer(name) for name in ("emoji-clip", tiny_clip)]
     grid = [{"clip": [clip], "candle__text_encoder": [clip]} for clip in clips]
     pipe = make_candle_pipeline("emoji-clip", random_state=0)
-    with pytest.warns(UserWarning, match="do not look like the same model"):  # random weights
+    with pytest.warns(UserWarning, match="not seem to come from the same model"):  # random weights
         search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(images, labels)
     assert search.best_estimator_["clip"].model_name == "emoji-clip"
     assert search.best_estimator_["candle"].text_encoder.model_name == "emoji-clip"

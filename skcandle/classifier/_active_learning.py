@@ -5,8 +5,8 @@ from numbers import Integral
 import numpy as np
 
 
-def choose_rows(proba, counts, n_images):
-    """Choose the images whose labels would help most, one after the other.
+def choose_rows(proba: np.ndarray, counts: np.ndarray, n_images: int) -> np.ndarray:
+    """Choose the images whose labels would help most, one at a time.
 
     Parameters
     ----------
@@ -14,7 +14,7 @@ def choose_rows(proba, counts, n_images):
         Probabilities for equally frequent classes; NaN for images that could not be read, which
         are never chosen.
     counts : ndarray of shape (n_classes,)
-        Images of each class so far.
+        Number of labelled images of each class.
     n_images : int
 
     Returns

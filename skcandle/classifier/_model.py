@@ -1,4 +1,4 @@
-"""The fitted state of the classifier, and its scores."""
+"""The fitted state of the classifier, and its logits."""
 
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ from ._training_set import TrainingSet
 
 @dataclass(frozen=True)
 class CandleModel:
-    """What a :class:`skcandle.CandleClassifier` has learned, in NumPy arrays only.
+    """The fitted state of a :class:`skcandle.CandleClassifier`, in NumPy arrays only.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class CandleModel:
         Trained projection of images and prototypes.
     weights : LogitWeights
     statistics : ClassStatistics
-        Of the images that prototypes were formed from.
+        Of the training images.
     single_images : SingleImages or None
     """
 
@@ -46,7 +46,7 @@ class CandleModel:
 
     @property
     def counts(self):
-        """Images of each class, of shape (n_classes,)."""
+        """Number of images of each class, of shape (n_classes,)."""
         return self.space.counts
 
     @property
@@ -72,14 +72,14 @@ class CandleModel:
         )
 
     def with_images(self, X, y, sample_weight, device):
-        """The same model with further images; weights and projection stay as they are.
+        """The same model with further images; weights and projection do not change.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
             Rows of length one where there is text.
         y : ndarray of shape (n_samples,)
-            Columns of the classes in the model.
+            Columns of their classes in the model.
         sample_weight : ndarray of shape (n_samples,)
         device : torch.device
             Where the single-image term is fitted.
@@ -106,7 +106,7 @@ class CandleModel:
         return (tokens**2).sum(axis=1) / 2
 
     def scorer(self, device):
-        """The model on a device; what classes need is computed once.
+        """The model on a device. Everything that depends on the classes alone is computed once.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ class CandleScorer:
         return normalize(centred @ self.whitener, dim=-1)
 
     def _project(self, centred):
-        """Whiten and project; where there is text, directions are compared."""
+        """Whiten and project; with text, directions are compared."""
         if self.texts is None:
             return centred @ self.whitener @ self.projection
         return normalize(self._coordinates(centred) @ self.projection, dim=-1)

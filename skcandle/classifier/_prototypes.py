@@ -1,8 +1,8 @@
 """Class prototypes in closed form: shrunk means, a text-to-image map, a shared covariance.
 
 Everything here works on class indices: ``y`` holds positions in the label universe, and a class
-without images simply has a count of 0. Factorisations are NumPy's, like the products around them:
-the threads of SciPy's BLAS and those of NumPy's would wait for each other's processors.
+without images has a count of 0. Factorisations use NumPy, like the products around them, because
+the threads of NumPy's BLAS and of SciPy's would compete for the processors.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class PrototypeSpace:
     counts : ndarray of shape (n_classes,)
         Weight of the images of each class, 0 for a new class.
     image_mean, text_mean : ndarray of shape (n_features,)
-        Origin of the images (mean of the class means) and of the texts.
+        Origins of the images (the mean of the class means) and of the texts.
     text_map : ndarray of shape (n_features, n_features) or None
         Maps a centred text feature to a centred image feature; None without text.
     prototypes : ndarray of shape (n_classes, n_features)
@@ -45,7 +45,7 @@ class PrototypeSpace:
     normalize: bool
 
     def transform(self, centred):
-        """Whiten centred rows, and scale them to length one where directions are compared."""
+        """Whiten centred rows, and scale them to length one if directions are compared."""
         whitened = centred @ self.whitener
         return unit(whitened) if self.normalize else whitened
 
@@ -73,7 +73,7 @@ class PrototypeSpace:
 
 @dataclass(frozen=True)
 class TrainingPrototypes:
-    """A space, and what is needed to leave single training images out of it.
+    """A space, with what is needed to leave single training images out of it.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ def fit_prototypes(data, shrinkage):
 
     .. math:: \mu_k = \frac{n_k m_k + \kappa\, t_k A}{n_k + \kappa}
 
-    where `A` maps text to image (:func:`text_to_image`). For a new class this is the *virtual
+    where `A` maps texts to images (:func:`text_to_image`). For a new class this is the *virtual
     prototype* :math:`t_k A`.
 
     Parameters
@@ -170,7 +170,7 @@ def fit_prototypes(data, shrinkage):
 
 
 def prototypes_of(statistics, text_features, shrinkage):
-    """The same from the statistics of the images.
+    """Prototypes of all classes from the statistics of the images.
 
     Parameters
     ----------
@@ -246,9 +246,9 @@ def text_to_image(text, image, weight, ridge=1.0):
     root = np.sqrt(weight)[:, None]
     weighted, residual = root * text, root * (image - text)
     r = ridge * float((weighted**2).sum()) / min(n_seen, n_features)
-    if r <= 0:  # one class: its text is the origin, and nothing is known about the map
+    if r <= 0:  # there is one class, whose text is the origin: the map cannot be estimated
         return identity, text.copy()
-    # the smaller of the two equivalent systems, over classes or over features
+    # solve the smaller of two equivalent systems, over classes or over features
     if n_seen <= n_features:
         gram = weighted @ weighted.T
         inverse = np.linalg.inv(gram + r * np.eye(n_seen, dtype=text.dtype))
@@ -268,24 +268,24 @@ def whitening_matrix(scatter, freedom):
     The covariance of the scatter `S` with `f` degrees of freedom and mean variance :math:`s^2`
     is :math:`(S + d s^2 I) / (f + d)`: the ridge estimator of Kubokawa and Srivastava (2008),
     used for CLIP features by Wang et al., "A hard-to-beat baseline for training-free CLIP-based
-    adaptation", ICLR 2024. Every square root gives the same similarities, Cholesky's is cheap.
+    adaptation", ICLR 2024. All square roots give the same similarities; Cholesky's is cheap.
     """
     n_features = len(scatter)
     identity = np.eye(n_features, dtype=scatter.dtype)
     variance = float(np.trace(scatter)) / max(freedom, 1.0) / n_features
     if freedom <= 0 or variance <= np.finfo(scatter.dtype).tiny:
         return identity
-    # many images leave next to nothing of the identity, which the inverse may need
+    # with many images the ridge would become too small for a stable inverse
     ridge = max(n_features, float(np.finfo(scatter.dtype).eps) ** 0.5 * freedom)
     covariance = (scatter + ridge * variance * identity) / (freedom + ridge)
-    # the Cholesky factor of the inverse, without forming the inverse, which rounding may make
-    # indefinite: from a factor of the covariance that is upper triangular
+    # The Cholesky factor of the inverse, from an upper triangular factor of the covariance: the
+    # inverse itself is not formed, because rounding might make it indefinite.
     upper = np.linalg.cholesky(covariance[::-1, ::-1])[::-1, ::-1]
     return np.linalg.inv(upper).T
 
 
 def james_stein(means, counts, scatter, freedom):
-    """Images that the common mean of all classes is worth: within- over between-class variance."""
+    """Number of images that the prior counts as: within-class over between-class variance."""
     if freedom <= 0 or scatter <= 0:
         return 0.0
     within = scatter / freedom

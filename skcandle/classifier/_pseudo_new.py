@@ -1,8 +1,8 @@
 """Pseudo-new splits: some classes with images are treated as if they were new.
 
-In each split some classes are *hidden*: prototypes are formed without their images, from their
-names alone. Images of the other classes are compared to prototypes that are formed without the
-image itself. So every image stands for one that was never seen, of a base or of a new class.
+In each split some classes are *hidden*: their prototypes are formed from their names alone. Images
+of the other classes are compared to prototypes that are formed without the image itself. Every
+image thus stands for an unseen image, of a base class or of a new class.
 """
 
 from dataclasses import dataclass, replace
@@ -14,12 +14,13 @@ from sklearn.utils import check_random_state
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
+    own_similarity,
     prototype_similarity,
     saturation,
 )
 from ._prototypes import fit_prototypes
 
-# Similarities kept over all splits; bounds time and memory.
+# Maximum number of similarities over all splits, which bounds time and memory.
 MAX_SIMILARITIES = 4_000_000
 
 
@@ -33,8 +34,8 @@ class PseudoNewSplit:
         None without text.
     prototype_similarity : ndarray of shape (n_samples, n_classes)
     bonus_saturation : ndarray of shape (n_samples, n_classes)
-        Saturation of the count behind each prototype; that of the class of an image is formed
-        without the image.
+        Saturation of the count behind each prototype. The prototype of the class of an image is
+        formed without the image, so its count is lower by one.
     offset_saturation : ndarray of shape (n_classes,)
     hidden : ndarray of shape (n_classes,) of bool
     target : ndarray of shape (n_samples,)
@@ -65,7 +66,7 @@ class PseudoNewSplit:
         -------
         value : float
         derivatives : ndarray of shape (4,)
-            By 1 / temperature, prototype weight, count bonus and base offset.
+            With respect to 1 / temperature, prototype weight, count bonus and base offset.
         """
         own = np.arange(len(self.target)), self.target
         logits = self.joint_logits(weights)
@@ -90,17 +91,17 @@ class PseudoNewSplit:
 
 
 def pseudo_new_splits(data, shrinkage, rng=None):
-    """Splits of the training images that hide classes, which takes text features.
+    """Splits of the training images that hide classes. Text features are required.
 
-    Which classes are hidden together depends on their images, neither on their names nor on the
-    order of the rows.
+    Which classes are hidden together depends on the images alone, not on the names of the classes
+    or the order of the rows.
 
     Parameters
     ----------
     data : TrainingSet
     shrinkage : float
     rng : numpy.random.Generator, optional
-        Draws the classes that are hidden together. None takes a fixed design.
+        Draws the classes that are hidden together. None uses a fixed design.
 
     Returns
     -------
@@ -115,14 +116,14 @@ def pseudo_new_splits(data, shrinkage, rng=None):
 
 
 def split_generator(random_state):
-    """What draws the hidden classes, from the parameter `random_state`; None for a fixed design."""
+    """Generator for hidden classes from the parameter `random_state`; None for a fixed design."""
     if random_state is None:
         return None
     return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
 
 
 def leave_one_out_split(data, shrinkage):
-    """The split that hides no class; all classes must have images.
+    """The split that hides no class. All classes must have images.
 
     Parameters
     ----------
@@ -138,10 +139,10 @@ def leave_one_out_split(data, shrinkage):
 
 
 def splits_of_universe(data, images, shrinkage):
-    """Splits over the whole universe, new classes included, that hide each class once.
+    """Splits over the whole universe, including new classes, that hide each class once.
 
-    Where nothing can be hidden, without text or with images of one class, one split leaves out
-    image by image.
+    If nothing can be hidden, because there is no text or only one class has images, there is one
+    split that leaves out each image in turn.
 
     Parameters
     ----------
@@ -187,11 +188,11 @@ def without_singletons(split, data):
 
 
 def effective_size(data, *, singletons=True):
-    """How many images class-balanced averages count as.
+    """Effective number of images of averages in which all classes count the same.
 
-    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, of weights that sum to one
-    in each class; L. Kish, "Survey sampling", 1965. It is the number of classes times the harmonic
-    mean of their counts.
+    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, for weights that sum to one
+    in each class; L. Kish, "Survey sampling", 1965. It equals the number of classes times the
+    harmonic mean of their counts.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ def effective_size(data, *, singletons=True):
 
 
 def share_left(counts):
-    """0 for a class of one image, 1 for two or more: what is left without one, at most one."""
+    """Weight that remains without one image, at most 1; 0 for a class of a single image."""
     return np.clip(counts - 1, 0, 1)
 
 
@@ -233,19 +234,19 @@ def _splits(data, images, masks, shrinkage):
 def hidden_masks(ranking):
     """Which classes each split hides: the twelve lines of the affine plane of order three.
 
-    Nine classes that follow each other in the ranking are the points of the plane. Every split
-    hides a third of them, every class is hidden in four splits, and two of the nine are hidden
-    together in exactly one.
+    Nine consecutive classes of the ranking are the points of the plane. Every split hides a third
+    of them, every class is hidden in four splits, and any two of the nine are hidden together in
+    exactly one.
 
     Parameters
     ----------
     ranking : ndarray of shape (n_classes,)
-        Classes in an order in which neighbours are alike.
+        Classes in an order in which neighbours are similar.
 
     Returns
     -------
     masks : list of ndarray of shape (n_classes,) of bool
-        Distinct; lines that would hide no class, or all, are left out.
+        Distinct. Lines that would hide no class, or all of them, are left out.
     """
     position = np.argsort(ranking)
     across, down = position % 3, position // 3 % 3
@@ -255,8 +256,8 @@ def hidden_masks(ranking):
 
 
 def _content_ranking(data):
-    """Classes from many to few images, and where these are equal, by how far out they are."""
-    totals = np.zeros((data.n_classes, data.X.shape[1]))  # rounding must not change the order
+    """Classes from many to few images; ties by the distance of their mean from the centre."""
+    totals = np.zeros((data.n_classes, data.X.shape[1]))  # float64: rounding must not reorder
     np.add.at(totals, data.y, data.sample_weight[:, None] * data.X)
     counts = np.bincount(data.y, weights=data.sample_weight)
     means = totals / counts[:, None]
@@ -288,7 +289,7 @@ def balanced_rows(data, max_rows):
 
 
 def _some_rows(X, max_rows):
-    """Sorted positions of all rows, or of as many as allowed, in an order by checksum."""
+    """Sorted positions of all rows, or of the `max_rows` rows with the smallest checksums."""
     if len(X) <= max(max_rows, 1):
         return np.arange(len(X))
     checksums = [crc32(row.tobytes()) for row in X]
@@ -296,7 +297,7 @@ def _some_rows(X, max_rows):
 
 
 def balanced_weights(target, sample_weight, hidden):
-    """Weights under which all classes of a side count the same, and both sides one each."""
+    """Weights that make all classes of a side count the same, and sum to one on each side."""
     per_class = np.bincount(target, weights=sample_weight)
     weight = sample_weight / per_class[target]
     for side in (hidden, ~hidden):
@@ -312,7 +313,7 @@ def left_out_split(prototypes, images, hidden, text_similarity):
     Parameters
     ----------
     prototypes : TrainingPrototypes
-        Of all images but those of the hidden classes.
+        Of all images except those of the hidden classes.
     images : TrainingSet
         Some of these images, and images of hidden classes.
     hidden : ndarray of shape (n_classes,) of bool
@@ -326,12 +327,11 @@ def left_out_split(prototypes, images, hidden, text_similarity):
     X, y, sample_weight = images.X, images.y, images.sample_weight
     rows = np.empty_like(X)
     rows[hidden[y]] = space.transform_images(X[hidden[y]])
-    # images of the other classes meet what was formed without them
+    # images of the other classes are compared to prototypes without them
     seen = np.flatnonzero(~hidden[y])
     rows[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
     similarity = prototype_similarity(rows, space.transform(space.prototypes))
-    half_square = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
-    similarity[seen, y[seen]] = (rows[seen] * own).sum(axis=1) - half_square
+    similarity[seen, y[seen]] = own_similarity(rows[seen], own, space.normalize)
     bonus_saturation = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
     remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
     bonus_saturation[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)

@@ -34,12 +34,13 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         :class:`~sklearn.frozen.FrozenEstimator`.
 
     reject_label : "auto", str or number, default="auto"
-        The answer for rejected images, of the type of the labels and none of them. ``"auto"`` is
-        "unknown" for strings, and for numbers -1, or one less than the smallest label.
+        The answer for rejected images. It has the type of the labels but is not one of them.
+        ``"auto"`` is "unknown" for strings. For numbers it is -1, or one less than the smallest
+        label if that is negative.
 
     rejection_rate : float, default=0.05
-        Share of images of listed classes that may be rejected, in (0, 1), all classes counting
-        the same.
+        Share of images of listed classes that are rejected by mistake, in (0, 1). All classes
+        count the same.
 
     Attributes
     ----------
@@ -47,13 +48,14 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         The fitted estimator.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels of the estimator; `reject_label_` is not among them.
+        Labels of the estimator. `reject_label_` is not one of them.
 
     reject_label_ : str or number
         The answer for rejected images.
 
     thresholds_ : ndarray of shape (2,)
-        Novelty scores above which an answer with a base class, and with a new one, is rejected.
+        Novelty scores above which images are rejected: the first for answers with base classes,
+        the second for answers with new classes.
 
     n_features_in_ : int
         Width of `X`, if the estimator knows it.
@@ -67,13 +69,13 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
 
     Notes
     -----
-    The threshold is the quantile of split conformal prediction [1]_, in which the image to be
-    judged counts as one more, over classes with equal weights. *n* images, as Kish's effective
-    number, cannot tell rates below 1 / (n + 1): then the largest held-out score is the
-    threshold, and a warning says so.
+    The threshold is the quantile of split conformal prediction [1]_, which counts the new image as
+    one more, with equal weights for all classes. *n* images, as Kish's effective number, cannot
+    resolve rates below 1 / (n + 1). In this case the threshold is the largest held-out score, and
+    there is a warning.
 
-    Images of classes in the universe are what the rate is about. How many images of other
-    classes are rejected depends on how much they look like listed ones.
+    The rate refers to images of classes in the universe. How many images of other classes are
+    rejected depends on how much they look like listed ones.
 
     References
     ----------
@@ -112,7 +114,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     def fit(
         self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
     ) -> "RejectingClassifier":
-        """Fit the estimator, and set the thresholds.
+        """Fit the estimator and set the thresholds.
 
         Parameters
         ----------
@@ -121,7 +123,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Passed on to the classifier.
+            Passed to the classifier.
 
         Returns
         -------
@@ -131,14 +133,14 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         Raises
         ------
         TypeError, ValueError
-            If the estimator has no novelty score, or `reject_label` is of another type than the
-            labels or one of them.
+            If the estimator has no novelty score, if `reject_label` does not have the type of the
+            labels, or if it is one of them.
         """
         classifier = _classifier(self.estimator)
         if not hasattr(classifier, "novelty_thresholds"):
             raise TypeError(
-                f"{type(classifier).__name__} has no novelty_score. Give a CandleClassifier, or a "
-                "pipeline that ends in one."
+                "estimator must be a CandleClassifier, or a pipeline that ends in one, got a "
+                f"{type(classifier).__name__}."
             )
         name = "sample_weight"
         if isinstance(self.estimator, Pipeline):
@@ -166,7 +168,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels out of `classes_`, and `reject_label_`.
+            Labels from `classes_`, and `reject_label_`.
         """
         check_is_fitted(self)
         X, classifier = _embedded(X, self.estimator_)
@@ -179,7 +181,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         return np.where(rejected, np.array(self.reject_label_), labels)
 
     def predict_proba(self, X: Images) -> np.ndarray:
-        """Probabilities of the listed classes, given that the image is of one of them.
+        """Probabilities of the listed classes, given that the image shows one of them.
 
         Parameters
         ----------
@@ -230,7 +232,7 @@ def _classifier(estimator):
 
 
 def _embedded(X, estimator):
-    """What the steps before the classifier make of `X`, and the classifier."""
+    """Apply the steps before the classifier to `X`; return the result and the classifier."""
     classifier = _classifier(estimator)
     while estimator is not classifier:
         if isinstance(estimator, FrozenEstimator):
@@ -242,7 +244,7 @@ def _embedded(X, estimator):
 
 
 def _reject_label(label, classes):
-    """The answer for rejected images, checked."""
+    """The checked answer for rejected images."""
     textual = is_textual(classes)
     if isinstance(label, str) and label == "auto":
         label = "unknown" if textual or classes.dtype == bool else min(-1, int(classes.min()) - 1)
@@ -253,9 +255,9 @@ def _reject_label(label, classes):
             + (
                 "Use strings or integers as labels."
                 if kind == "booleans"
-                else f"Give one of the {kind} that is no label."
+                else f"Use one of the {kind} that is not a label."
             )
         )
     if label in classes.tolist():
-        raise ValueError(f"reject_label is {label!r}, which is one of the classes_. Give another.")
+        raise ValueError(f"reject_label must not be one of the classes_, got {label!r}.")
     return label

@@ -1,4 +1,4 @@
-"""From which training images each weight of the joint logits is estimated."""
+"""Which training images each weight of the joint logits is estimated from."""
 
 import numpy as np
 
@@ -19,11 +19,12 @@ from ._pseudo_new import (
 
 
 def estimate_logit_weights(data, shrinkage, rng=None, **given):
-    """Weights of the joint logits, those that are not given estimated on the training images.
+    """Estimate those weights of the joint logits that are not given.
 
-    Where some class is new, on splits that hide classes. Otherwise on images that are left out one
-    by one; only the offset, which classes that are added later need, still comes from splits that
-    hide classes, and the temperature is estimated last, on all images.
+    If some class is new, all come from splits that hide classes. Otherwise, they come from images
+    that are left out one by one. There are two exceptions: the offset, which is needed for classes
+    that are added later, still comes from splits that hide classes; and the temperature is
+    estimated last, on all images, while the other weights do not use the only image of a class.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def estimate_logit_weights(data, shrinkage, rng=None, **given):
     rng : numpy.random.Generator, optional
         See :func:`pseudo_new_splits`.
     **given : dict
-        `temperature`, `prototype_weight` and `base_offset`: a number, or "auto".
+        `temperature`, `prototype_weight` and `base_offset`: each a number or "auto".
 
     Returns
     -------
@@ -45,7 +46,7 @@ def estimate_logit_weights(data, shrinkage, rng=None, **given):
         "base_offset": 0.0,
     }
     fixed = {name: float(value) for name, value in given.items() if value != "auto"}
-    if not has_text:  # prototypes are all there is, and no class is new
+    if not has_text:  # there are prototypes only, and no new classes
         fixed |= {"prototype_weight": 1.0, "base_offset": 0.0}
     weights = LogitWeights(**(start | fixed))
     if len(fixed) == len(start):

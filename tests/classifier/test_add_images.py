@@ -75,6 +75,7 @@ def test_a_label_that_was_not_listed_names_itself():
 
 def test_images_alone():
     options = {"text_encoder": None, "new_classes": None, "max_iter": 0, "temperature": 1.0}
+    options["single_image_weight"] = 5.0
     grown = make(**options).fit(DATA.X[FIRST], DATA.y[FIRST]).add_images(X, Y)
     assert NEW[0] in grown.classes_
     assert_same(grown, make(**options).fit(ALL_X, ALL_Y))
@@ -171,11 +172,17 @@ def test_a_prior_that_lacks_an_unlisted_label_is_told():
     "rows, labels, weight, error, message",
     [
         (X[:2, :30], Y[:2], None, ValueError, "X has 30 features, but .* is expecting 32 features"),
-        (X[:2], [0, 1], None, TypeError, "y holds numbers, but the classes_ are strings"),
+        (X[:2], [0, 1], None, TypeError, "y has numbers, but the classes_ are strings"),
         (X[:2], [Y[0], None], None, ValueError, r"y\[1\] is missing"),
         (X[:2], Y[:3], None, ValueError, "inconsistent numbers of samples"),
         (X[:2], ["kiwi", "kiwi"], None, ValueError, "no vector for the label 'kiwi'"),
-        (X[:2], Y[:2], [0, 0], ValueError, "No sample has a positive weight|at least one non-zero"),
+        (
+            X[:2],
+            Y[:2],
+            [0, 0],
+            ValueError,
+            "At least one sample must have|at least one non-zero",
+        ),
         (X[:2], Y[:2], [1, -1], ValueError, "Negative values"),
         (np.zeros((1, 32)), Y[:1], None, ValueError, "Row 0 of X is all zeros"),
         (np.array(["a.jpg"]), Y[:1], None, TypeError, "X must hold embeddings, got images"),
@@ -190,7 +197,7 @@ def test_nameless_numbers_are_told():
     y = np.searchsorted(LABELS, DATA.y)
     options = {"class_names": LABELS[:8].tolist(), "text_encoder": spelled, "new_classes": None}
     clf = make(**options).fit(DATA.X, y)
-    with pytest.raises(ValueError, match="label 9 .* has no name. Add its class by add_classes"):
+    with pytest.raises(ValueError, match="label 9 .* has no name. Use add_classes first"):
         clf.add_images(DATA.X[:1], [9])
 
 

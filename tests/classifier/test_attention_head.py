@@ -15,6 +15,7 @@ from skcandle.classifier._attention_head import (
 )
 
 DIM, N_IMAGES, N_CLASSES = 16, 7, 5
+SCALES = {"temperature": 0.02, "prototype_scale": 0.7}
 
 
 def perturbed(dim=DIM, *, seed=0):
@@ -213,7 +214,7 @@ def test_each_logit_group_equals_the_equation(tokens, group):
         numpy_cosine(samples[1], after[1]) / 0.02,
         0.7 * numpy_cosine(samples[1], after[2]) / 0.02,
     ]
-    result = logit_groups(head, *tokens, temperature=0.02, prototype_scale=0.7)
+    result = logit_groups(head, *tokens, **SCALES)
     np.testing.assert_allclose(result[group].detach().numpy(), expected[group], rtol=1e-8)
 
 
@@ -221,8 +222,8 @@ def test_groups_after_attention_from_class_tokens_computed_once(tokens):
     head, (images, *classes) = perturbed(), tokens
     before = head.project_classes(*classes)
     attended = head.attend_images(head.project(images), *before)
-    result = groups_after_attention(attended, *head.attend_classes(*before), 0.02, 0.7)
-    for group, expected in zip(result, logit_groups(head, *tokens, 0.02, 0.7)[1:], strict=True):
+    result = groups_after_attention(attended, *head.attend_classes(*before), **SCALES)
+    for group, expected in zip(result, logit_groups(head, *tokens, **SCALES)[1:], strict=True):
         torch.testing.assert_close(group, expected[:N_IMAGES])
 
 

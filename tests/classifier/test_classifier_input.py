@@ -52,7 +52,7 @@ def test_default_text_encoder_without_its_weights_says_what_to_set(monkeypatch):
 
 
 def test_restrict_refuses_a_single_string():
-    with pytest.raises(TypeError, match="single string 'class 00'; put it in a list"):
+    with pytest.raises(TypeError, match="needs a list of labels, got the string 'class 00'"):
         fit().restrict("class 00")
 
 
@@ -82,7 +82,7 @@ def test_training_data_that_is_none(X, y, message):
 
 def test_one_class_without_new_classes():
     message = (
-        "y holds one class, 'class 00', and there are no new .* Name classes .* in new_classes"
+        "y has the one class 'class 00' and there are no new .* List classes .* in new_classes"
     )
     with pytest.raises(ValueError, match=message):
         make(new_classes=None).fit(DATA.X[:4], BASE[:1] * 4)
@@ -91,7 +91,7 @@ def test_one_class_without_new_classes():
 @pytest.mark.parametrize(
     "weight, message",
     [
-        (np.zeros(57), "No sample has a positive weight|at least one non-zero"),
+        (np.zeros(57), "At least one sample must have a positive weight|at least one non-zero"),
         (-np.ones(57), "[Nn]egative"),
         (np.ones(5), r"sample_weight.shape == \(5,\), expected \(57,\)"),
         (np.full(57, np.nan), "sample_weight contains NaN"),
@@ -202,7 +202,7 @@ def test_use_before_fit(method, argument):
 def test_text_at_chance_warns():
     swapped = dict(zip(BASE, [DATA.texts[label] for label in np.roll(BASE, 1)], strict=True))
     clf = CandleClassifier(text_encoder=swapped, random_state=0)
-    with pytest.warns(TextFeaturesWarning, match="right for .* of 57 .* guessing among 8 classes"):
+    with pytest.warns(TextFeaturesWarning, match="correct for .* of 57 .* guessing among 8"):
         clf.fit(DATA.X, DATA.y)
 
 

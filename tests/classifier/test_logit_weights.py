@@ -89,8 +89,10 @@ def test_similarity_to_prototypes_ranks_by_distance():
     similarity = prototype_similarity(tokens, prototypes)
     gap = similarity + distances / 2
     np.testing.assert_allclose(gap, np.broadcast_to(gap[:, :1], gap.shape))
-    own = own_similarity(tokens[:4], prototypes)
+    own = own_similarity(tokens[:4], prototypes, normalize=False)
     np.testing.assert_allclose(own, np.diag(similarity[:4]))
+    own = own_similarity(tokens[:4], prototypes, normalize=True)
+    np.testing.assert_allclose(own, np.diag(tokens[:4] @ prototypes.T) - 0.5)
 
 
 # --- offset ----------------------------------------------------------------------------------

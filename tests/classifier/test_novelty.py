@@ -98,7 +98,8 @@ def test_a_hidden_class_is_scored_as_one_that_was_never_seen():
     )
     clf = fit(**FIXED)
     hidden_in = np.zeros(len(LABELS))
-    for split, rows in splits_of_universe(data, 2.0):
+    splits, rows = splits_of_universe(data, data, 2.0)
+    for split in splits:
         hidden_in += split.hidden
         hidden = split.hidden[split.target]
         seen = DATA.X[rows[~hidden]], DATA.y[rows[~hidden]]
@@ -294,12 +295,20 @@ def test_one_image_a_class_falls_back_and_warns_once(candle):
 @pytest.mark.parametrize(
     "estimator, error, message",
     [
-        (LogisticRegression(), TypeError, "LogisticRegression has no novelty_score. Give a Can"),
-        (make_pipeline(LogisticRegression()), TypeError, "LogisticRegression has no novelty_score"),
+        (
+            LogisticRegression(),
+            TypeError,
+            "must be a Candle.* got a LogisticRegression",
+        ),
+        (
+            make_pipeline(LogisticRegression()),
+            TypeError,
+            "must be a Candle.* got a LogisticRegression",
+        ),
         (
             PublishedCandleClassifier(text_encoder=TEXTS),
             TypeError,
-            "PublishedCandleClassifier has no",
+            "must be .* got a PublishedCandleClassifier",
         ),
     ],
 )
@@ -317,11 +326,11 @@ def test_rates_that_are_none(candle, rate):
 @pytest.mark.parametrize(
     "labels, label, error, message",
     [
-        (NAMES, "bee", ValueError, "reject_label is 'bee', which is one of the classes_"),
-        (NAMES, "fox", ValueError, "reject_label is 'fox', which is one of the classes_"),
+        (NAMES, "bee", ValueError, "must not be one of the classes_, got 'bee'"),
+        (NAMES, "fox", ValueError, "must not be one of the classes_, got 'fox'"),
         (NAMES, -1, TypeError, "reject_label is -1, but the labels are strings"),
         (np.arange(8), "none", TypeError, "reject_label is 'none', but the labels are numbers"),
-        (np.arange(8) - 1, -1, ValueError, "reject_label is -1, which is one of the classes_"),
+        (np.arange(8) - 1, -1, ValueError, "must not be one of the classes_, got -1"),
         (np.arange(8) > 2, "auto", TypeError, "labels are booleans. Use strings or integers"),
     ],
 )

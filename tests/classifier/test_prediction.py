@@ -79,7 +79,7 @@ def test_a_class_of_weight_zero_outside_the_universe_is_unknown():
 
 
 def test_a_new_class_with_images_warns():
-    with pytest.warns(UserWarning, match="'class 01', which has images in y; .* a base class"):
+    with pytest.warns(UserWarning, match="'class 01' in new_classes has images .* a base class"):
         clf = fit(new_classes=[BASE[1], *NEW])
     assert not clf.is_new_[1]
 

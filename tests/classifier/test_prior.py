@@ -142,7 +142,7 @@ def test_an_added_class_without_a_frequency_is_told(fitted):
 
 def test_no_class_that_is_left_occurs(fitted):
     frequencies = np.where(np.isin(LABELS, NEW), 0.0, 1 / len(BASE))
-    with pytest.raises(ValueError, match="class_prior is 0 for all of the 4 classes, such as"):
+    with pytest.raises(ValueError, match="class_prior is 0 for all 4 classes, such as"):
         fitted.with_prior(frequencies).restrict(NEW)
 
 
@@ -152,7 +152,7 @@ def test_no_class_that_is_left_occurs(fitted):
 @pytest.mark.parametrize(
     "prior, message",
     [
-        (2 * FREQUENCIES, "class_prior sums to 2 instead of 1"),
+        (2 * FREQUENCIES, "class_prior must sum to 1, but sums to 2"),
         ({"class 00": 1.0}, r"no frequency for the class 'class 01' \(11 of 12"),
     ],
 )
@@ -164,7 +164,7 @@ def test_frequencies_that_are_none(fitted, prior, message):
 
 
 def test_a_word_that_is_no_prior(fitted):
-    with pytest.raises(ValueError, match="class_prior is 'uniform'; give \"training\", freq"):
+    with pytest.raises(ValueError, match="class_prior must be \"training\", .* got 'uniform'"):
         fitted.with_prior("uniform")
     with pytest.raises(ValueError, match="'class_prior' .* must be a str among {'training'}"):
         make(class_prior="uniform").fit(DATA.X, DATA.y)

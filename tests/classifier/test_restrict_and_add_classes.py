@@ -62,7 +62,7 @@ def test_restrict_to_one_class(fitted):
     "labels, message",
     [
         (["class 01", "kiwi"], "restrict got 'kiwi', which is not one of the classes_"),
-        ([], "restrict got no label; name at least one"),
+        ([], "restrict needs at least one label"),
         ([3], "restrict got 3, which"),
         (["class 01", None], "restrict got None, which"),
     ],
@@ -187,12 +187,12 @@ def test_adding_nothing_is_a_copy(fitted):
 @pytest.mark.parametrize(
     "names, error, message",
     [
-        ("kiwi", TypeError, "single string 'kiwi'; put it in a list"),
-        ([3], TypeError, "add_classes got 3; names are strings"),
-        ([BASE[0]], ValueError, "'class 00' twice or it is one of the classes_"),
-        (["kiwi", "kiwi"], ValueError, "'kiwi' twice"),
+        ("kiwi", TypeError, "add_classes needs a list of names, got the string 'kiwi'"),
+        ([3], TypeError, "Names in add_classes must be strings, got 3"),
+        ([BASE[0]], ValueError, "'class 00', which is repeated or one of the classes_"),
+        (["kiwi", "kiwi"], ValueError, "'kiwi', which is repeated"),
         (["kiwi"], ValueError, "no vector for the label 'kiwi'"),
-        (["kiwi", ["fig"]], TypeError, r"add_classes got \['fig'\]; names are strings"),
+        (["kiwi", ["fig"]], TypeError, r"add_classes must be strings, got \['fig'\]"),
         ({"kiwi": np.ones(5)}, ValueError, r"'kiwi' has shape \(5,\), but X has 32 columns"),
     ],
 )
@@ -205,7 +205,7 @@ def test_names_that_cannot_be_added(fitted, names, error, message):
     "names, error, message",
     [
         ({"kiwi": []}, ValueError, "add_classes has an empty list of names for label 'kiwi'"),
-        ({"kiwi": np.ones(32)}, TypeError, "for label 'kiwi'; names are strings"),
+        ({"kiwi": np.ones(32)}, TypeError, "must be strings, .* for label 'kiwi'"),
         ({"kiwi": ["fruit", BASE[0]]}, ValueError, "'class 00' of the labels 'class 00' and 'ki"),
         ({"kiwi": "class_00"}, ValueError, "'class 00' and 'class_00' of the labels 'class 00'"),
     ],
@@ -238,7 +238,7 @@ def test_labels_too_large_to_count_on_are_told(largest):
     y = np.array([0, largest], dtype=largest.dtype)
     texts = {label: DATA.texts[BASE[i]] for i, label in enumerate(y.tolist())}
     clf = make(new_classes=None, text_encoder=texts).fit(np.stack(list(texts.values())), y)
-    message = f"largest label is {int(largest)}, which leaves no room for 2 more .* smaller numbers"
+    message = f"2 more labels after the largest, {int(largest)}, would exceed .* smaller numbers"
     with pytest.raises(ValueError, match=message):
         clf.add_classes({"kiwi": np.ones(32), "fig": -np.ones(32)})
 
@@ -247,7 +247,7 @@ def test_no_class_can_be_added_to_booleans():
     texts = {False: DATA.texts[BASE[0]], True: DATA.texts[BASE[1]]}
     clf = make(new_classes=None, text_encoder=texts)
     clf.fit(np.stack(list(texts.values())), np.array([False, True]))
-    with pytest.raises(TypeError, match="booleans, which leave no room"):
+    with pytest.raises(TypeError, match="No class can be added, because the labels are booleans"):
         clf.add_classes({"kiwi": np.ones(32)})
 
 
