@@ -43,8 +43,8 @@ from ._training_set import TrainingSet
 # within 0.5 points of accuracy.
 EXPONENT = 5.0
 RIDGE = 0.1
-# Prior of the weight, in logits. Of the likelihoods of left-out training images over all tasks of the
-# benchmarks, means of 12 to 14 would explain most; half of that is safe with one image per class.
+# Prior of the weight, in logits. The left-out training images of the benchmarks are most likely under
+# means of 12 to 14; half of that is safe where each class has one image.
 PRIOR_MEAN, PRIOR_SD = 6.0, 3.0
 # Images that are kept; bounds the memory of the model and the time of fit and prediction.
 MAX_IMAGES = 5000

@@ -286,9 +286,9 @@ def test_the_estimated_temperature_is_near_the_best_of_the_grid(fitted):
 
 def test_temperature_divides_the_logits_without_text():
     cold, warm = (
-        CandleClassifier(
-            text_encoder=None, temperature=t, single_image_weight=0, max_iter=0
-        ).fit(DATA.X, DATA.y)
+        CandleClassifier(text_encoder=None, temperature=t, single_image_weight=0, max_iter=0).fit(
+            DATA.X, DATA.y
+        )
         for t in (0.5, 1.0)
     )
     assert (cold.temperature_, warm.temperature_) == (0.5, 1.0)
