@@ -1,4 +1,4 @@
-"""Labels that are missing, of two kinds, or of none."""
+"""Labels that are missing, mixed, or neither strings nor numbers."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ X, TEXTS = np.eye(4), {name: np.ones(4) for name in ("ape", "emu")}
         ([b"ape", b"emu", b"ape", b"emu"], TypeError, r"y\[0\] is b'ape'. Decode bytes"),
     ],
 )
-def test_labels_that_are_none(y, error, message):
+def test_invalid_labels(y, error, message):
     labels = np.empty(4, dtype=object)
     labels[:] = y
     with pytest.raises(error, match=message):
@@ -74,7 +74,7 @@ def test_nullable_labels_of_pandas_keep_their_kind(dtype, container):
         np.testing.assert_array_equal(labels, expected)
 
 
-def test_string_labels_that_scikit_learn_does_not_take_are_told():
+def test_string_labels_that_scikit_learn_does_not_support_are_an_error():
     dtypes = pytest.importorskip("numpy.dtypes")
     if not hasattr(dtypes, "StringDType"):
         pytest.skip("NumPy 1 has no StringDType")

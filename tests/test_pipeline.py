@@ -100,7 +100,7 @@ def test_dumped_pipeline_predicts_the_same_and_holds_no_weights(emoji, fitted, t
     np.testing.assert_array_equal(
         joblib.load(path).predict_proba(images), fitted.predict_proba(images)
     )
-    assert path.stat().st_size < 500_000  # the smallest CLIP of open_clip has 100 MB and more
+    assert path.stat().st_size < 500_000  # the smallest CLIP of open_clip has more than 100 MB
 
 
 def test_prediction_does_not_load_clip_for_known_images(emoji, fitted, no_loading):
@@ -228,7 +228,7 @@ def test_is_a_pipeline_with_methods():
 
 @pytest.fixture(scope="module")
 def grown(fitted, emoji):
-    """The fitted pipeline and its classifier, and images of a class that it does not know."""
+    """The fitted pipeline and its classifier, and images of new classes."""
     images, labels = emoji["new"]
     return fitted, fitted["candle"], images, labels
 
@@ -304,7 +304,7 @@ def test_a_search_returns_a_pipeline_with_methods(emoji):
     assert "lion" in search.best_estimator_.add_classes(["lion"]).classes_
 
 
-def test_methods_are_those_of_the_last_step(fitted):
+def test_a_method_exists_only_if_the_last_step_has_it(fitted):
     assert hasattr(published(), "add_classes")
     assert not hasattr(published(), "add_images")
     rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
@@ -313,7 +313,7 @@ def test_methods_are_those_of_the_last_step(fitted):
     assert not hasattr(rejecting, "restrict")
 
 
-def test_a_pipeline_built_by_hand_gets_the_methods(fitted, emoji):
+def test_another_pipeline_can_be_converted(fitted, emoji):
     images, _ = emoji["new"]
     by_hand = CandlePipeline(Pipeline(fitted.steps).steps)
     for part, expected in zip(by_hand.top_k(images, 1), fitted.top_k(images, 1), strict=True):

@@ -82,8 +82,8 @@ class CandleClassifier(BaseCandle):
 
     margin : float, default=1.0
         Strength of the logit adjustment, in [0, 1e6]; the paper's tau. With 1, all classes are
-        assumed to be equally frequent; with 0, as frequent as in training; with values between,
-        something between. Values above 1 favour rare and new classes. It has no effect if
+        assumed to be equally frequent; with 0, as frequent as in training. Values between 0 and 1
+        interpolate, and values above 1 favour rare and new classes. It has no effect if
         `class_prior` is set.
 
     class_prior : None, "training", array-like of shape (n_classes,) or mapping, default=None
@@ -144,16 +144,16 @@ class CandleClassifier(BaseCandle):
         Which classes have no image.
 
     class_count_ : ndarray of shape (n_classes,)
-        Images of each class, as sums of `sample_weight`.
+        Number of images of each class, or sum of their `sample_weight`.
 
     text_features_ : ndarray of shape (n_classes, n_features) or None
-        Unit rows.
+        Text features of the classes, with rows of length one.
 
     prototypes_ : ndarray of shape (n_classes, n_features)
         Visual prototypes in the space of `X`, before projection; virtual ones for new classes.
 
     temperature_ : float
-        Softmax temperature in use.
+        Softmax temperature.
 
     prototype_weight_ : float
         Weight of the image-to-prototype similarity.
@@ -166,7 +166,7 @@ class CandleClassifier(BaseCandle):
         Offset that is subtracted from the logits of base classes.
 
     n_iter_ : int
-        Iterations of training.
+        Number of training iterations.
 
     loss_curve_ : list of float
         Objective per sample at each evaluation. A line search may need several evaluations per

@@ -93,10 +93,10 @@ class PublishedCandleClassifier(BaseCandle):
         Which classes have no image.
 
     class_count_ : ndarray of shape (n_classes,)
-        Images of each class, as sums of `sample_weight`.
+        Number of images of each class, or sum of their `sample_weight`.
 
     text_features_ : ndarray of shape (n_classes, n_features)
-        Unit rows.
+        Text features of the classes, with rows of length one.
 
     prototypes_ : ndarray of shape (n_classes, n_features)
         Visual prototypes, before projection: class means, which are not scaled to length one, and

@@ -1,4 +1,4 @@
-"""Fitted copies that have learned from further images."""
+"""Fitted copies that have learned from more images."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from sklearn.base import clone
 RNG = np.random.default_rng(0)
 FIRST = RNG.random(len(DATA.y)) < 0.6
 FIRST[[np.flatnonzero(DATA.y == label)[0] for label in BASE]] = True
-# further images of classes with images, and first ones of two classes known by name
+# more images of base classes, and first images of two classes known by name
 NEXT = np.flatnonzero(np.isin(DATA.y_test, [BASE[0], BASE[7], *NEW[:2]]))[::3]
 X = np.concatenate([DATA.X[~FIRST], DATA.X_test[NEXT]])
 Y = np.concatenate([DATA.y[~FIRST], DATA.y_test[NEXT]])
 ALL_X, ALL_Y = np.concatenate([DATA.X[FIRST], X]), np.concatenate([DATA.y[FIRST], Y])
 WEIGHT = RNG.integers(0, 4, len(ALL_Y)).astype(float)
 REST = slice(FIRST.sum(), None)
-# lists of new classes name some that get images in the end
+# some listed new classes get images later
 pytestmark = pytest.mark.filterwarnings("ignore:new_classes names:UserWarning")
 
 
@@ -79,7 +79,7 @@ def test_images_alone():
     grown = make(**options).fit(DATA.X[FIRST], DATA.y[FIRST]).add_images(X, Y)
     assert NEW[0] in grown.classes_
     assert_same(grown, make(**options).fit(ALL_X, ALL_Y))
-    clone(grown).fit(DATA.X, DATA.y)  # does not ask for classes without images
+    clone(grown).fit(DATA.X, DATA.y)  # does not require classes without images
 
 
 def test_integer_labels_with_vectors_or_without_text():
@@ -158,7 +158,7 @@ def test_priors_follow_the_counts(fitted):
     assert_allclose(grown.predict_proba(DATA.X_test), expected)
 
 
-def test_a_prior_that_lacks_an_unlisted_label_is_told():
+def test_an_unlisted_label_needs_a_frequency():
     prior = dict.fromkeys(BASE, 1 / 8)
     clf = fit(new_classes=None, class_prior=prior)
     with pytest.raises(ValueError, match="no frequency for the class 'class 08'"):
@@ -188,12 +188,12 @@ def test_a_prior_that_lacks_an_unlisted_label_is_told():
         (np.array(["a.jpg"]), Y[:1], None, TypeError, "X must hold embeddings, got images"),
     ],
 )
-def test_images_that_cannot_be_added(fitted, rows, labels, weight, error, message):
+def test_invalid_added_images(fitted, rows, labels, weight, error, message):
     with pytest.raises(error, match=message):
         fitted.add_images(rows, labels, weight)
 
 
-def test_nameless_numbers_are_told():
+def test_numbers_without_names_cannot_be_added():
     y = np.searchsorted(LABELS, DATA.y)
     options = {"class_names": LABELS[:8].tolist(), "text_encoder": spelled, "new_classes": None}
     clf = make(**options).fit(DATA.X, y)
@@ -202,7 +202,7 @@ def test_nameless_numbers_are_told():
 
 
 @pytest.mark.filterwarnings("ignore:Zero-shot predictions:UserWarning")
-def test_two_labels_that_read_the_same_are_told():
+def test_two_labels_that_read_the_same_are_an_error():
     options = {"text_encoder": lambda prompts: np.eye(32)[: len(prompts)], "new_classes": None}
     clf = make(**options).fit(DATA.X, DATA.y)
     with pytest.raises(ValueError, match="'class 00' and 'class_00' both read 'class 00'"):

@@ -49,7 +49,7 @@ def masked_attention(head, images, texts, prototypes):
 
 
 class NumpyHead:
-    """The equations of the paper, parameter by parameter, with nothing of torch."""
+    """The equations of the paper, parameter by parameter, without torch."""
 
     def __init__(self, head):
         state = {name: tensor.numpy().copy() for name, tensor in head.state_dict().items()}
@@ -237,7 +237,7 @@ def dropout(rate=0.4):
 def test_dropout_acts_on_the_attention_weights(tokens):
     head, (images, texts, prototypes) = perturbed(), tokens
     oracle, classes = NumpyHead(head), np.concatenate([texts, prototypes])
-    drop, drawn = dropout(), dropout()  # of the same generator: classes come first, then images
+    drop, drawn = dropout(), dropout()  # from equal generators; classes are drawn before images
     attended_classes = torch.cat(head.attend_classes(texts, prototypes, drop))
     factors = drawn(torch.ones(8, 2 * N_CLASSES, 2 * N_CLASSES, dtype=torch.float64)).numpy()
     expected = oracle.attend(classes, classes, factors)

@@ -83,14 +83,14 @@ def test_many_classes_of_one_image(text):
     assert clf.fit(X, y).score(X, y) > 0.25  # chance is 1/24
 
 
-def test_one_image_a_class_tells_nothing_about_the_weight_of_prototypes():
+def test_one_image_per_class_does_not_determine_the_weight_of_prototypes():
     X, y, texts = clip_like(np.full(24, 1), 16)
     clf = CandleClassifier(text_encoder=dict(enumerate(texts))).fit(X, y)
     assert (clf.prototype_weight_, clf.count_bonus_) == (DEFAULT_PROTOTYPE_WEIGHT, 0)
     assert clf.temperature_ != CLIP_TEMPERATURE
     X, y, texts = clip_like(np.append(np.full(24, 1), 0), 16)
     clf = CandleClassifier(new_classes=[24], text_encoder=dict(enumerate(texts))).fit(X, y)
-    assert clf.prototype_weight_ != DEFAULT_PROTOTYPE_WEIGHT  # about virtual ones it does
+    assert clf.prototype_weight_ != DEFAULT_PROTOTYPE_WEIGHT  # estimated on virtual prototypes
 
 
 def test_more_classes_than_features():

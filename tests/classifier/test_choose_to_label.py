@@ -47,7 +47,7 @@ def test_classes_with_few_images_are_covered_first(fitted):
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
-def test_frequencies_do_not_count(fitted, options):
+def test_frequencies_have_no_effect(fitted, options):
     assert_array_equal(
         fit(**options).choose_to_label(DATA.X_test, 5), fitted.choose_to_label(DATA.X_test, 5)
     )
@@ -69,6 +69,6 @@ def test_images_alone():
         (True, TypeError, "n_images must be an integer, got True"),
     ],
 )
-def test_numbers_of_images_that_are_none(fitted, n_images, error, message):
+def test_invalid_numbers_of_images(fitted, n_images, error, message):
     with pytest.raises(error, match=message):
         fitted.choose_to_label(DATA.X_test[:20], n_images)

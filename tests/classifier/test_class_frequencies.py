@@ -1,4 +1,4 @@
-"""Which frequencies of use are taken, and their logarithm."""
+"""Checks of frequencies of use, and their logarithm."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_a_sum_may_be_as_far_from_one_as_three_decimals_bring_it(gap):
         ("uniform", ValueError, "class_prior must be \"training\", .* got 'uniform'"),
     ],
 )
-def test_frequencies_that_are_none(prior, error, message):
+def test_invalid_frequencies(prior, error, message):
     with pytest.raises(error, match=message):
         class_frequencies(prior, LABELS)
 

@@ -1,4 +1,4 @@
-"""What is no training data, no label, no parameter: one sentence that says so."""
+"""Invalid training data, labels and parameters, and their error messages."""
 
 import io
 
@@ -31,7 +31,7 @@ def fitted():
     ],
     ids=["paths", "array of paths", "PIL images", "files"],
 )
-def test_images_instead_of_embeddings_are_told(images):
+def test_images_instead_of_embeddings_are_an_error(images):
     message = "X must hold embeddings, got images .* Put a CLIPFeaturizer before this classifier"
     with pytest.raises(TypeError, match=message):
         make().fit(images, BASE[:2])
@@ -75,7 +75,7 @@ def test_restrict_refuses_a_single_string():
         ),
     ],
 )
-def test_training_data_that_is_none(X, y, message):
+def test_invalid_training_data(X, y, message):
     with pytest.raises(ValueError, match=message):
         make().fit(X, y)
 
@@ -97,7 +97,7 @@ def test_one_class_without_new_classes():
         (np.full(57, np.nan), "sample_weight contains NaN"),
     ],
 )
-def test_sample_weights_that_are_none(weight, message):
+def test_invalid_sample_weights(weight, message):
     with pytest.raises(ValueError, match=message):
         make().fit(DATA.X, DATA.y, sample_weight=weight)
 
@@ -214,7 +214,7 @@ def test_text_that_fits_does_not_warn(seed):
 
 
 @pytest.mark.filterwarnings("error")
-def test_few_images_do_not_tell_chance():
+def test_few_images_do_not_show_chance_level():
     rng = np.random.default_rng(0)
     texts = {label: rng.normal(size=32) for label in BASE}
     CandleClassifier(text_encoder=texts).fit(DATA.X[:19], DATA.y[:19])

@@ -1,4 +1,4 @@
-"""Lengths of embeddings."""
+"""Norms of embeddings."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ DIRECTIONS = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-300, 1e-38, 1e-19, 1e19, 1e38, 1e300])
-def test_extreme_rows_keep_their_direction_and_get_squares_that_hold(scale, dtype):
+def test_extreme_rows_keep_their_direction_and_get_a_safe_norm(scale, dtype):
     rows = DIRECTIONS * np.array([[1.0], [scale], [1.0]])
     before = rows.copy()
     found = rescale_extreme_rows(rows, np.dtype(dtype))
@@ -24,7 +24,7 @@ def test_extreme_rows_keep_their_direction_and_get_squares_that_hold(scale, dtyp
 
 
 @pytest.mark.parametrize("length", [1.001e-6, 0.999e6])
-def test_rows_rescale_extreme_rows_are_used_as_they_are(length):
+def test_rows_with_safe_norms_are_not_rescaled(length):
     rows = length * DIRECTIONS
     assert rescale_extreme_rows(rows, np.dtype(float)) is rows
     columns = np.asfortranarray(rows)
@@ -34,12 +34,12 @@ def test_rows_rescale_extreme_rows_are_used_as_they_are(length):
 
 
 @pytest.mark.parametrize("length", [1e-6, 1e6])
-def test_moderate_lengths_have_their_ends(length):
+def test_the_ends_of_the_range_are_safe(length):
     rows = np.array([[0.0, length]])
     assert rescale_extreme_rows(rows, np.dtype(float)) is rows
 
 
-def test_rows_rescale_extreme_rows_become_single_precision_where_it_is_asked_for():
+def test_rows_with_safe_norms_are_converted_to_single_precision():
     found = rescale_extreme_rows(DIRECTIONS, np.dtype(np.float32))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, DIRECTIONS.astype(np.float32))
@@ -52,13 +52,13 @@ def test_large_integers_keep_their_direction(dtype):
 
 
 @pytest.mark.parametrize("length", [0.999e-6, 1.001e6])
-def test_rows_beyond_moderate_length_are_not(length):
+def test_rows_with_extreme_norms_are_rescaled(length):
     found = rescale_extreme_rows(length * DIRECTIONS, np.dtype(float))
     np.testing.assert_allclose(np.abs(found).max(axis=1), 1)
 
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float16, object])
-def test_numbers_of_any_kind_become_what_is_asked_for(kind):
+def test_numbers_of_any_type_are_converted(kind):
     rows = np.abs(ROWS).astype(kind)
     found = rescale_extreme_rows(rows, np.dtype(np.float32))
     assert found.dtype == np.float32
@@ -66,7 +66,7 @@ def test_numbers_of_any_kind_become_what_is_asked_for(kind):
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.float32])
-def test_rows_of_zeros_have_no_direction_and_are_counted_from_the_first(kind):
+def test_rows_of_zeros_are_errors_and_are_numbered_from_the_first_row(kind):
     rows = np.array([[1, 1], [0, 0], [1, 0], [0, 0]], dtype=kind)
     for first in (0, 100):
         with pytest.raises(ValueError, match=f"^Row {first + 1} of X is all zeros; an embedding"):

@@ -111,7 +111,7 @@ def test_a_pipeline_goes_on_without_images_that_are_broken():
     pipe = make_candle_pipeline("emoji-clip", on_error="nan")
     with pytest.warns(UnreadableImageWarning) as caught:
         pipe.fit(X, y)
-    assert len(caught) == 2  # what the featurizer met, and what the fit did
+    assert len(caught) == 2  # one by the featurizer, one by the fit
     with pytest.warns(UnreadableImageWarning):
         answers = pipe.predict([X[-1], X[0]])
     assert answers.tolist() == ["", "apple"]
@@ -120,7 +120,7 @@ def test_a_pipeline_goes_on_without_images_that_are_broken():
 # --- what else there is in CandleClassifier --------------------------------------------------
 
 
-def test_what_is_said_of_images_that_could_not_be_read():
+def test_results_for_images_that_could_not_be_read():
     clf, X = fit(), np.stack([NAN, DATA.X[0], NAN, DATA.X[20]])
     labels, proba = clf.top_k(X, 2)
     assert labels[0].tolist() == labels[2].tolist() == ["", ""]
@@ -144,7 +144,7 @@ def test_a_rejecting_classifier_has_the_missing_answer():
     assert clf.predict(np.stack([NAN, DATA.X[0]])).tolist()[0] == ""
 
 
-def test_weights_of_zero_for_all_that_could_be_read_leave_nothing_to_learn_from(kind):
+def test_weight_zero_for_all_readable_images_is_an_error(kind):
     X, weight = with_missing([0]), np.zeros(len(DATA.y))
     weight[0] = 1
     with pytest.raises(ValueError, match="At least one sample must have a positive weight"):

@@ -28,7 +28,7 @@ from skcandle.classifier._training_set import TrainingSet
 NAMES = np.array(["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"])
 X, Y, TEXTS = clip_like([30] * 8, 16, noise=0.6)
 TEXTS = dict(zip(NAMES.tolist(), TEXTS, strict=True))
-LISTED = Y < 6  # of gnu and hen nobody knows
+LISTED = Y < 6  # gnu and hen are unlisted
 TRAIN = LISTED & (np.arange(len(Y)) % 2 == 0) & (Y < 5)
 TEST = LISTED & ~TRAIN
 
@@ -68,18 +68,18 @@ def test_weight_two_is_a_repeated_image(candle):
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
-def test_frequencies_do_not_count(candle, fitted, options):
+def test_frequencies_have_no_effect(candle, fitted, options):
     clf = clone(candle).set_params(**options).fit(X[TRAIN], NAMES[Y[TRAIN]])
     assert_allclose(clf.novelty_score(X), fitted.novelty_score(X))
 
 
-def test_blocks_of_rows_do_not_count(fitted, monkeypatch):
+def test_the_size_of_blocks_has_no_effect(fitted, monkeypatch):
     expected = fitted.novelty_score(X)
     monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100)
     assert_allclose(fitted.novelty_score(X), expected)
 
 
-def test_the_length_of_rows_does_not_count(fitted):
+def test_the_length_of_rows_has_no_effect(fitted):
     assert_allclose(fitted.novelty_score(7 * X), fitted.novelty_score(X))
 
 
@@ -129,7 +129,7 @@ def test_weighted_quantiles(share, expected):
     assert weighted_quantiles(values, weight, [share, 1.0]).tolist() == [expected, 4]
 
 
-def test_a_side_without_scores_has_those_of_the_other():
+def test_a_side_without_scores_uses_those_of_the_other():
     scores = np.arange(5.0)
     base, new = quantiles_by_side(scores, np.ones(5), np.zeros(5, dtype=bool))
     assert_array_equal(base, new)
@@ -280,7 +280,7 @@ def test_in_a_search_and_out_of_fold(candle):
     assert set(cross_val_predict(clf, X[TRAIN], y, cv=2)) <= {*NAMES[:6], "unknown"}
 
 
-def test_one_image_a_class_falls_back_and_warns_once(candle):
+def test_with_one_image_per_class_the_largest_score_is_used_with_one_warning(candle):
     first = [np.flatnonzero(Y == k)[0] for k in range(5)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -319,7 +319,7 @@ def test_estimators_without_a_score(estimator, error, message):
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, "often"])
-def test_rates_that_are_none(candle, rate):
+def test_invalid_rates(candle, rate):
     with pytest.raises(ValueError, match="'rejection_rate' parameter of RejectingClassifier"):
         RejectingClassifier(candle, rejection_rate=rate).fit(X[TRAIN], NAMES[Y[TRAIN]])
 
@@ -335,7 +335,7 @@ def test_rates_that_are_none(candle, rate):
         (np.arange(8) > 2, "auto", TypeError, "labels are booleans. Use strings or integers"),
     ],
 )
-def test_labels_that_cannot_reject(labels, label, error, message):
+def test_invalid_reject_labels(labels, label, error, message):
     text = dict(zip(labels.tolist(), TEXTS.values(), strict=True))
     new = None if labels.dtype == bool else [labels.tolist()[5]]
     candle = CandleClassifier(new_classes=new, text_encoder=text, max_iter=0)
@@ -350,7 +350,7 @@ def test_a_fit_with_weights_works_where_metadata_are_routed(candle):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, ValueError])
-def test_a_fit_that_fails_leaves_the_earlier_one_whole(candle, error, monkeypatch):
+def test_a_fit_that_fails_keeps_the_earlier_fit(candle, error, monkeypatch):
     def fail(*args, **kwargs):
         raise error
 

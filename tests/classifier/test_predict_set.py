@@ -1,4 +1,4 @@
-"""Sets of classes that hold the right one with a given probability."""
+"""Sets of classes that contain the correct one with a given probability."""
 
 import numpy as np
 import pytest
@@ -55,13 +55,13 @@ def test_held_out_gaps_of_a_new_class_are_those_of_one_never_seen():
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
-def test_frequencies_do_not_count(fitted, options):
+def test_frequencies_have_no_effect(fitted, options):
     assert_array_equal(
         fit(**options).predict_set(DATA.X_test, LEVEL), fitted.predict_set(DATA.X_test, LEVEL)
     )
 
 
-def test_further_classes_leave_the_distance(fitted):
+def test_added_classes_do_not_change_the_distance(fitted):
     grown = fitted.add_classes({"another": np.ones(32)})
     sets = grown.predict_set(DATA.X_test, LEVEL)
     same = grown.predict(DATA.X_test) != "another"
@@ -83,6 +83,6 @@ def test_too_few_images_for_a_level(fitted):
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 90, "high", None])
-def test_levels_that_are_none(fitted, level):
+def test_invalid_levels(fitted, level):
     with pytest.raises(ValueError, match="confidence_level must be a number between 0 and 1, got"):
         fitted.predict_set(DATA.X_test, level)

@@ -105,7 +105,7 @@ def test_outputs_agree(fitted):
 def test_log_probabilities_do_not_underflow(kind):
     log_proba = fit(kind, temperature=1e-5).predict_log_proba(DATA.X_test)
     assert np.isfinite(log_proba).all()
-    assert log_proba.min() < -745  # exp of it is 0
+    assert log_proba.min() < -745  # its exponential underflows
 
 
 def test_only_the_direction_of_an_image_matters():
@@ -167,7 +167,7 @@ def test_weight_two_is_a_repeated_image():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_weight_three_is_three_copies_with_one_image_a_class(seed):
+def test_weight_three_is_three_copies_with_one_image_per_class(seed):
     data = long_tailed(seed, n_train=[1] * 8 + [0] * 4)
     clf = make(text_encoder=data.texts)
     weighted = clone(clf).fit(data.X, data.y, sample_weight=np.full(8, 3))
@@ -206,7 +206,7 @@ FAULTS = {"candle": ("_candle", "fit_held_out_scores"), "published": ("_publishe
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
-def test_a_fit_that_fails_leaves_the_earlier_one_whole(kind, error, monkeypatch):
+def test_a_fit_that_fails_keeps_the_earlier_fit(kind, error, monkeypatch):
     def fail(*args, **kwargs):
         raise error
 
@@ -223,7 +223,7 @@ def test_a_fit_that_fails_leaves_the_earlier_one_whole(kind, error, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_first_fit_that_fails_leaves_nothing(kind):
+def test_a_first_fit_that_fails_leaves_no_attributes(kind):
     clf = make(kind)
     before = dict(vars(clf))
     with pytest.raises(ValueError):

@@ -41,11 +41,11 @@ class Space:
         return unit(rotated) if self.normalize else rotated
 
     def transform_left_out(self, X, y, sample_weight):
-        part = np.minimum(sample_weight, 1)[:, None]  # as the real one: no more than one image
+        part = np.minimum(sample_weight, 1)[:, None]  # like the real one, at most one image
         images, own = X @ self.rotation, part * self.own + y[:, None] / 5
         if not self.normalize:
             return images, own
-        lengths = 1 + y[:, None] / 10  # as the real one: near one, in the Euclidean metric
+        lengths = 1 + y[:, None] / 10  # like the real ones, near one
         return lengths * unit(images), unit(own) / lengths
 
 

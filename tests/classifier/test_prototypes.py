@@ -34,7 +34,7 @@ def fit(data, *, sample_weight=None, text=True, shrinkage=1.0, n_classes=6):
 
 
 def virtual(space, texts):
-    """Virtual prototypes of texts, as those of classes that are added."""
+    """Virtual prototypes of texts, as if their classes were added."""
     return space.with_classes(len(texts), texts).prototypes[len(space.counts) :]
 
 
@@ -43,7 +43,7 @@ def class_means(X, y):
 
 
 def ridge_map(text, image, weight, penalty):
-    """Text-to-image map by least squares on rows that are added for the penalty."""
+    """Text-to-image map by least squares, with the penalty as additional rows."""
     n_features = text.shape[1]
     root = np.sqrt(weight)[:, None]
     extra = np.sqrt(penalty) * np.eye(n_features)
@@ -146,7 +146,7 @@ def test_weight_two_is_a_repeated_image_for_what_is_left_out(data):
         np.testing.assert_allclose(one.repeat(repeats, axis=0), other, atol=1e-9)
 
 
-def test_parts_of_images_that_are_one_a_class_together_have_no_covariance(data):
+def test_parts_of_one_image_per_class_have_no_covariance(data):
     X, y, texts = data
     for part in (0.5, 0.4):
         space = fit((X[:4], np.arange(4) // 2, texts), sample_weight=np.full(4, part)).space
@@ -190,7 +190,7 @@ def regression(request):
 
 
 def penalty_of(text, weight, ridge):
-    """Ridge times the mean of the eigenvalues that are not zero by the number of classes."""
+    """Ridge times the mean eigenvalue, over as many as can be positive."""
     eigenvalues = np.linalg.eigvalsh((text.T * weight) @ text)
     return ridge * eigenvalues.sum() / min(text.shape)
 
@@ -225,7 +225,7 @@ def test_the_map_trusts_class_means_as_prototypes_do_with_a_ridge_of_one(data, s
     np.testing.assert_allclose(text_map, expected, atol=1e-9)
 
 
-def test_a_large_ridge_takes_texts_for_images(regression):
+def test_a_large_ridge_gives_the_identity(regression):
     text, image, weight = regression
     text_map, held_out = text_to_image(text, image, weight, ridge=1e9)
     np.testing.assert_allclose(text_map, np.eye(text.shape[1]), atol=1e-6)
@@ -275,7 +275,7 @@ def without_image(data, training, i, weight):
             total += (residuals.T * weights[rows]) @ residuals
         return total
 
-    # target and strength of the shrinkage stay those of all images
+    # target and strength of the shrinkage are those of all images
     freedom = weight.sum() - len(np.unique(y))
     ridge = np.trace(scatter(weight)) / freedom * np.eye(X.shape[1])
     return prototype, np.linalg.inv((scatter(rest) + ridge) / (freedom + X.shape[1]))
@@ -444,7 +444,7 @@ def test_degenerate_training_sets_give_finite_prototypes(counts, text):
         assert np.isfinite(array).all()
 
 
-def test_what_is_left_out_of_one_image_a_class_are_directions():
+def test_with_one_image_per_class_left_out_images_are_directions():
     X, y, texts = clip_like([1, 1, 1], 6)
     training = fit((X, y, texts), n_classes=3)
     space = training.space
@@ -453,7 +453,7 @@ def test_what_is_left_out_of_one_image_a_class_are_directions():
     np.testing.assert_allclose(own, unit(training.held_out_priors))
 
 
-def test_one_class_tells_nothing_about_the_map():
+def test_one_class_does_not_determine_the_map():
     _, _, texts = data = clip_like([3, 0, 0], 6)
     space = fit(data, n_classes=3).space
     np.testing.assert_array_equal(space.text_map, np.eye(6))
@@ -481,7 +481,7 @@ def test_precision_is_kept(data, dtype, text):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_images_that_hardly_differ_can_be_whitened_however_much_they_weigh(seed):
+def test_nearly_equal_images_of_any_weight_can_be_whitened(seed):
     X, y, texts = clip_like([1, 2, 2], 8, seed=seed)
     X, weight = unit(X[:1] + 1e-7 * X), np.full(len(y), 1e12)
     for kept in (y >= 0, y > 0, y < 2):

@@ -1,4 +1,4 @@
-"""Fitted views on some of the classes, and fitted copies with further ones."""
+"""Fitted views on some of the classes, and fitted copies with more classes."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_restrict_to_one_class(fitted):
         (["class 01", None], "restrict got None, which"),
     ],
 )
-def test_restrict_to_labels_that_are_not_there(fitted, labels, message):
+def test_restrict_to_unknown_labels(fitted, labels, message):
     with pytest.raises(ValueError, match=message):
         fitted.restrict(labels)
 
@@ -94,7 +94,7 @@ def test_numbers_without_names_have_none():
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_added_classes_equal_new_classes(kind):
-    # what may depend on the universe is fixed: weights, and training
+    # weights and training, which depend on the universe, are fixed
     options = UNTRAINED[kind]
     texts = {k: DATA.texts[k] for k in NEW[1:]}
     grown = fit(kind, **options, new_classes=NEW[:1]).add_classes(texts)
@@ -196,7 +196,7 @@ def test_adding_nothing_is_a_copy(fitted):
         ({"kiwi": np.ones(5)}, ValueError, r"'kiwi' has shape \(5,\), but X has 32 columns"),
     ],
 )
-def test_names_that_cannot_be_added(fitted, names, error, message):
+def test_invalid_names_of_added_classes(fitted, names, error, message):
     with pytest.raises(error, match=message):
         fitted.add_classes(names)
 
@@ -210,7 +210,7 @@ def test_names_that_cannot_be_added(fitted, names, error, message):
         ({"kiwi": "class_00"}, ValueError, "'class 00' and 'class_00' of the labels 'class 00'"),
     ],
 )
-def test_synonyms_that_cannot_be_added(names, error, message):
+def test_invalid_synonyms_of_added_classes(names, error, message):
     clf = fit(new_classes=None, text_encoder=spelled)
     with pytest.raises(error, match=message):
         clf.add_classes(names)
@@ -234,7 +234,7 @@ def test_added_integer_labels_do_not_wrap_around(dtype):
 
 
 @pytest.mark.parametrize("largest", [np.int64(2**63 - 2), np.uint64(2**64 - 1), np.float64(2**53)])
-def test_labels_too_large_to_count_on_are_told(largest):
+def test_labels_too_large_to_continue_are_an_error(largest):
     y = np.array([0, largest], dtype=largest.dtype)
     texts = {label: DATA.texts[BASE[i]] for i, label in enumerate(y.tolist())}
     clf = make(new_classes=None, text_encoder=texts).fit(np.stack(list(texts.values())), y)
@@ -255,7 +255,7 @@ def test_no_class_can_be_added_to_booleans():
 def test_adding_with_a_margin_leaves_the_logits_of_the_others(kind):
     clf = fit(kind, new_classes=None, margin=0.3)
     grown = clf.add_classes(NEW)
-    if kind == "candle":  # where images attend to all classes, logits move a little
+    if kind == "candle":  # in the published one, images attend to all classes
         kept = grown.decision_function(DATA.X_test)[:, ~grown.is_new_]
         assert_allclose(kept, clf.decision_function(DATA.X_test))
     assert grown.predict_proba(DATA.X_test).shape[1] == 12

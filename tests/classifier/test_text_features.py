@@ -17,7 +17,7 @@ WIDTH, DEFAULT_WIDTH = 6, 512
 
 
 def letters(prompts):
-    """A text encoder: counts of some letters, so that the words of a prompt matter."""
+    """A text encoder that counts some letters, so that the words of a prompt matter."""
     return np.array([[1 + text.count(letter) for letter in "aeioup"] for text in prompts])
 
 
@@ -71,7 +71,7 @@ def test_names_are_read_as_words(name, read):
     assert fill_templates("a {}.", [name]) == [[f"a {read}."]]
 
 
-def test_a_template_keeps_its_hyphens():
+def test_templates_keep_their_hyphens():
     assert fill_templates("a low-res {}", ["ice_cream"]) == [["a low-res ice cream"]]
 
 
@@ -104,7 +104,7 @@ def test_features_of_templates_are_averaged_as_directions():
 
 
 class Encoder:
-    """What a CLIPFeaturizer is to the classifier."""
+    """Has the interface of a CLIPFeaturizer."""
 
     def encode_text(self, prompts):
         return letters(prompts)
@@ -115,7 +115,7 @@ PROMPTS = ["a photo of a ape.", "a photo of a emu.", "a photo of a ibis."]
 
 
 def fit_texts(text_encoder, **options):
-    """Text features after a fit on images that are the texts, of ape and emu alone."""
+    """Text features after a fit whose images are the texts of ape and emu."""
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
     options = {"new_classes": ["ibis"], "max_iter": 0} | options
     clf = CandleClassifier(text_encoder=text_encoder, **options)
@@ -131,7 +131,7 @@ def test_encoders_receive_filled_prompts(text_encoder):
     np.testing.assert_allclose(fit_texts(text_encoder), unit(letters(PROMPTS)))
 
 
-def test_a_mapping_is_taken_as_it_is():
+def test_a_mapping_is_used_without_templates():
     vectors = letters(NAMES) * 2.5
     mapping = dict(zip(NAMES, vectors, strict=True)) | {"unused": np.zeros(2)}
     np.testing.assert_allclose(fit_texts(mapping), unit(vectors))
@@ -223,7 +223,7 @@ def test_text_features_that_do_not_fit(text_encoder, message):
     ],
     ids=["callable", "mapping", "new classes", "class names"],
 )
-def test_labels_that_a_tool_has_encoded_are_explained(options):
+def test_labels_encoded_by_a_meta_estimator_are_explained(options):
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
     with pytest.raises((ValueError, TypeError), match="them by numbers. Then set class_names"):
         CandleClassifier(**options).fit(X, [0, 1, 0, 1])
@@ -331,7 +331,7 @@ def test_a_label_is_answered_in_the_form_it_has_and_encoded_in_the_composed_one(
             grow()
 
 
-def test_vectors_tell_labels_apart_that_read_the_same():
+def test_vectors_may_distinguish_labels_that_read_the_same():
     vectors = dict(zip(["a_b", "a-b", "a b"], letters(PROMPTS), strict=True))
     X = letters(PROMPTS).astype(float)
     clf = CandleClassifier(text_encoder=vectors, max_iter=0).fit(X[:2], ["a_b", "a-b"])
@@ -424,7 +424,7 @@ def test_added_integer_classes_may_have_synonyms():
         ({"IceCream": "IceCream", "ice_cream": "ice_cream"}, "'IceCream' and 'ice_cream' both"),
     ],
 )
-def test_names_that_cannot_be_told_apart(class_names, message):
+def test_names_that_read_the_same(class_names, message):
     with pytest.raises(ValueError, match=message):
         make_named(class_names).fit(*two_classes(["cat", "dog"]))
 
@@ -463,7 +463,7 @@ def test_codes_warn_once_and_point_to_class_names():
 @pytest.mark.parametrize(
     "options",
     [
-        {"class_names": {"SKU-1042": "lamp", "17": "17"}},  # on purpose
+        {"class_names": {"SKU-1042": "lamp", "17": "17"}},  # explicit names
         {"text_encoder": {"SKU-1042": np.ones(WIDTH), "17": -np.ones(WIDTH)}},
         {"text_encoder": None},
     ],

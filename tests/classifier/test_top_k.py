@@ -10,7 +10,7 @@ from skcandle import CandleClassifier
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("k", [1, 3, 12])
-def test_the_largest_probabilities_in_order(kind, k):
+def test_the_largest_probabilities_come_first(kind, k):
     clf = fit(kind)
     labels, proba = clf.top_k(DATA.X_test, k)
     whole = clf.predict_proba(DATA.X_test)
@@ -58,6 +58,6 @@ def test_a_prior_and_a_view_count(prior):
         (None, TypeError, "k must be an integer, got None"),
     ],
 )
-def test_numbers_of_classes_that_are_none(k, error, message):
+def test_invalid_numbers_of_classes(k, error, message):
     with pytest.raises(error, match=message):
         fit().top_k(DATA.X_test, k)

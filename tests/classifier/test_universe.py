@@ -1,4 +1,4 @@
-"""All labels that a classifier may answer, and their names."""
+"""All labels that a classifier may predict, and their names."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_a_new_class_may_be_longer_than_the_labels():
         (NUMBERS, {"class_names": {0: "a", 2: None}}, TypeError, "strings, got None for label 2"),
     ],
 )  # fmt: skip
-def test_labels_that_do_not_make_a_universe(y, options, error, message):
+def test_invalid_labels_and_names(y, options, error, message):
     with pytest.raises(error, match=message):
         label_universe(np.array(y), **options)
 
