@@ -18,7 +18,8 @@ from ._logit_weights import (
     prototype_similarity,
     saturation,
 )
-from ._prototypes import fit_prototypes
+from ._prototypes import prototypes_of
+from ._statistics import ClassStatistics
 
 # Maximum number of similarities over all splits, which bounds time and memory.
 MAX_SIMILARITIES = 4_000_000
@@ -223,12 +224,26 @@ def _splits(data, images, masks, shrinkage):
     text_similarity = None
     if data.text_features is not None:
         text_similarity = images.X @ data.text_features.T
+    prototypes = _prototypes_without(data, masks, shrinkage)
     return [
-        left_out_split(
-            fit_prototypes(data.without_images_of(mask), shrinkage), images, mask, text_similarity
-        )
-        for mask in masks
+        left_out_split(of_others, images, mask, text_similarity)
+        for of_others, mask in zip(prototypes, masks, strict=True)
     ]
+
+
+def _prototypes_without(data, masks, shrinkage):
+    """Prototypes without the images of the classes that each mask hides.
+
+    Classes that the same masks hide form a group, of which statistics are computed once.
+    """
+    if not len(masks):
+        return
+    patterns, group = np.unique(masks, axis=1, return_inverse=True)
+    group = group.ravel()[data.y]
+    parts = [ClassStatistics.of(data.at(group == i)) for i in range(patterns.shape[1])]
+    for pattern in patterns:
+        shown = [part for part, is_hidden in zip(parts, pattern, strict=True) if not is_hidden]
+        yield prototypes_of(ClassStatistics.of_all(shown), data.text_features, shrinkage)
 
 
 def hidden_masks(ranking):

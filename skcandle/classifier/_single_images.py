@@ -43,8 +43,8 @@ from ._training_set import TrainingSet
 # within 0.5 points of accuracy.
 EXPONENT = 5.0
 RIDGE = 0.1
-# Prior of the weight, in logits. The left-out training images of the benchmarks are most likely under
-# means of 12 to 14; half of that is safe where each class has one image.
+# Prior of the weight, in logits. The left-out training images of the benchmarks are most likely
+# under means of 12 to 14; half of that is safe where each class has one image.
 PRIOR_MEAN, PRIOR_SD = 6.0, 3.0
 # Images that are kept; bounds the memory of the model and the time of fit and prediction.
 MAX_IMAGES = 5000

@@ -52,12 +52,3 @@ class TrainingSet:
             y=np.concatenate([self.y, other.y]),
             sample_weight=np.concatenate([self.sample_weight, other.sample_weight]),
         )
-
-    def without_images_of(self, hidden):
-        """The same universe without the images of some classes.
-
-        Parameters
-        ----------
-        hidden : ndarray of shape (n_classes,) of bool
-        """
-        return self.at(~hidden[self.y])

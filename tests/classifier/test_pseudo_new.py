@@ -147,7 +147,7 @@ def test_similarities_are_those_of_fits_without_the_hidden_classes_and_the_image
     data = training_set()
     split = pseudo_new_splits(data, 2.0)[number]
     known = data.among(np.arange(10))
-    training = fit_prototypes(known.without_images_of(split.hidden), 2.0)
+    training = fit_prototypes(known.at(~split.hidden[known.y]), 2.0)
     space = training.space
     assert_allclose(split.text_similarity, known.X @ known.text_features.T)
     prototypes = space.transform(space.prototypes)
@@ -192,7 +192,7 @@ def test_splits_of_the_universe_hide_each_class_with_images_once(seen):
     assert np.ptp(masks.sum(axis=1)) <= 1 and len(masks) == min(seen, 3)
     assert_array_equal(rows, np.arange(len(y)))
     for split in splits:
-        space = fit_prototypes(data.without_images_of(split.hidden), 2.0).space
+        space = fit_prototypes(data.at(~split.hidden[data.y]), 2.0).space
         of_hidden = split.hidden[y]
         prototypes = space.transform(space.prototypes)
         expected = prototype_similarity(space.transform_images(X[of_hidden]), prototypes)
