@@ -51,13 +51,6 @@ def test_one_image_after_the_other():
     assert_same(grown, clf.fit(ALL_X[: FIRST.sum() + 15], ALL_Y[: FIRST.sum() + 15]))
 
 
-def test_sample_weight():
-    clf = make(**FIXED)
-    grown = clone(clf).fit(DATA.X[FIRST], DATA.y[FIRST], WEIGHT[: FIRST.sum()])
-    grown = grown.add_images(X, Y, WEIGHT[REST])
-    assert_same(grown, clf.fit(ALL_X, ALL_Y, WEIGHT))
-
-
 def test_a_label_that_was_not_listed():
     listed = DATA.y[FIRST] != BASE[2]
     clf = make(**FIXED).fit(DATA.X[FIRST][listed], DATA.y[FIRST][listed])

@@ -313,23 +313,6 @@ def test_another_random_state_hides_other_classes():
     assert fit(random_state=1).base_offset_ != fit(random_state=2).base_offset_
 
 
-def test_renaming_classes_changes_no_probability(fitted):
-    names = dict(zip(LABELS.tolist(), np.random.default_rng(0).permutation(LABELS), strict=True))
-    texts = {names[label]: text for label, text in DATA.texts.items()}
-    clf = make(new_classes=[names[label] for label in NEW], text_encoder=texts)
-    clf.fit(DATA.X, [names[label] for label in DATA.y])
-    columns = np.searchsorted(clf.classes_, [names[label] for label in LABELS])
-    assert_allclose(
-        clf.predict_proba(DATA.X_test)[:, columns], fitted.predict_proba(DATA.X_test), atol=1e-6
-    )
-
-
-def test_the_order_of_the_images_changes_no_probability(fitted):
-    order = np.random.default_rng(0).permutation(len(DATA.X))
-    clf = make().fit(DATA.X[order], DATA.y[order])
-    assert_allclose(clf.predict_proba(DATA.X_test), fitted.predict_proba(DATA.X_test), atol=1e-6)
-
-
 def test_a_huge_penalty_keeps_the_closed_form_start():
     clf = fit(max_iter=0)
     far = fit(penalty=1e9)

@@ -1,7 +1,5 @@
 """Behaviour of both classifiers: universe, outputs, weights of samples, precision."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from long_tail import (
@@ -87,12 +85,6 @@ def test_a_new_class_with_images_warns():
 # --- outputs ---------------------------------------------------------------------------------
 
 
-def test_an_image_does_not_depend_on_the_batch(fitted):
-    together = fitted.decision_function(DATA.X_test[:20])
-    alone = np.concatenate([fitted.decision_function(row[None]) for row in DATA.X_test[:20]])
-    assert_allclose(alone, together, rtol=1e-9, atol=1e-9)
-
-
 def test_outputs_agree(fitted):
     logits = fitted.decision_function(DATA.X_test)
     assert_allclose(fitted.predict_proba(DATA.X_test), softmax(logits, axis=1))
@@ -108,27 +100,10 @@ def test_log_probabilities_do_not_underflow(kind):
     assert log_proba.min() < -745  # its exponential underflows
 
 
-def test_only_the_direction_of_an_image_matters():
-    plain = fit()
-    expected = plain.predict_proba(DATA.X_test)
-    scale = np.random.default_rng(0).uniform(0.1, 10, size=(len(DATA.X), 1))
-    scaled = make().fit(DATA.X * scale, DATA.y)
-    assert_allclose(scaled.predict_proba(DATA.X_test), expected, atol=1e-6)
-    assert_allclose(plain.predict_proba(3 * DATA.X_test), expected, rtol=1e-6)
-
-
 def test_prediction_in_blocks_is_prediction(fitted, monkeypatch):
     expected = fitted.decision_function(DATA.X_test)
     monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100)
     assert_allclose(fitted.decision_function(DATA.X_test), expected, rtol=1e-9, atol=1e-9)
-
-
-def test_threads_share_a_fitted_classifier(fitted):
-    expected = fitted.predict_proba(DATA.X_test)
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(fitted.predict_proba, [DATA.X_test] * 40))
-    for result in results:
-        assert_array_equal(result, expected)
 
 
 # --- training --------------------------------------------------------------------------------
@@ -154,16 +129,6 @@ def test_iterations_are_limited():
 def test_without_iterations_nothing_is_trained(kind):
     clf = fit(kind, max_iter=0)
     assert (clf.n_iter_, clf.loss_curve_) == (0, [])
-
-
-def test_weight_two_is_a_repeated_image():
-    repeats = np.arange(len(DATA.X)) % 3 + 1
-    weighted = make().fit(DATA.X, DATA.y, sample_weight=repeats)
-    repeated = make().fit(DATA.X.repeat(repeats, axis=0), DATA.y.repeat(repeats))
-    assert_array_equal(weighted.class_count_, repeated.class_count_)
-    assert_allclose(
-        weighted.predict_proba(DATA.X_test), repeated.predict_proba(DATA.X_test), atol=1e-6
-    )
 
 
 @pytest.mark.parametrize("seed", range(3))

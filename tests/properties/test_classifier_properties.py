@@ -90,6 +90,7 @@ def tasks(draw, min_new=0, **options):
 
 def assert_same(clf, other, X, tolerance=TOLERANCE):
     assert_array_equal(clf.classes_, other.classes_)
+    assert_allclose(clf.class_count_, other.class_count_)
     assert_allclose(clf.predict_proba(X), other.predict_proba(X), atol=tolerance)
 
 
