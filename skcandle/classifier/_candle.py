@@ -41,7 +41,8 @@ class CandleClassifier(BaseCandle):
     prototypes is trained with the compensating logit-adjusted loss, and kept near the identity.
     The similarities of images to prototypes are added to CLIP's zero-shot similarities. The weight
     of each part, and the offset between base and new classes, are estimated from the training
-    images, by treating some base classes as if they were new.
+    images, by treating some base classes as if they were new. A class can look several ways, so
+    images are also compared to the single training images; this decides among base classes only.
 
     Parameters
     ----------
@@ -113,6 +114,10 @@ class CandleClassifier(BaseCandle):
         offset, new classes are predicted more often. ``"auto"`` balances base and new classes on
         pseudo-new ones.
 
+    single_image_weight : "auto" or float, default="auto"
+        Weight of the comparison to single training images, in [0, 1e6]. ``"auto"`` estimates it. 0
+        omits this comparison, and the classifier then keeps no images.
+
     penalty : float, default=100.0
         Strength of the penalty that keeps the projection near the identity, in [0, 1e12]. The loss
         is a sum over images, so many images move the projection further than few.
@@ -165,6 +170,9 @@ class CandleClassifier(BaseCandle):
     base_offset_ : float
         Offset that is subtracted from the logits of base classes.
 
+    single_image_weight_ : float
+        Weight of the comparison to single training images; 0 if it is not used.
+
     n_iter_ : int
         Number of training iterations.
 
@@ -205,6 +213,19 @@ class CandleClassifier(BaseCandle):
     This class differs from the paper because the published head almost never predicts a new class
     when base classes are among the candidates.
 
+    The single-image term :math:`r_k(x)` is kernel ridge regression of what these logits get wrong
+    on left-out training images [3]_. It is added with the weight `w` (`single_image_weight_`), and
+    moves probability among base classes only:
+
+    .. math::
+
+        s'_k(x) = s_k(x) + w r_k(x) + \log \sum_j e^{s_j(x)} - \log \sum_j e^{s_j(x) + w r_j(x)}
+
+    for base classes, with sums over them. The logits of new classes do not change. For this term,
+    the classifier keeps training images, at most 5,000, and one coefficient of each for every base
+    class, in the precision of `X`. If there are more images, it keeps as many of each class, and
+    all of the rare classes.
+
     Computations use the precision of `X`: float64 remains float64.
 
     References
@@ -212,6 +233,8 @@ class CandleClassifier(BaseCandle):
     .. [1] J.-X. Shi, C. Zhang, T. Wei, Y.-F. Li: "Efficient and Long-Tailed Generalization for
        Pre-trained Vision-Language Model", KDD 2024. arXiv:2406.12638.
     .. [2] A. K. Menon et al.: "Long-tail learning via logit adjustment", ICLR 2021.
+    .. [3] J. H. Friedman: "Greedy function approximation: a gradient boosting machine", Annals of
+       Statistics 29, 2001.
 
     Examples
     --------
