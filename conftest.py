@@ -1,4 +1,4 @@
-"""Doctests of modules whose extras are not installed are left out."""
+"""Skips doctests of modules whose optional dependencies are not installed."""
 
 from importlib.util import find_spec
 

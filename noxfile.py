@@ -1,7 +1,7 @@
-"""Checks in environments of their own: ``nox -s lint tests``, ``nox -s lowest newest``.
+"""Checks in separate environments: ``nox -s lint tests``, ``nox -s lowest newest``.
 
-`lowest` installs the lowest versions that pyproject.toml allows, `newest` whatever an index has,
-pre-releases included.
+`lowest` installs the lowest versions that pyproject.toml allows, and `newest` the newest versions
+on the package index, including pre-releases.
 """
 
 import re
@@ -10,7 +10,8 @@ from pathlib import Path
 import nox
 
 nox.options.sessions = ["lint", "tests"]
-# Versions after which the lowest ones of others fail: what Matplotlib 3.7 calls is deprecated.
+# With newer versions, the lowest versions of other packages fail: Matplotlib 3.7 uses what they
+# deprecate.
 LATEST_FOR_LOWEST = ["pyparsing<3.3"]
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 
@@ -34,21 +35,21 @@ def lint(session):
 
 @nox.session
 def tests(session):
-    """The tests, with the versions that pip chooses; more arguments go to pytest."""
+    """The tests, with the versions that pip chooses. Further arguments go to pytest."""
     session.install(".[tests]")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session
 def docs(session):
-    """The documentation, examples run; it fails on warnings and on links that lead nowhere."""
+    """The documentation with all examples; fails on warnings and broken links."""
     session.install(".[docs]")
     session.run("make", "-C", "doc", "html", external=True)
 
 
 @nox.session
 def coverage(session):
-    """The tests, and which lines and branches they do not reach."""
+    """The tests, and the lines and branches that they do not cover."""
     session.install("-e", ".[dev]")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine")
@@ -57,7 +58,7 @@ def coverage(session):
 
 @nox.session
 def mutation(session):
-    """Small changes to the mathematics that no test notices; tests/mutation.rst explains those."""
+    """Small changes to the mathematics that no test notices; see tests/mutation.rst."""
     session.install("-e", ".[dev]")
     session.run("mutmut", "run", *session.posargs, env={"OMP_NUM_THREADS": "1"})
     session.run("mutmut", "results")
@@ -65,7 +66,7 @@ def mutation(session):
 
 @nox.session(python="3.10" if Path("/usr/bin/python3.10").exists() else None)
 def lowest(session):
-    """The tests at the lowest versions that are allowed."""
+    """The tests with the lowest allowed versions."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join([*lower_bounds(), *LATEST_FOR_LOWEST]))
     session.install(".[tests]", "--constraint", str(constraints))
@@ -74,6 +75,6 @@ def lowest(session):
 
 @nox.session
 def newest(session):
-    """The tests at the newest versions, pre-releases included."""
+    """The tests with the newest versions, including pre-releases."""
     session.install("--pre", "--upgrade", ".[tests]")
     session.run("python", "-m", "pytest", *session.posargs)

@@ -1,4 +1,4 @@
-"""Settings of the documentation; ``make -C doc html`` builds it, without a network."""
+"""Settings of the documentation, which ``make -C doc html`` builds without a network."""
 
 import inspect
 import os
@@ -6,14 +6,14 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
-os.environ["HF_HUB_OFFLINE"] = "1"  # examples use the bundled model alone
+import skcandle
 
-import skcandle  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+os.environ["HF_HUB_OFFLINE"] = "1"  # examples use only the bundled model
 
 
 def own_methods(module, name):
-    """Methods that this library defines; scikit-learn's are in its own documentation."""
+    """Methods defined by this library; those of scikit-learn are in its own documentation."""
     members = inspect.getmembers(getattr(import_module(module), name), inspect.isroutine)
     return [
         key
@@ -29,7 +29,7 @@ version = release = skcandle.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.doctest",  # testsetup
+    "sphinx.ext.doctest",  # for testsetup
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "sphinx_design",
@@ -44,14 +44,14 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 default_role = "literal"  # `margin`, as in scikit-learn
 nitpicky = True
-suppress_warnings = ["config.cache"]  # of own_methods
+suppress_warnings = ["config.cache"]  # for own_methods
 if tags.has("noplot"):  # noqa: F821, tags comes from Sphinx
-    suppress_warnings += ["image.not_readable"]  # figures of examples
+    suppress_warnings += ["image.not_readable"]  # for figures of examples
 
 autosummary_generate = True
 autosummary_context = {"own_methods": own_methods}
 toc_object_entries_show_parents = "hide"
-autodoc_typehints = "none"  # numpydoc has them in words
+autodoc_typehints = "none"  # numpydoc describes the types
 numpydoc_show_class_members = False
 numpydoc_use_plots = False
 

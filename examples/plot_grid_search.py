@@ -2,20 +2,20 @@
 Temperature and margin, chosen on classes without images
 ========================================================
 
-What is good for classes with images need not be good for those without. Cross-validation with
-``NewClassSplit`` hides whole classes from training in each fold, so that an ordinary
-``GridSearchCV`` chooses parameters for new classes, before there is a single image of them.
+Parameters that suit classes with images need not suit classes without. Cross-validation with
+``NewClassSplit`` hides whole classes from training in each fold. An ordinary ``GridSearchCV`` can
+then choose parameters for new classes before there is a single image of them.
 
-Two scores ask for two things. The harmonic mean of base and new accuracy is a matter of balance:
-the margin decides it. The log-loss is a matter of honest probabilities: there the temperature
-counts as well.
+We use two scores. The harmonic mean of base and new accuracy depends on the balance between the
+two, which the margin sets. The log-loss depends on accurate probabilities, so the temperature
+matters as well.
 """
 
 # %%
 # The task
 # --------
-# Half of the images are training images, long-tailed. A third of the classes is put away: they
-# have a name and no training image, and take no part in the search.
+# Half of the images are training images, in a long tail. A third of the classes is set aside: they
+# have a name but no training images, and are not used in the search.
 
 import time
 from pathlib import Path
@@ -25,9 +25,10 @@ import numpy as np
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from skcandle import NewClassSplit, base_new_split, make_candle_pipeline
+from skcandle import make_candle_pipeline
 from skcandle.datasets import load_emoji, make_long_tailed
 from skcandle.metrics import harmonic_mean_scorer
+from skcandle.model_selection import NewClassSplit, base_new_split
 
 emoji = load_emoji()
 labels, counts = np.unique(emoji.target, return_counts=True)
@@ -50,8 +51,8 @@ print(
 # %%
 # The search
 # ----------
-# `class_names` is the label universe. In a fold, the hidden classes are in it without images: they
-# are new classes of that fold, together with those that are new to all.
+# `class_names` is the label universe. In each fold, it also contains the hidden classes, which have
+# no images. They are the new classes of that fold, together with those that are new in all folds.
 
 universe = sorted([*base_classes, *new_classes])
 log_loss_scorer = make_scorer(
@@ -76,7 +77,8 @@ print(f"{n_fits} fits in {seconds:.0f} s; each image was encoded once")
 print(f"smallest log-loss in cross-validation: {search.best_params_}")
 
 # %%
-# The choice was made on training images alone. On the test images, beside the defaults:
+# The search used only training images. On the test images, the result compared with the defaults
+# is:
 
 default = pipe.fit(X_train, y_train)
 print("\ntest images, joint space   harmonic mean   log-loss")
@@ -91,7 +93,7 @@ for name, fitted in (("defaults", default), ("chosen", search)):
 
 temperatures = search.param_grid["candle__temperature"]
 margins = search.param_grid["candle__margin"]
-# GridSearchCV varies the parameter that comes last in the alphabet fastest
+# GridSearchCV varies the alphabetically last parameter fastest
 shape = len(margins), len(temperatures)
 panels = {
     "harmonic mean of base and new accuracy (%)": (100, "harmonic mean", "{:.1f}"),
@@ -112,6 +114,6 @@ for axes, (title, (factor, score, form)) in zip(grid, panels.items(), strict=Tru
     axes.set_yticks(range(len(temperatures)), temperatures)
     axes.set(xlabel="margin", title=title)
 grid[0].set_ylabel("temperature")
-figure.suptitle("Seen and hidden classes, mean of the folds")
+figure.suptitle("Seen and hidden classes, mean over the folds")
 figure.savefig("grid_search.png", dpi=110)
 print(f"\nfigure: {Path('grid_search.png').resolve()}")

@@ -2,14 +2,14 @@
 Wrong labels and duplicates
 ===========================
 
-Before anything is trained for real, look at the data. ``ImageReport`` lists labels that are
-probably wrong, images that occur twice, and files that cannot be read. Here it is put to the test:
-some labels are changed on purpose, some images copied, one file broken.
+Look at your data before you train on it. ``ImageReport`` lists labels that are probably wrong,
+images that occur twice, and files that cannot be read. We test it here on data with known errors:
+some labels are changed, some images are copied, and one file is broken.
 """
 
 # %%
-# A set of images with known faults
-# ---------------------------------
+# Images with known errors
+# ------------------------
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,14 +35,14 @@ for i in copied:  # the same image, a little brighter, under another label
     y = np.append(y, rng.choice(names[names != y[i]]))
 
 pipe = make_candle_pipeline("emoji-clip").fit(images, y)
-images.append(b"this is no image")
+images.append(b"this is not an image")
 y = np.append(y, names[0])
 
 # %%
 # The report
 # ----------
-# In a notebook, ``report`` as the last line shows the page; ``report.save("report.html")`` writes
-# it. The images are those of training, so answers come from cross-validation.
+# In a notebook, put ``report`` in the last line to display the page; ``report.save("report.html")``
+# writes it to a file. These are the training images, so predictions come from cross-validation.
 
 report = ImageReport(pipe, images, y, is_training=True)
 print(report)
@@ -52,7 +52,7 @@ wrong = {*changed.tolist(), *range(n_images, n_images + len(copied))}
 order = [int(i) for i in report.label_errors]
 for n in (10, 20, 40):
     found = sum(i in wrong for i in order[:n])
-    print(f"of the first {n} labels in the list, {found} are ones that were changed")
+    print(f"of the first {n} labels in the list, {found} were changed")
 
 pairs = {(int(i), n_images + k) for k, i in enumerate(copied)}
 found = [
@@ -63,7 +63,7 @@ print(f"{len(found)} of {len(pairs)} copies are in a group of near-duplicates")
 # %%
 # The most likely errors
 # ----------------------
-# The label in the data, and the answer of a classifier that has not seen the image. A frame marks
+# Each image has its label and the prediction of a classifier that has not seen it. Frames mark
 # labels that were not changed.
 
 figure, grid = plt.subplots(2, 6, figsize=(10, 4.4), layout="constrained")
@@ -73,6 +73,6 @@ for i, axes in zip(order, grid.flat, strict=False):
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(visible=i not in wrong, color="#B34700", linewidth=3)
-    axes.set_title(f"label: {y[i]}\nanswer: {report.y_pred[i]}", fontsize=10)
-figure.suptitle("First in the list of likely label errors")
+    axes.set_title(f"label: {y[i]}\npredicted: {report.y_pred[i]}", fontsize=10)
+figure.suptitle("The most likely label errors")
 plt.show()

@@ -1,20 +1,20 @@
 """
-The life of a class: a name, a first image, more images
-=======================================================
+From a name to a class with images
+==================================
 
-A class begins as a name. Some day there is a first image of it, then a few more. ``add_classes``
-takes the name, ``add_images`` the images; each returns a fitted pipeline in milliseconds, and
-nothing is trained again. How much is lost by that, beside a new fit on all images, and how much
-is gained over CLIP as it is?
+A class begins as a name. Later there is a first image of it, and then a few more. ``add_classes``
+adds the name and ``add_images`` adds the images. Each returns a fitted pipeline in milliseconds,
+without training. How much does this lose compared with a new fit on all images, and how much does
+it gain over zero-shot CLIP?
 """
 
 # %%
 # The task
 # --------
-# Emoji in many drawings, and ``emoji-clip``, the model that comes with the library. Half of the
-# classes have eight images from the start. The others are known by name; then they get 1, 2, 4
-# and 8 images each. Up to twenty further images of each class are for testing. All of it is
-# repeated with other halves.
+# We use emoji in many art styles and ``emoji-clip``, the model that comes with the library. Half of
+# the classes have eight images from the start. The others are first known by name only, and then
+# get 1, 2, 4 and 8 images each. Up to twenty further images of each class are for testing.
+# Everything is repeated with different halves.
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ from skcandle.datasets import load_emoji
 
 STEPS = [0, 1, 2, 4, 8]
 N_DRAWS = 10
-METHODS = ["zero-shot", "add_images", "fitted anew"]
+METHODS = ["zero-shot", "add_images", "fitted again"]
 emoji = load_emoji()
 names, counts = np.unique(emoji.target, return_counts=True)
 names = names[counts >= 12]
@@ -39,7 +39,7 @@ def images_at(positions):
 
 
 def draw(seed):
-    """Earlier and later classes, and positions of the images of each class in random order."""
+    """Earlier and later classes, and the positions of the images of each class in random order."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(names)
     shuffled = {name: rng.permutation(np.flatnonzero(emoji.target == name)) for name in names}
@@ -47,14 +47,14 @@ def draw(seed):
 
 
 # %%
-# The life of half of the classes
-# -------------------------------
-# One pipeline is fitted once, takes the names of the later classes, and then their images as they
-# come. Beside it, at each step: a pipeline fitted anew on all images so far, and CLIP as it is,
-# which goes by names only.
+# Adding half of the classes
+# --------------------------
+# One pipeline is fitted once. Then it gets the names of the later classes, and their images as they
+# arrive. At each step, we compare it with a pipeline that is fitted again on all images so far, and
+# with zero-shot CLIP, which uses only names.
 
 accuracy = {method: [] for method in METHODS}  # of each class, at each step, in each draw
-seconds = {"add_images": [], "fitted anew": []}
+seconds = {"add_images": [], "fitted again": []}
 for seed in range(N_DRAWS):
     earlier, later, shuffled = draw(seed)
     first = np.concatenate([shuffled[name][:8] for name in earlier])
@@ -72,10 +72,10 @@ for seed in range(N_DRAWS):
             seconds["add_images"].append(time.perf_counter() - start)
         so_far = np.concatenate([first, *(shuffled[name][:n_images] for name in later)])
         start = time.perf_counter()
-        anew = make_candle_pipeline("emoji-clip", class_names=names.tolist())
-        anew.fit(*images_at(so_far))
-        seconds["fitted anew"].append(time.perf_counter() - start)
-        answers = [by_name, pipe.predict(X_test), anew.predict(X_test)]
+        again = make_candle_pipeline("emoji-clip", class_names=names.tolist())
+        again.fit(*images_at(so_far))
+        seconds["fitted again"].append(time.perf_counter() - start)
+        answers = [by_name, pipe.predict(X_test), again.predict(X_test)]
         for method, answer in zip(METHODS, answers, strict=True):
             recall = recall_score(y_test, answer, labels=names, average=None)
             curves[method].append([recall.mean(), recall[np.isin(names, later)].mean()])
@@ -84,7 +84,7 @@ for seed in range(N_DRAWS):
 
 accuracy = {method: 100 * np.array(curves) for method, curves in accuracy.items()}
 for group, which in enumerate(["all classes", "the later classes"]):
-    print(f"accuracy of {which} in %, over the images that each of the later ones has")
+    print(f"accuracy of {which} in %, by number of images of each later class")
     print(" " * 16 + "".join(f"{n:7d}" for n in STEPS))
     for method, curves in accuracy.items():
         values = curves[:, :, group].mean(axis=0)
@@ -93,25 +93,28 @@ for method, spent in seconds.items():
     print(f"{method}: {1000 * np.median(spent):.0f} ms")
 
 # %%
-# Names come first: as soon as they are known, half of the classes are answered without an image.
-# The first images help all classes together. The later ones on their own need a few: a class of
-# one image is no longer favoured as one without images is, and one drawing says little of others.
-# On photos the first image says more (``benchmarks/results/add_images.md``).
+# Names alone already give predictions for half of the classes. The first images help the accuracy
+# of all classes together. The later classes on their own need a few images: a class with one image
+# no longer gets the offset of classes without images, and one drawing says little about others. On
+# photos, the first image says more (``benchmarks/results/add_images.md``).
 
 # %%
 # The figure
 # ----------
-# Lead over CLIP as it is, with 95 % intervals over the draws. Below each step, what there is of
-# one of the later classes.
+# The figure shows the lead over zero-shot CLIP, with 95 % intervals over the draws. Below each step
+# are the images of one of the later classes.
 
-colours = {"fitted anew": "#E69F00", "add_images": "#0072B2"}
-styles = {"fitted anew": "--", "add_images": "-"}
-labels = {"fitted anew": "fitted anew on all images", "add_images": "add_images: nothing trained"}
+colours = {"fitted again": "#E69F00", "add_images": "#0072B2"}
+styles = {"fitted again": "--", "add_images": "-"}
+labels = {
+    "fitted again": "fitted again on all images",
+    "add_images": "add_images, without training",
+}
 steps = np.arange(len(STEPS))
 figure, (ax, strip) = plt.subplots(
     2, 1, figsize=(8.5, 6), height_ratios=(3, 1), sharex=True, layout="constrained"
 )
-ax.axhline(0, color="#7F7F7F", lw=2.5, ls=":", label="CLIP as it is")
+ax.axhline(0, color="#7F7F7F", lw=2.5, ls=":", label="zero-shot CLIP")
 for method, colour in colours.items():
     lead = (accuracy[method] - accuracy["zero-shot"])[:, :, 0]
     half = 2.26 * lead.std(axis=0, ddof=1) / np.sqrt(N_DRAWS)  # t, 9 degrees of freedom

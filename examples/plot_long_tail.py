@@ -2,16 +2,16 @@
 A long tail, and what the margin does
 =====================================
 
-Some classes have twenty images, some have one. ``margin`` says for which world answers are meant:
-0 for one in which classes are as frequent as in training, 1 for one in which all are equally
-frequent. Frequent classes gain from the one, rare classes from the other.
+Some classes have twenty images, and some have one. ``margin`` states which class frequencies to
+predict for: 0 means the frequencies of training, and 1 means that all classes are equally frequent.
+The former helps frequent classes, and the latter helps rare ones.
 """
 
 # %%
 # The task
 # --------
-# Of the emoji, classes with at least 15 images. Half of the images are for testing; the others
-# become a long tail, in ten random orders of the classes.
+# We use the emoji classes with at least 15 images. Half of the images are for testing. The others
+# form a long tail, in ten random orders of the classes.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,7 +36,7 @@ print(f"{len(np.unique(y))} classes, {len(y)} images")
 # %%
 # Accuracy of head and tail
 # -------------------------
-# The embeddings are made once; a fit on them takes a fraction of a second.
+# The images are encoded once, and a fit on the embeddings takes a fraction of a second.
 
 accuracy = np.zeros((N_DRAWS, len(MARGINS), len(BANDS)))
 for draw in range(N_DRAWS):
@@ -45,7 +45,7 @@ for draw in range(N_DRAWS):
     train = train[tail]
     fitted = CandleClassifier(text_encoder=clip).fit(X[train], y[train])
     for i, margin in enumerate(MARGINS):
-        # frequencies (n + 1)^(1 - margin), set after the fit: nothing is trained again
+        # frequencies (n + 1)^(1 - margin) can be set after the fit, without training again
         weights = (fitted.class_count_ + 1) ** (1 - margin)
         answers = fitted.with_prior(weights / weights.sum()).predict(X[test])
         found = shot_band_accuracy(y[test], answers, y_train=y[train], bands=tuple(BANDS.values()))
@@ -61,7 +61,7 @@ for margin, row, interval in zip(MARGINS, mean, half, strict=True):
 # %%
 # The figure
 # ----------
-# Means of ten draws with 95 % intervals. The default is 1.
+# Means over ten draws with 95 % intervals. The default margin is 1.
 
 colours = ["#555555", "#E69F00", "#0072B2"]
 figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
@@ -70,7 +70,7 @@ for j, (name, colour) in enumerate(zip(BANDS, colours, strict=True)):
         MARGINS, mean[:, j], half[:, j], color=colour, marker="o", lw=2.2, capsize=3, label=name
     )
 axes.axvline(1, color="#BBBBBB", lw=1, ls=":", zorder=0)
-axes.set(xlabel="margin", ylabel="accuracy (%)", title="Head and tail, by the margin")
+axes.set(xlabel="margin", ylabel="accuracy (%)", title="Head and tail, by margin")
 axes.set_xticks(MARGINS)
 axes.legend(title="training images of the class", frameon=False)
 axes.spines[["top", "right"]].set_visible(False)

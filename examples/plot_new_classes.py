@@ -2,9 +2,9 @@
 New classes after the fit
 =========================
 
-A classifier of animals is in use. Then people ask for fruit: no image of any, only names.
-``add_classes`` makes them part of the label set in milliseconds. Most of the fruit is right then,
-and few animals are taken for fruit.
+A classifier of animals is in use when people ask for fruit. There are no images of fruit, only
+names. ``add_classes`` adds them to the label set in milliseconds. Most fruit is then predicted
+correctly, and few animals are mistaken for fruit.
 """
 
 # %%
@@ -38,10 +38,10 @@ train, test = train_test_split(
 pipe = make_candle_pipeline("emoji-clip").fit(images_at(train), emoji.target[train])
 
 # %%
-# Fruit, by name alone
-# --------------------
+# Fruit, by name only
+# -------------------
 
-pipe.predict(images_at(test[:1]))  # the model is loaded by now
+pipe.predict(images_at(test[:1]))  # loads the model
 start = time.perf_counter()
 grown = pipe.add_classes(FRUIT)
 print(f"{len(FRUIT)} classes added in {1000 * (time.perf_counter() - start):.0f} ms")
@@ -49,19 +49,19 @@ print(f"{len(FRUIT)} classes added in {1000 * (time.perf_counter() - start):.0f}
 for name, positions in (("animals", test), ("fruit", fruit)):
     before = pipe.predict(images_at(positions)) == emoji.target[positions]
     after = grown.predict(images_at(positions)) == emoji.target[positions]
-    print(f"{name:<8} right before: {before.sum():2d}, after: {after.sum():2d} of {len(after)}")
+    print(f"{name:<8} correct before: {before.sum():2d}, after: {after.sum():2d} of {len(after)}")
 
 # %%
-# A view of some classes: `restrict` leaves only the fruit as possible answers.
+# `restrict` returns a view of some classes, here with only fruit as possible predictions.
 
 only_fruit = grown.restrict(FRUIT)
 right = only_fruit.predict(images_at(fruit)) == emoji.target[fruit]
-print(f"among fruit only, right: {right.mean():.0%}")
+print(f"correct among fruit only: {right.mean():.0%}")
 
 # %%
 # Before and after
 # ----------------
-# Images drawn at random: four of animals, eight of fruit. Blue is right, orange wrong.
+# A random sample of four animals and eight pieces of fruit. Blue is correct, orange is wrong.
 
 rng = np.random.default_rng(0)
 shown = [*rng.choice(test, 4, replace=False), *rng.choice(fruit, 8, replace=False)]
@@ -72,5 +72,5 @@ for i, axes in zip(shown, grid.flat, strict=True):
     axes.axis("off")
     colour = "#0072B2" if new == emoji.target[i] else "#B34700"
     axes.set_title(f"before: {old}\nafter: {new}", fontsize=10, color=colour)
-figure.suptitle("Six names typed in, nothing trained (blue: right afterwards)")
+figure.suptitle("Six classes added by name, without training (blue: correct afterwards)")
 plt.show()

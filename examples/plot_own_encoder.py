@@ -2,16 +2,17 @@
 Your own encoder
 ================
 
-``CandleClassifier`` needs embeddings, and vectors for the names in the same space. Neither has to
-come from CLIP. Here the embeddings are counts of letters in short descriptions (any function may
-make them), and the classes are topics. At the end, embeddings that have no words at all.
+``CandleClassifier`` needs embeddings, and vectors for the class names in the same space. Neither
+has to come from CLIP. Here, the embeddings are counts of letter sequences in short descriptions
+(any function can compute them), and the classes are topics. The last part uses features without any
+text.
 """
 
 # %%
 # Any function from a list of strings to vectors
 # ----------------------------------------------
-# Counts of three letters in a row stand for a model. Documents are embedded by the same function as
-# the names.
+# Counts of three-letter sequences stand in for a model. The same function embeds documents and
+# class names.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,8 +48,8 @@ for question, answer in zip(questions, clf.predict(encode(questions)), strict=Tr
 # %%
 # Features without text
 # ---------------------
-# Pixels of digits have no words. With ``text_encoder=None`` the classifier is a shrunk discriminant
-# analysis that knows of long tails: from 40 images of the most frequent digit down to two.
+# Pixels of digits have no text. With ``text_encoder=None``, the classifier is a shrunken
+# discriminant analysis for long tails, here from 40 images of the most frequent digit down to two.
 
 X, y = load_digits(return_X_y=True)
 scores = {"CandleClassifier": [], "logistic regression": []}
@@ -68,13 +69,13 @@ for name, values in scores.items():
 # %%
 # The figure
 # ----------
-# Each line is one draw of the tail.
+# Each line is one draw of the long tail.
 
 figure, axes = plt.subplots(figsize=(5.5, 4), layout="constrained")
 names = list(scores)[::-1]
 for pair in zip(*(scores[name] for name in names), strict=True):
     axes.plot(names, pair, color="#0072B2" if pair[1] >= pair[0] else "#B34700", marker="o")
-axes.set(ylabel="balanced accuracy (%)", title="Digits, 2 to 40 images a class, no text")
+axes.set(ylabel="balanced accuracy (%)", title="Digits, 2 to 40 images per class, no text")
 axes.margins(x=0.25)
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()

@@ -2,9 +2,9 @@
 Save, load, and add classes
 ===========================
 
-A fitted pipeline is saved as its parameters and some NumPy arrays: CLIP's weights are not among
-them, and are loaded where it is used, by name. It answers the same in another process, and learns
-further classes there by their names alone.
+A fitted pipeline is saved as its parameters and some NumPy arrays. CLIP's weights are not included;
+they are loaded by name when the pipeline is used. In another process, the pipeline makes the same
+predictions, and new classes can be added there by name.
 """
 
 # %%
@@ -47,8 +47,8 @@ print(f"saved {(folder / 'pipe.joblib').stat().st_size / 1000:.0f} kB")
 # %%
 # Load in a fresh process
 # -----------------------
-# The script below is all there is to serving. `add_classes` returns a copy of the classifier; the
-# pipeline is put together again around it.
+# This script is all you need to serve the pipeline. `add_classes` returns a copy of the classifier,
+# and the script makes a new pipeline with it.
 
 SERVE = """
 import joblib
@@ -73,14 +73,14 @@ for name, answers in (("before", before), ("after", after)):
     hits = answers == emoji.target[test]
     print(
         f"{name:<6} adding {len(added)} classes: {hits[~is_added].sum()} of {(~is_added).sum()} "
-        f"images of known animals right, {hits[is_added].sum()} of {is_added.sum()} of added ones"
+        f"images of known animals correct, {hits[is_added].sum()} of {is_added.sum()} of added ones"
     )
 
 # %%
-# What the added names change
-# ---------------------------
-# Six test images of added classes, then six of known ones, drawn at random: blue if the answer with
-# the added names is right, orange if it is wrong.
+# The effect of the added names
+# -----------------------------
+# A random sample of six test images of added classes and six of known ones. Blue: the prediction
+# with the added names is correct; orange: it is wrong.
 
 rng = np.random.default_rng(0)
 shown = [
@@ -97,6 +97,6 @@ for i, axes in zip(shown, grid.flat, strict=True):
         fontsize=9,
         color="#0072B2" if right else "#B34700",
     )
-figure.suptitle(f"Adding {', '.join(added)} by name (blue: right afterwards)", fontsize=11)
+figure.suptitle(f"Adding {', '.join(added)} by name (blue: correct afterwards)", fontsize=11)
 figure.savefig("persistence.png", dpi=110)
 print(f"\nfigure: {Path('persistence.png').resolve()}")

@@ -2,17 +2,18 @@
 Calibrated probabilities and prediction sets
 ============================================
 
-Is an answer that is given with 80 % right four times out of five? And where one answer is not
-enough, which sets of classes hold the right one in 90 % of the cases? Both are asked here for
-classes with training images and for classes known by name alone. Sets come from ``predict_set``,
-and from `MAPIE <https://mapie.readthedocs.io>`_, a library for conformal prediction.
+Are predictions with a probability of 80 % correct four times out of five? And if one prediction is
+not enough, which sets of classes contain the correct class in 90 % of cases? This example answers
+both questions, for classes with training images and for classes known only by name. The sets come
+from ``predict_set`` and from `MAPIE <https://mapie.readthedocs.io>`_, a library for conformal
+prediction.
 """
 
 # %%
 # Sixty classes with images, forty without
 # ----------------------------------------
-# Five random draws from the emoji. A third of the images of the sixty, and all images of the forty,
-# are for testing; answers are given among all hundred.
+# We draw five random tasks from the emoji. A third of the images of the sixty classes and all
+# images of the forty are for testing. Predictions are among all hundred classes.
 
 import warnings
 
@@ -30,7 +31,7 @@ from skcandle.metrics import expected_calibration_error
 
 emoji = load_emoji()
 y = emoji.target
-images = np.empty(len(y), dtype=object)  # MAPIE takes no list of images
+images = np.empty(len(y), dtype=object)  # MAPIE does not accept lists of images
 images[:] = emoji.images
 labels, counts = np.unique(y, return_counts=True)
 
@@ -42,7 +43,7 @@ def draw(seed):
     new = rng.choice(np.setdiff1d(labels, base), 40, replace=False)
     rows = np.flatnonzero(np.isin(y, base))
     train, test = train_test_split(rows, test_size=1 / 3, stratify=y[rows], random_state=seed)
-    return train, {"with images": test, "by name alone": np.flatnonzero(np.isin(y, new))}, new
+    return train, {"with images": test, "by name only": np.flatnonzero(np.isin(y, new))}, new
 
 
 def fit(rows, new):
@@ -56,9 +57,9 @@ pipes = [fit(train, new) for train, _, new in draws]
 # %%
 # Probabilities
 # -------------
-# The expected calibration error is the mean distance of confidence and accuracy.
+# The expected calibration error is the mean distance between confidence and accuracy.
 
-errors = {"with images": [], "by name alone": []}
+errors = {"with images": [], "by name only": []}
 for pipe, (_, tests, _) in zip(pipes, draws, strict=True):
     for kind, test in tests.items():
         proba = pipe.predict_proba(images[test])
@@ -70,7 +71,7 @@ for kind, values in errors.items():
     )
 
 # %%
-# Accuracy against confidence, in the last draw:
+# Accuracy by confidence in the last draw:
 
 figure, both = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 for axes, (kind, test) in zip(both, tests.items(), strict=True):
@@ -81,13 +82,13 @@ for axes, (kind, test) in zip(both, tests.items(), strict=True):
 # %%
 # Sets
 # ----
-# ``predict_set`` learns its sets from the training images. MAPIE wants images that were put aside,
-# half of them here, so that its classifier learns from the other half. It tries a fitted classifier
-# on a row of zeros, which is no embedding of an image; a pipeline inside scikit-learn's
-# ``FrozenEstimator`` is taken as it is.
+# ``predict_set`` calibrates its sets on the training images. MAPIE needs held-out images, here half
+# of them, so that its classifier learns only from the other half. MAPIE tests a fitted classifier
+# on a row of zeros, which is not an image embedding, so we wrap the pipeline in scikit-learn's
+# ``FrozenEstimator``.
 #
-# MAPIE's promise is for images like those put aside, so not for classes that have none; it warns of
-# that.
+# MAPIE's guarantee holds for images like the held-out ones, but not for classes without images, and
+# it warns about them.
 
 warnings.filterwarnings("ignore", ".*your conformalization dataset has less labels")
 
@@ -98,7 +99,7 @@ def conformal(train, new, seed):
     return mapie.conformalize(images[aside], y[aside])
 
 
-kinds, methods = ["with images", "by name alone"], ["predict_set", "MAPIE"]
+kinds, methods = ["with images", "by name only"], ["predict_set", "MAPIE"]
 coverage, size, accuracy = np.zeros((3, 2, 2, len(draws)))  # by kind of class, method, draw
 for seed, (train, tests, new) in enumerate(draws):
     pipe, mapie = pipes[seed], conformal(train, new, seed)
@@ -111,7 +112,7 @@ for seed, (train, tests, new) in enumerate(draws):
             size[i, j, seed] = sets.sum(axis=1).mean()
             accuracy[i, j, seed] = np.mean(answers == y[test])
 
-print("classes        sets of        right class in set   classes in set   answers right")
+print("classes        sets of      correct class in set classes in set         accuracy")
 for i, kind in enumerate(kinds):
     for j, method in enumerate(methods):
         shares = coverage[i, j]
@@ -121,8 +122,8 @@ for i, kind in enumerate(kinds):
         )
 
 # %%
-# A dot is a draw, a line the mean. Sets that cover more than was asked for are larger than need
-# be; those that cover less break their word.
+# Each dot is a draw, and each line is a mean. Sets that cover more than requested are larger than
+# necessary; sets that cover less break their guarantee.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 for axes, values in ((left, coverage), (right, size)):
@@ -143,9 +144,9 @@ for axes, values in ((left, coverage), (right, size)):
     axes.set_xticks([0, 1], [f"classes\n{kind}" for kind in kinds])
     axes.set_xlim(-0.5, 1.5)
     axes.spines[["top", "right"]].set_visible(False)
-left.axhline(0.9, color="black", ls="--", lw=1, label="asked for")
+left.axhline(0.9, color="black", ls="--", lw=1, label="requested")
 left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-left.set(ylabel="sets that hold the right class", title="Coverage")
+left.set(ylabel="sets with the correct class", title="Coverage")
 left.legend(frameon=False)
 right.set(ylabel="classes in a set", title="Size", ylim=(0, None))
 plt.show()

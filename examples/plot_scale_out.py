@@ -1,13 +1,13 @@
 """
-Past one machine: encode, fit and predict on Dask
-=================================================
+Beyond one machine: encode, fit and predict on Dask
+===================================================
 
-A Dask cluster encodes images into a folder of Parquet files. On the way one of its workers is
-killed, and later more images arrive; each image is encoded once all the same. A classifier is
-fitted on the labelled ones, and the cluster writes predictions for all of them.
+A Dask cluster encodes images into a folder of Parquet files. One of its workers is killed in the
+process, and more images arrive later, but each image is stored only once. A classifier is fitted on
+the labelled images, and the cluster writes predictions for all images.
 
-The cluster here is two processes of this machine, and the model ``emoji-clip``. With the address
-of a real cluster in ``Client(...)`` nothing else changes.
+Here, the cluster consists of two processes on this machine, and the model is ``emoji-clip``. To use
+a real cluster, only change the address in ``Client(...)``.
 """
 
 import logging
@@ -31,7 +31,7 @@ from skcandle.scale_out import encode_dataset, predict_dataset, read_embeddings
 
 
 def save_emoji(folder):
-    """Write the emoji as files; a table of their paths, classes and styles."""
+    """Write the emoji as files, and return a table of their paths, classes and styles."""
     emoji = load_emoji()
     folder.mkdir()
     paths = [str(folder / f"{i:04}.png") for i in range(len(emoji.images))]
@@ -41,14 +41,14 @@ def save_emoji(folder):
 
 
 def stored(folder):
-    """Time at which each part was stored, from the first on, and the images stored by then."""
+    """The time at which each part was stored, and the number of images stored by then."""
     parts = sorted(folder.glob("part-*"), key=lambda part: part.stat().st_mtime_ns)
     sizes = [len(dask.dataframe.read_parquet(part, columns=["key"])) for part in parts]
     return np.array([part.stat().st_mtime for part in parts]), np.cumsum(sizes)
 
 
 def kill_a_worker(pid, folder, n_parts, killed):
-    """Kill a process as soon as the folder has some parts."""
+    """Kill a process as soon as the folder has a number of parts."""
     while len(list(folder.glob("part-*"))) < n_parts:
         time.sleep(0.02)
     psutil.Process(pid).kill()
@@ -56,7 +56,7 @@ def kill_a_worker(pid, folder, n_parts, killed):
 
 
 # %%
-# Workers are processes that import this file, hence a function.
+# Worker processes import this file, so the work is in a function.
 
 
 def main(root):
@@ -64,17 +64,18 @@ def main(root):
     clip = CLIPFeaturizer("emoji-clip")
     folder, out = root / "embeddings", root / "predictions"
 
-    # A process that is killed cannot tidy up, of which Python warns at the end.
+    # A killed process cannot clean up, and Python warns about this at the end.
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
     cluster = LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
     )
     with cluster, Client(cluster) as client:
-        # A first delivery. Both workers load the model beforehand, for the sake of the figure.
+        # The first images. Both workers load the model beforehand, so that the figure shows
+        # encoding only.
         first = table[table["style"] == "twemoji"]
         client.run(clip.transform, [first["path"].iloc[0]])
         start, killed, lost = time.time(), [], cluster.workers[0]
-        lost.close_gracefully()  # as if the machine were gone: no process takes its place
+        lost.close_gracefully()  # as if its machine had failed: no process replaces it
         killer = threading.Thread(target=kill_a_worker, args=(lost.pid, folder, 6, killed))
         killer.start()
         encode_dataset(first["path"], folder, clip, shard_size=32)
@@ -86,7 +87,7 @@ def main(root):
         )
 
         # %%
-        # More images have come. The call is the same, with all paths.
+        # More images have arrived. The call is the same, with all paths.
         again = time.time()
         encode_dataset(table["path"], folder, clip, shard_size=32)
         keys, _ = read_embeddings(folder)
@@ -96,7 +97,7 @@ def main(root):
         print(f"third call: nothing to do, {time.time() - end:.1f} s")
 
         # %%
-        # Fit on the first delivery, read by key; the other styles stay for a test.
+        # Fit on the first images, which are read by key. The other styles are for testing.
         keys, X = read_embeddings(folder, first["path"])
         classifier = CandleClassifier(text_encoder=clip, random_state=0).fit(X, first["label"])
         predict_dataset(classifier, folder, out)
@@ -107,8 +108,8 @@ def main(root):
     rest = table[table["style"] != "twemoji"]
     print(
         f"\npredictions of {len(answers)} images in {len(list(out.glob('part-*')))} files; "
-        f"{100 * rest['right'].mean():.0f} % of the {len(rest)} in styles without a training "
-        f"image are right, out of {len(classifier.classes_)} classes"
+        f"{100 * rest['right'].mean():.0f} % of the {len(rest)} in styles without training "
+        f"images are correct, out of {len(classifier.classes_)} classes"
     )
     draw(table, rest, stored(folder), start, killed[0], again)
 
@@ -116,7 +117,7 @@ def main(root):
 # %%
 # The figure
 # ----------
-# Left: what the folder held over time. Right: predictions for the styles that were not trained on.
+# Left: the number of embeddings over time. Right: predictions for styles without training images.
 
 
 def draw(table, rest, progress, start, killed, again):
@@ -153,7 +154,7 @@ def draw(table, rest, progress, start, killed, again):
         if not row["right"]:
             title = f"{row['label_predicted']}\nnot {row['label']}"
         axes.set_title(title, fontsize=9, color="#0072B2" if row["right"] else "#B34700")
-    right.suptitle("Read from the predictions: styles without a training image", fontsize=11)
+    right.suptitle("Predictions for styles without training images", fontsize=11)
 
     figure.savefig("scale_out.png", dpi=110)
     print(f"\nfigure: {Path('scale_out.png').resolve()}")

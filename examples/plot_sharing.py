@@ -2,10 +2,10 @@
 Share a pipeline, with a model card
 ===================================
 
-Whoever gets a classifier wants to know what it was made from and how well it works, and to load
-it without running code of others. ``save_pipeline`` writes a folder with the pipeline and a model
-card, ``push_to_hub`` puts the folder on the Hugging Face Hub, and ``load_pipeline`` reads it from
-either.
+People who receive a classifier want to know how it was made and how well it works, and they want to
+load it without running third-party code. ``save_pipeline`` writes a folder with the pipeline and a
+model card, ``push_to_hub`` uploads the folder to the Hugging Face Hub, and ``load_pipeline`` loads
+it from either.
 """
 
 # %%
@@ -55,7 +55,7 @@ report = base_new_report(
 # %%
 # Save
 # ----
-# The description is yours to write. The rest of the card comes from the pipeline.
+# You write the description. The rest of the card comes from the pipeline.
 
 temporary = TemporaryDirectory()
 folder = save_pipeline(
@@ -63,9 +63,9 @@ folder = save_pipeline(
     Path(temporary.name) / "animals",
     license="cc-by-4.0",
     description=(
-        "Tells twelve kinds of animals on emoji. Trained on three quarters of the emoji "
-        f"that come with skcandle, evaluated on {len(test)} images: the other quarter, "
-        "and all of the four classes without training images."
+        "Recognises twelve kinds of animals on emoji. Trained on three quarters of the emoji "
+        f"that come with skcandle, and evaluated on {len(test)} images: the other quarter, "
+        "and all images of the four classes without training images."
     ),
     metrics={
         name: report[name]
@@ -76,10 +76,10 @@ for path in sorted(folder.iterdir()):
     print(f"{path.name:<12} {path.stat().st_size / 1000:.0f} kB")
 
 # %%
-# Put it on the Hub
-# -----------------
-# This needs a network, and an account: ``huggingface_hub.login()`` asks for its token once. The
-# repository is private until you say otherwise.
+# Upload it to the Hub
+# --------------------
+# This needs a network connection and an account: ``huggingface_hub.login()`` asks for its token
+# once. The repository is private by default.
 #
 # .. code-block:: python
 #
@@ -91,7 +91,7 @@ for path in sorted(folder.iterdir()):
 # %%
 # Load
 # ----
-# The same probabilities, and no retraining for further classes.
+# The loaded pipeline gives the same probabilities, and new classes need no training.
 
 again = load_pipeline(folder)
 same = np.array_equal(again.predict_proba(X_test), pipe.predict_proba(X_test))
@@ -100,8 +100,8 @@ print(f"with two more names: {len(again.add_classes(['fox', 'owl']).classes_)} c
 grid = PredictionGridDisplay.from_estimator(again, X_test, y_test, random_state=0)
 
 # %%
-# A file is refused if it holds anything but what such a pipeline is made of. Here, somebody has
-# put a function in the place of the text encoder:
+# A file is refused if it contains anything that such a pipeline does not consist of. Here, somebody
+# has replaced the text encoder by a function:
 
 pipe["candle"].text_encoder = print
 skops.io.dump(pipe, folder / "model.skops")
@@ -113,15 +113,15 @@ except ValueError as error:
 # %%
 # The card
 # --------
-# ``README.md`` of the folder begins with metadata for the Hub, which shows the rest as the page of
-# the model.
+# ``README.md`` in the folder begins with metadata for the Hub, which displays the rest as the page
+# of the model.
 
 _, metadata, card = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
 print(metadata)
 
 
 class Rendered(str):
-    """Markdown, shown as HTML here and in notebooks."""
+    """Markdown, displayed as HTML here and in notebooks."""
 
     def _repr_html_(self):
         return MarkdownIt("commonmark").enable("table").render(self)

@@ -2,9 +2,9 @@
 Your own folder of photos
 =========================
 
-From a folder with one folder a class to a classifier, with what such folders have in them: a file
-that is no image, one that is broken, and a class that nobody has photographed yet. The folder is
-made here from the bundled images; with your own, change two names.
+This example turns a folder with one sub-folder per class into a classifier. As real folders do, it
+contains a file that is not an image, a broken file, and a class without photos. It is made from the
+bundled images here; to use your own folder, change two names.
 """
 
 # %%
@@ -33,24 +33,24 @@ for name, n_images in HOW_MANY.items():
         emoji.images[i].save(folder / name / f"IMG_{i:04}.png")
 (folder / "cat" / "notes.txt").write_text("taken in the garden")
 (folder / "dog" / "IMG_9999.jpg").write_bytes(b"")
-(folder / "penguin").mkdir()  # known by name alone
+(folder / "penguin").mkdir()  # known only by name
 
 # %%
-# What is in it
-# -------------
-# Every file is looked at. Without ``on_error="skip"``, the broken one is an error that names it.
+# Its content
+# -----------
+# Every file is checked. Without ``on_error="skip"``, the broken file raises an error that names it.
 
 photos = load_image_folder(folder, on_error="skip")
 print(f"{len(photos.images)} images of {len(photos.target_names)} classes")
-print(f"classes without an image: {photos.empty_names}")
+print(f"classes without images: {photos.empty_names}")
 for path, reason in photos.skipped:
     print(f"left out: {Path(path).relative_to(folder)}, which {reason}")
 
 # %%
 # Fit
 # ---
-# Leave the name of the model out for photographs. Embeddings go to a folder as well, so that the
-# next run encodes only what is new.
+# For photographs, omit the name of the model. With ``cache``, embeddings are also stored in a
+# folder, so that the next run encodes only new images.
 
 pipe = make_candle_pipeline(
     "emoji-clip",  # your model
@@ -60,21 +60,21 @@ pipe = make_candle_pipeline(
 pipe.fit(photos.images, photos.target)
 
 # %%
-# Is it any good?
-# ---------------
-# Answers for each image from a classifier that has not seen it. ``class_names`` keeps the label
+# How accurate is it?
+# -------------------
+# Each image is predicted by a classifier that has not seen it. ``class_names`` keeps the label
 # universe the same in all folds.
 
 same_universe = make_candle_pipeline("emoji-clip", class_names=pipe.classes_.tolist())
 answers = cross_val_predict(same_universe, photos.images, photos.target, cv=2)
 bands = shot_band_accuracy(photos.target, answers, y_train=photos.target, bands=(5, 1))
 for band, value in list(bands.items())[:2]:
-    print(f"accuracy of classes of {band} images: {value:.0%}")
+    print(f"accuracy of classes with {band} images: {value:.0%}")
 
 # %%
 # New images
 # ----------
-# The penguins come from elsewhere: none was in the folder.
+# The penguins are from elsewhere, since the folder has none.
 
 wanted = ["cat", "fish", "owl", "penguin"]
 shown = [i for name in wanted for i in np.flatnonzero(emoji.target == name)[-3:]]
@@ -86,6 +86,6 @@ for i, names, values, axes in zip(shown, labels, proba, grid.flat, strict=True):
     text = "\n".join(f"{n} {v:.0%}" for n, v in zip(names, values, strict=True))
     colour = "#0072B2" if names[0] == emoji.target[i] else "#B34700"
     axes.set_title(text, fontsize=10, color=colour)
-figure.suptitle("The two most probable classes (blue: the first is right)")
+figure.suptitle("The two most probable classes (blue: the first is correct)")
 plt.show()
 temporary.cleanup()

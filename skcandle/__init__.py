@@ -3,39 +3,23 @@
 from typing import TYPE_CHECKING
 
 from ._lazy import lazy_names
-from ._persistence import explain_former_modules
 from ._version import __version__ as __version__
 
-if TYPE_CHECKING:  # for static checkers; at run time names are loaded when first used
-    from . import (
-        classifier,
-        clip,
-        datasets,
-        exceptions,
-        hub,
-        inspection,
-        metrics,
-        model_selection,
-        pipeline,
-        scale_out,
-    )
+if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first use
+    from . import datasets, exceptions, hub, inspection, metrics, model_selection, scale_out
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
-    from .clip import CLIPFeaturizer, EmbeddingCache, clear_memory
-    from .model_selection import NewClassSplit, base_new_split
+    from .clip import CacheInfo, CLIPFeaturizer, EmbeddingCache, clear_memory
     from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
     "CLIPFeaturizer",
+    "CacheInfo",
     "CandleClassifier",
     "CandlePipeline",
     "EmbeddingCache",
-    "NewClassSplit",
     "PublishedCandleClassifier",
     "RejectingClassifier",
-    "base_new_split",
-    "classifier",
     "clear_memory",
-    "clip",
     "datasets",
     "exceptions",
     "hub",
@@ -43,25 +27,22 @@ __all__ = [
     "make_candle_pipeline",
     "metrics",
     "model_selection",
-    "pipeline",
     "scale_out",
 ]
 
+# The only imports that go up; `tests/test_layers.py` checks that all others go down.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {name: name for name in __all__ if name.islower()}
     | {
         "CLIPFeaturizer": "clip",
+        "CacheInfo": "clip",
         "CandleClassifier": "classifier",
         "CandlePipeline": "pipeline",
         "EmbeddingCache": "clip",
-        "NewClassSplit": "model_selection",
         "PublishedCandleClassifier": "classifier",
         "RejectingClassifier": "classifier",
-        "base_new_split": "model_selection",
         "clear_memory": "clip",
         "make_candle_pipeline": "pipeline",
     },
 )
-
-explain_former_modules()

@@ -1,4 +1,4 @@
-"""``python -m skcandle``, the same as the command ``skcandle``."""
+"""Makes ``python -m skcandle`` run the command ``skcandle``."""
 
 from .cli import main
 

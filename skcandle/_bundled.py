@@ -1,3 +1,3 @@
-"""The name of the model that comes with the library."""
+"""The name of the bundled model."""
 
 BUNDLED_MODEL = "emoji-clip"

@@ -1,21 +1,21 @@
-"""Warnings that point at the caller's line."""
+"""Warnings that point to the caller's line."""
 
 import sys
 import warnings
 
-# Packages whose code stands between the caller and the warning.
+# Packages whose code may be between the caller and the warning.
 SKIPPED = {"contextlib", "copyreg", "joblib", "pickle", "skcandle", "sklearn", "skops"}
 
 
 def warn_user(message, category=UserWarning):
-    """Warn at the first line outside this library and those that call it.
+    """Warn at the innermost line outside this library and the libraries that call it.
 
     Parameters
     ----------
     message : str or Warning
-        What happened, and what to do.
+        What happened, and what to do about it.
     category : type, default=UserWarning
-        Class of the warning, of a message that is a string.
+        Class of the warning, if the message is a string.
     """
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _package(frame) in SKIPPED:

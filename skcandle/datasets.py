@@ -1,4 +1,4 @@
-"""Images in folders and tables, emoji images, prompt templates and long-tailed subsets."""
+"""Images in folders and tables, emoji images, prompt templates, and long-tailed subsets."""
 
 import io
 import zipfile
@@ -16,10 +16,10 @@ from ._typing import Labels, RandomState
 
 __all__ = ["TEMPLATES", "load_emoji", "load_image_folder", "load_image_table", "make_long_tailed"]
 
-#: Prompt template by data set, with ``{}`` for the name of a class. These are the templates of
-#: Zhou, Yang, Loy and Liu, "Learning to prompt for vision-language models", IJCV 2022, which go
-#: back to those of Radford et al., "Learning transferable visual models from natural language
-#: supervision", ICML 2021.
+#: Prompt template of each data set; ``{}`` stands for the class name. The templates are from Zhou,
+#: Yang, Loy and Liu, "Learning to prompt for vision-language models", IJCV 2022, which derived them
+#: from Radford et al., "Learning transferable visual models from natural language supervision",
+#: ICML 2021.
 TEMPLATES = {
     "Caltech101": "a photo of a {}.",
     "OxfordPets": "a photo of a {}, a type of pet.",
@@ -45,8 +45,8 @@ _EMOJI_STYLES = ("twemoji", "fluent-emoji", "fluent-emoji-flat")
 def load_emoji(*, styles: str | Sequence[str] = _EMOJI_STYLES) -> Bunch:
     """Load the emoji images: 152 classes drawn in three styles.
 
-    The images come with the library and nothing is downloaded. They suit the bundled
-    model ``emoji-clip``, which was trained on other styles.
+    The images are part of the library; nothing is downloaded. They suit the bundled model
+    ``emoji-clip``, which was trained on other styles.
 
     =================   ======================
     Classes             152
@@ -58,8 +58,8 @@ def load_emoji(*, styles: str | Sequence[str] = _EMOJI_STYLES) -> Bunch:
     Parameters
     ----------
     styles : str or sequence of str, default=("twemoji", "fluent-emoji", "fluent-emoji-flat")
-        Styles to load, in this order. Every class is drawn in every style, so one style can
-        serve for training and another for testing.
+        Styles to load, in this order. Every class exists in every style, so you can train on one
+        style and test on another.
 
     Returns
     -------
@@ -80,12 +80,12 @@ def load_emoji(*, styles: str | Sequence[str] = _EMOJI_STYLES) -> Bunch:
     Raises
     ------
     ValueError
-        If `styles` is empty or has an unknown one.
+        If `styles` is empty or contains an unknown style.
 
     Notes
     -----
-    Two emoji of a class look less alike than one emoji in two styles: with several
-    styles, a random split measures recognition of known emoji in another style.
+    One emoji in two styles looks more similar than two emoji of one class. A random split of
+    several styles therefore measures how well known emoji are recognised in another style.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def make_long_tailed(
     order: str | Labels = "random",
     random_state: RandomState = None,
 ) -> np.ndarray:
-    """Indices of a subset whose class sizes fall exponentially from head to tail.
+    """Select a subset whose class sizes decrease exponentially from head to tail.
 
     Parameters
     ----------
@@ -134,16 +134,17 @@ def make_long_tailed(
         Labels.
 
     imbalance_ratio : float, default=0.02
-        Size of the last class relative to the first, in (0, 1]. With 1 all classes are given the
-        same size.
+        Size of the last class relative to the first, in (0, 1]. With 1, all classes get the same
+        size.
 
     n_max : int, "max" or None, default=None
-        Size of the first class: a number, that of the largest class of `y`, or by default the
-        median size of the classes of `y`.
+        Size of the first class: a number, ``"max"`` for the size of the largest class of `y`, or
+        None for the median size of the classes of `y`.
 
     order : {"random", "given", "natural"} or array-like of shape (n_classes,), default="random"
-        Classes from head to tail: at random, by first appearance in `y`, from the largest class
-        of `y` to the smallest (in sorted order where they are level), or as listed.
+        Order of the classes from head to tail: random, by first appearance in `y` (``"given"``),
+        from the largest class of `y` to the smallest (``"natural"``, with ties in sorted order), or
+        a list of all labels.
 
     random_state : int, RandomState instance or None, default=None
         Controls a random `order` and the choice of images within a class.
@@ -156,20 +157,20 @@ def make_long_tailed(
     Raises
     ------
     ValueError
-        If `y` is empty or lacks labels, a parameter is out of its range, or `order` does not list
-        each class once.
+        If `y` is empty or has missing labels, a parameter is out of range, or `order` does not list
+        each class exactly once.
     TypeError
         If labels are neither all strings nor all numbers.
 
     See Also
     --------
-    skcandle.model_selection.base_new_split : Choose classes that keep no image at all.
+    skcandle.model_selection.base_new_split : Choose classes that keep no images.
 
     Notes
     -----
     Class :math:`i = 0, \\ldots, C - 1` keeps :math:`\\max(1, \\lfloor n_{max}\\,
-    r^{i / (C - 1)} \\rfloor)` images, where :math:`r` is the imbalance ratio, or all it has if
-    these are fewer. This is the usual construction of long-tailed benchmarks [1]_.
+    r^{i / (C - 1)} \\rfloor)` images, where :math:`r` is the imbalance ratio, or all of its
+    images if it has fewer. This is the usual construction of long-tailed benchmarks [1]_.
 
     References
     ----------
@@ -191,7 +192,7 @@ def make_long_tailed(
         raise ValueError(f'n_max must be a positive integer, "max" or None, got {n_max!r}.')
     y = label_array(y)
     if not len(y):
-        raise ValueError("y is empty.")
+        raise ValueError("y must not be empty.")
     rng = check_random_state(random_state)
     classes, first, y, counts = np.unique(
         y, return_index=True, return_inverse=True, return_counts=True
@@ -226,7 +227,7 @@ def _ranking(classes, first, counts, order, rng):
     missing = set(classes.tolist()).difference(order)
     if missing or len(order) != len(classes):
         raise ValueError(
-            f"order must list each of the {len(classes)} labels of y once, got {len(order)} "
-            f"labels, {len(missing)} of y are missing."
+            f"order must list each of the {len(classes)} labels of y exactly once; it has "
+            f"{len(order)} entries and lacks {len(missing)} of the labels."
         )
     return np.searchsorted(classes, order)

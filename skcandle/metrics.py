@@ -1,9 +1,9 @@
 """Metrics for classifiers that know base classes by images and new classes by name only.
 
-All accuracies are class-balanced: the mean over classes of the recall of each class that occurs
-in ``y_true``. In *separate* label spaces an image of a base class competes with base classes only
-and an image of a new class with new classes only. In the *joint* space it competes with all
-classes, which is what ``predict`` does.
+All accuracies are class-balanced: they are the mean recall of the classes that occur in
+``y_true``. In *separate* label spaces, an image of a base class is classified among base classes
+only, and an image of a new class among new classes only. In the *joint* label space, every image is
+classified among all classes, as ``predict`` does.
 """
 
 from collections.abc import Sequence
@@ -48,8 +48,8 @@ def harmonic_mean_score(
 ) -> float:
     """Harmonic mean of base and new accuracy in the joint label space.
 
-    It is high only if both kinds of classes are recognised: a classifier that never predicts a
-    new class scores 0, however good it is on the base classes.
+    It is high only if both kinds of classes are recognised: a classifier that never predicts a new
+    class scores 0, however accurate it is on base classes.
 
     Parameters
     ----------
@@ -57,14 +57,15 @@ def harmonic_mean_score(
         True labels.
 
     y_pred : array-like of shape (n_samples,)
-        Labels predicted among all classes, base and new.
+        Predicted labels, among all base and new classes.
 
     new_classes : array-like of shape (n_new_classes,)
-        Labels that had no training image; every other label is a base class. Labels that do not
-        occur in `y_true` have no influence.
+        Labels of the classes without training images; every other label is a base class. Labels
+        that do not occur in `y_true` have no effect.
 
     zero_division : float, default=np.nan
-        Returned, with an ``UndefinedMetricWarning``, when `y_true` has no base or no new class.
+        Value to return, with an ``UndefinedMetricWarning``, if `y_true` has no base class or no new
+        class.
 
     Returns
     -------
@@ -74,18 +75,18 @@ def harmonic_mean_score(
     Raises
     ------
     ValueError
-        If `y_true` is empty, lengths do not agree, or a label is missing.
+        If `y_true` is empty, lengths differ, or a label is missing.
 
     See Also
     --------
-    harmonic_mean_scorer : A scorer that finds the new classes in the fitted classifier.
+    harmonic_mean_scorer : Scorer that takes the new classes from the fitted classifier.
     base_new_report : The accuracies behind this score, and more.
 
     Notes
     -----
-    With the class-balanced accuracies :math:`b` of base and :math:`n` of new classes the score is
-    :math:`2 b n / (b + n)`, and 0 when both are 0 [1]_. Published base-to-new results usually
-    take :math:`b` and :math:`n` in separate label spaces [2]_, which is ``"harmonic_mean"`` of
+    With the class-balanced accuracies :math:`b` of base classes and :math:`n` of new classes, the
+    score is :math:`2 b n / (b + n)`, or 0 if both are 0 [1]_. Published base-to-new results usually
+    measure :math:`b` and :math:`n` in separate label spaces [2]_; this is ``"harmonic_mean"`` in
     :func:`base_new_report`.
 
     References
@@ -108,8 +109,8 @@ def harmonic_mean_score(
     if is_new.all() or not is_new.any():
         side = "base" if is_new.all() else "new"
         warn_user(
-            f"The harmonic mean is undefined because y_true has no {side} class; "
-            f"zero_division={zero_division} is returned.",
+            f"The harmonic mean is undefined, because y_true has no {side} class; the score is "
+            f"zero_division={zero_division}.",
             UndefinedMetricWarning,
         )
         return float(zero_division)
@@ -119,10 +120,10 @@ def harmonic_mean_score(
 def harmonic_mean_scorer(estimator: Any, X: Any, y: Labels) -> float:
     """Score a fitted classifier by :func:`harmonic_mean_score`, for ``scoring=``.
 
-    New classes are the labels the classifier has seen no image of: those that its `is_new_`
-    marks, and labels of `y` that are not in its `classes_`. So it can be used for every
-    classifier, and together with :class:`~skcandle.model_selection.NewClassSplit`, where each fold
-    hides other classes, no list of new classes has to be given.
+    New classes are those that the classifier has seen no image of: the classes marked by its
+    `is_new_`, and labels of `y` that are not in its `classes_`. The scorer works for every
+    classifier, and for :class:`~skcandle.model_selection.NewClassSplit`, which hides other classes
+    in each fold.
 
     Parameters
     ----------
@@ -138,9 +139,9 @@ def harmonic_mean_scorer(estimator: Any, X: Any, y: Labels) -> float:
     Returns
     -------
     score : float
-        Between 0 and 1; ``nan`` with an ``UndefinedMetricWarning`` when `y` has no base or no new
-        class. A warning says which labels of `y` the classifier does not know; they count as
-        errors.
+        Between 0 and 1, or ``nan`` with an ``UndefinedMetricWarning`` if `y` has no base class or
+        no new class. A warning names the labels of `y` that the classifier does not know; they
+        count as errors.
 
     See Also
     --------
@@ -168,8 +169,8 @@ def harmonic_mean_scorer(estimator: Any, X: Any, y: Labels) -> float:
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         warn_user(
-            f"The labels {_some(unknown)} of y are not among the classes_ of the classifier, which "
-            "cannot answer with them. Name all classes in its class_names.",
+            f"The labels {_some(unknown)} of y are not among the classes_ of the classifier, so it "
+            "cannot predict them. List all classes in its class_names.",
             UndefinedMetricWarning,
         )
     trained = classes[~classifier.is_new_] if hasattr(classifier, "is_new_") else classes
@@ -180,22 +181,22 @@ def harmonic_mean_scorer(estimator: Any, X: Any, y: Labels) -> float:
 def base_new_curve(
     y_true: Labels, y_score: ArrayLike, *, classes: Labels, new_classes: Labels
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Base and new accuracy in the joint space as an offset moves the decision between them.
+    """Base and new accuracy in the joint label space as a function of an offset between them.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        True labels; at least one of a base and one of a new class.
+        True labels, with at least one base class and one new class.
 
     y_score : array-like of shape (n_samples, n_classes)
-        Logits, such as ``decision_function`` or ``predict_log_proba`` return; of probabilities
-        the logarithm.
+        Logits, for example from ``decision_function`` or ``predict_log_proba``, or logarithms of
+        probabilities.
 
     classes : array-like of shape (n_classes,)
         Labels of the columns of `y_score`.
 
     new_classes : array-like of shape (n_new_classes,)
-        Labels out of `classes` that had no training image.
+        Labels of those `classes` that have no training images.
 
     Returns
     -------
@@ -206,15 +207,14 @@ def base_new_curve(
         Class-balanced accuracy over new classes, increasing from 0.
 
     offsets : ndarray of shape (n_offsets,)
-        Increasing offsets on the scale of `y_score`, the first is ``-inf``. An image goes to the
-        new classes when its best base score exceeds its best new score by no more than the
-        offset.
+        Increasing offsets on the scale of `y_score`, starting with ``-inf``. An image is assigned
+        to a new class if its best base score exceeds its best new score by at most the offset.
 
     Raises
     ------
     ValueError
-        If `y_true` has no base or no new class, lengths do not agree, a label is missing or
-        not in `classes`, or `y_score` holds probabilities.
+        If `y_true` has no base class or no new class, lengths differ, a label is missing or not in
+        `classes`, or `y_score` contains probabilities.
 
     See Also
     --------
@@ -236,23 +236,23 @@ def ausuc_score(
 ) -> float:
     """Area under the seen-unseen curve, the curve of base against new accuracy.
 
-    It judges how well the scores separate all classes, whatever offset the classifier puts
-    between base and new ones.
+    It measures how well the scores separate all classes, independently of the offset that the
+    classifier uses between base and new classes.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        True labels; at least one of a base and one of a new class.
+        True labels, with at least one base class and one new class.
 
     y_score : array-like of shape (n_samples, n_classes)
-        Logits, such as ``decision_function`` or ``predict_log_proba`` return; of probabilities
-        the logarithm.
+        Logits, for example from ``decision_function`` or ``predict_log_proba``, or logarithms of
+        probabilities.
 
     classes : array-like of shape (n_classes,)
         Labels of the columns of `y_score`.
 
     new_classes : array-like of shape (n_new_classes,)
-        Labels out of `classes` that had no training image.
+        Labels of those `classes` that have no training images.
 
     Returns
     -------
@@ -262,8 +262,8 @@ def ausuc_score(
     Raises
     ------
     ValueError
-        If `y_true` has no base or no new class, lengths do not agree, a label is missing or
-        not in `classes`, or `y_score` holds probabilities.
+        If `y_true` has no base class or no new class, lengths differ, a label is missing or not in
+        `classes`, or `y_score` contains probabilities.
 
     See Also
     --------
@@ -271,8 +271,8 @@ def ausuc_score(
 
     Notes
     -----
-    The area by the trapezoidal rule of :func:`base_new_curve`, with class-balanced accuracies
-    [1]_.
+    This is the area under :func:`base_new_curve` by the trapezoidal rule, with class-balanced
+    accuracies [1]_.
 
     References
     ----------
@@ -305,48 +305,48 @@ def base_new_report(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        True labels; at least one of a base and one of a new class.
+        True labels, with at least one base class and one new class.
 
     y_score : array-like of shape (n_samples, n_classes)
-        Logits over all classes, such as ``decision_function`` or ``predict_log_proba`` return:
-        their softmax are the probabilities.
+        Logits over all classes, for example from ``decision_function`` or ``predict_log_proba``;
+        their softmax gives the probabilities.
 
     classes : array-like of shape (n_classes,)
         Labels of the columns of `y_score`, for example ``classes_`` of the classifier.
 
     new_classes : array-like of shape (n_new_classes,)
-        Labels out of `classes` that had no training image.
+        Labels of those `classes` that have no training images.
 
     n_bins : int, default=15
-        Bins of the expected calibration error.
+        Number of bins of the expected calibration error.
 
     output_dict : bool, default=False
-        If True, return a dict, otherwise a text to print.
+        Whether to return a dict instead of a text to print.
 
     Returns
     -------
     report : str or dict
-        The keys of the dict, of values between 0 and 1 but for the log-loss, are
+        The keys of the dict are as follows; all values except the log-loss are between 0 and 1.
 
         * ``"base"``, ``"new"``, ``"harmonic_mean"``: accuracies in separate label spaces and
           their harmonic mean;
-        * ``"joint_base"``, ``"joint_new"``, ``"joint_harmonic_mean"``: the same in the joint
+        * ``"joint_base"``, ``"joint_new"``, ``"joint_harmonic_mean"``: the same in the joint label
           space;
-        * ``"best_joint_harmonic_mean"``: the best of these over all offsets between base and
-          new scores, which no classifier can know;
+        * ``"best_joint_harmonic_mean"``: the highest over all offsets between base and new scores,
+          an upper bound that needs the test labels;
         * ``"ausuc"``: see :func:`ausuc_score`;
-        * ``"log_loss"``, ``"ece"``: quality of the probabilities in the joint space, over all
-          samples, see :func:`sklearn.metrics.log_loss` and :func:`expected_calibration_error`.
+        * ``"log_loss"``, ``"ece"``: quality of the probabilities in the joint label space, over
+          all samples, see :func:`sklearn.metrics.log_loss` and :func:`expected_calibration_error`.
 
     Raises
     ------
     ValueError
-        If `y_true` has no base or no new class, lengths do not agree, a label is missing or
-        not in `classes`, or `y_score` holds probabilities.
+        If `y_true` has no base class or no new class, lengths differ, a label is missing or not in
+        `classes`, or `y_score` contains probabilities.
 
     See Also
     --------
-    harmonic_mean_score : ``"joint_harmonic_mean"`` from predicted labels.
+    harmonic_mean_score : Computes ``"joint_harmonic_mean"`` from predicted labels.
     shot_band_accuracy : Accuracy by number of training images.
 
     Examples
@@ -418,14 +418,14 @@ def expected_calibration_error(
     Raises
     ------
     ValueError
-        If rows of `y_proba` are no probabilities, `n_bins` is no positive integer, lengths do not
-        agree, or a label is missing or not in `classes`.
+        If rows of `y_proba` are not probabilities, `n_bins` is not a positive integer, lengths
+        differ, or a label is missing or not in `classes`.
 
     Notes
     -----
-    The samples are binned by the probability of their most probable class. In each bin that
-    probability should equal the accuracy on average; the error is the mean absolute difference
-    between the two, weighted by the number of samples in the bin [1]_.
+    Samples are binned by the probability of their most probable class. In each bin, the mean
+    probability should equal the accuracy; the error is the mean absolute difference between the
+    two, weighted by the number of samples in the bin [1]_.
 
     References
     ----------
@@ -441,7 +441,7 @@ def expected_calibration_error(
     y_proba = check_array(y_proba, dtype=np.float64, input_name="y_proba")
     if not _is_proba(y_proba):
         raise ValueError(
-            "y_proba must hold probabilities: no negative value, and rows that sum to one."
+            "y_proba must contain probabilities: no negative values, and rows that sum to one."
         )
     if not isinstance(n_bins, Integral) or n_bins < 1:
         raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}.")
@@ -463,27 +463,26 @@ def shot_band_accuracy(
         True labels.
 
     y_pred : array-like of shape (n_samples,)
-        Labels predicted among all classes.
+        Predicted labels, among all classes.
 
     y_train : array-like of shape (n_train_samples,)
-        Labels of the training images, from which they are counted.
+        Labels of the training images, which are counted.
 
     bands : sequence of int, default=(20, 5, 1)
-        Decreasing lower ends of the bands in training images a class. A last band takes what is
-        below, for the default the classes without any.
+        Decreasing lower bounds of the bands, in training images per class. A last band contains the
+        classes below, which by default are those without training images.
 
     Returns
     -------
     accuracy : dict of str to float
-        Class-balanced accuracy of each band, between 0 and 1, for the default with the keys
-        ``">= 20"``, ``"5 to 19"``, ``"1 to 4"`` and ``"0"``; ``nan`` where `y_true` has no such
-        class.
+        Class-balanced accuracy of each band, between 0 and 1, or ``nan`` if `y_true` has no class
+        in the band. The default keys are ``">= 20"``, ``"5 to 19"``, ``"1 to 4"`` and ``"0"``.
 
     Raises
     ------
     ValueError
-        If `bands` are not positive and decreasing, `y_true` is empty, lengths do not agree, or a
-        label is missing.
+        If `bands` are not positive and decreasing, `y_true` is empty, lengths differ, or a label is
+        missing.
 
     Examples
     --------
@@ -514,9 +513,9 @@ def _band_name(low, end):
 
 
 def _labels(labels, name):
-    """Labels as an array; errors call them by the name of the parameter."""
+    """Labels as an array; errors name the parameter."""
     if isinstance(labels, str):
-        raise TypeError(f"{name} is the single string {labels!r}; put it in a list.")
+        raise TypeError(f"{name} must be a list of labels, got the single string {labels!r}.")
     return label_array(labels, name)
 
 
@@ -524,22 +523,25 @@ def _recall(y_true, y_pred):
     """The classes that occur in `y_true`, and the recall of each."""
     y_true, y_pred = _labels(y_true, "y_true"), _labels(y_pred, "y_pred")
     if not len(y_true):
-        raise ValueError("y_true is empty.")
+        raise ValueError("y_true must not be empty.")
     present = np.unique(y_true)
     return present, recall_score(y_true, y_pred, labels=present, average=None)
 
 
 def _check_columns(y_true, columns, classes):
-    """Labels as positions in the sorted classes, and the columns in that order."""
+    """Labels as indices into the sorted classes, and the columns in that order."""
     y_true, classes = _labels(y_true, "y_true"), _labels(classes, "classes")
     check_consistent_length(y_true, columns)
     if len(np.unique(classes)) < len(classes):
-        raise ValueError("classes repeats a label.")
+        raise ValueError("classes must not repeat a label.")
     if len(classes) != columns.shape[1]:
-        raise ValueError(f"classes has {len(classes)} labels for {columns.shape[1]} columns.")
+        raise ValueError(
+            f"classes must have one label per column, got {len(classes)} labels for "
+            f"{columns.shape[1]} columns."
+        )
     unknown = np.setdiff1d(y_true, classes)
     if len(unknown):
-        raise ValueError(f"y_true has labels that are not in classes: {_some(unknown)}.")
+        raise ValueError(f"y_true contains labels that are not in classes: {_some(unknown)}.")
     order = np.argsort(classes)
     return np.searchsorted(classes[order], y_true), columns[:, order], classes[order]
 
@@ -551,18 +553,18 @@ def _check_scores(y_true, y_score, classes, new_classes):
     scores = check_array(scores, input_name="y_score")
     if _is_proba(scores):
         raise ValueError(
-            "y_score holds probabilities, but logits are needed. Take decision_function or "
-            "predict_log_proba, or the logarithm."
+            "y_score must contain logits, not probabilities. Use decision_function or "
+            "predict_log_proba, or take the logarithm."
         )
     y, scores, classes = _check_columns(y_true, scores, classes)
     new_classes = _labels(new_classes, "new_classes")
     unknown = np.setdiff1d(new_classes, classes)
     if len(unknown):
-        raise ValueError(f"new_classes has labels that are not in classes: {_some(unknown)}.")
+        raise ValueError(f"new_classes contains labels that are not in classes: {_some(unknown)}.")
     is_new = np.isin(classes, new_classes)
     for side, members in (("base", ~is_new), ("new", is_new)):
         if not members[y].any():
-            raise ValueError(f"y_true has no sample of a {side} class.")
+            raise ValueError(f"y_true must have samples of a {side} class.")
     return y, scores, classes, is_new
 
 
@@ -576,7 +578,7 @@ def _some(labels, limit=5):
 
 
 def _balanced_weight(y, is_new):
-    """Weights with which hits add up to class-balanced accuracies of base and new classes."""
+    """Weights for which correct predictions sum to class-balanced accuracies."""
     counts = np.bincount(y, minlength=len(is_new))
     n_new = np.count_nonzero(counts[is_new])
     n_base = np.count_nonzero(counts[~is_new])
@@ -584,7 +586,7 @@ def _balanced_weight(y, is_new):
 
 
 def _best_per_side(scores, is_new):
-    """Best base class, best new class, and how much the score of the former is ahead."""
+    """Best base class, best new class, and the difference of their scores."""
     base, new = np.where(is_new, -np.inf, scores), np.where(is_new, scores, -np.inf)
     return base.argmax(axis=1), new.argmax(axis=1), base.max(axis=1) - new.max(axis=1)
 

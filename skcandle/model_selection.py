@@ -16,50 +16,49 @@ __all__ = ["NewClassSplit", "base_new_split"]
 
 
 class NewClassSplit(BaseCrossValidator):
-    """Cross-validator that hides whole classes from the training side of each fold.
+    """Cross-validator that hides whole classes from the training set of each fold.
 
-    In every fold some classes have no training image: all their images are in the test side,
-    together with some images of the other, *seen* classes. A classifier whose label universe
-    contains all classes, as `class_names` of :class:`~skcandle.CandleClassifier` gives it, meets
-    the hidden classes as new classes, and an ordinary search with an ordinary scorer measures
-    what happens to them.
+    In every fold, some classes have no training images: all their images are in the test set,
+    together with some images of the other, *seen* classes. If the label universe of a classifier
+    contains all classes (see `class_names` of :class:`~skcandle.CandleClassifier`), the hidden
+    classes are new classes for it, and an ordinary search with an ordinary scorer evaluates them.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds. The folds are drawn one after another, so their number changes neither
+        Number of folds. The folds are drawn one after another, so their number affects neither
         their sizes nor the earlier folds.
 
     new_fraction : float, default=0.5
         Share of the classes that a fold hides, in (0, 1), rounded down; at least one class is
-        hidden and two are seen. Every class is hidden about equally often, counts differ by at
-        most one.
+        hidden and at least two are seen. All classes are hidden equally often, up to a difference
+        of one.
 
     test_size : float, default=0.25
-        Share of the images of a seen class that go to the test side, in (0, 1), rounded down: at
-        least one, and at least one stays in training. A seen class with a single image keeps it
-        in training.
+        Share of the images of a seen class that go to the test set, in (0, 1), rounded down: at
+        least one, and at least one stays in the training set. The only image of a seen class stays
+        in the training set.
 
     random_state : int, RandomState instance or None, default=None
-        Controls which classes and images are held out. An int gives the same folds at each call.
+        Controls which classes and images are held out. With an int, every call returns the same
+        folds.
 
     Raises
     ------
     ValueError
-        If `n_splits` is no positive integer, or a share is not between 0 and 1.
+        If `n_splits` is not a positive integer, or a share is not between 0 and 1.
 
     See Also
     --------
-    skcandle.metrics.harmonic_mean_scorer : Scorer that asks for accuracy on seen and hidden
-        classes alike.
-    base_new_split : One such split of classes.
+    skcandle.metrics.harmonic_mean_scorer : Scorer that weighs seen and hidden classes equally.
+    base_new_split : Split classes once.
     sklearn.model_selection.StratifiedShuffleSplit : Folds in which every class is seen.
 
     Notes
     -----
-    A fold needs seen classes in its test side. If all classes with two or more images would be
-    hidden at once, one of them is seen instead, and with few such classes they are hidden less
-    often than the others.
+    A fold needs seen classes in its test set. If all classes with two or more images were hidden
+    at once, one of them is made a seen class instead. If there are few such classes, they are
+    therefore hidden less often than the others.
 
     Examples
     --------
@@ -88,9 +87,9 @@ class NewClassSplit(BaseCrossValidator):
             if not isinstance(value, Real) or not 0 < value < 1:
                 raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
         self.n_splits: int = n_splits
-        self.new_fraction = new_fraction
-        self.test_size = test_size
-        self.random_state = random_state
+        self.new_fraction: float = new_fraction
+        self.test_size: float = test_size
+        self.random_state: RandomState = random_state
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds.
@@ -116,7 +115,7 @@ class NewClassSplit(BaseCrossValidator):
     def split(
         self, X: Any, y: Labels, groups: Any = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Generate the indices of the training and the test side of each fold.
+        """Generate the indices of the training set and the test set of each fold.
 
         Parameters
         ----------
@@ -132,15 +131,16 @@ class NewClassSplit(BaseCrossValidator):
         Yields
         ------
         train : ndarray of shape (n_train,)
-            Sorted indices of the training side.
+            Sorted indices of the training set.
 
         test : ndarray of shape (n_test,)
-            Sorted indices of the test side.
+            Sorted indices of the test set.
 
         Raises
         ------
         ValueError
-            If `y` is None or lacks labels, has fewer than three classes, or none with two images.
+            If `y` is None or has missing labels, fewer than three classes, or no class with two
+            images.
         TypeError
             If labels are neither all strings nor all numbers.
         """
@@ -163,27 +163,27 @@ class NewClassSplit(BaseCrossValidator):
     @staticmethod
     def _check_target(X, y):
         if y is None:
-            raise ValueError("NewClassSplit needs the labels y.")
+            raise ValueError("NewClassSplit needs labels; pass y.")
         y = label_array(y)
         kind = type_of_target(y)
         if kind not in ("binary", "multiclass"):
-            raise ValueError(f"NewClassSplit needs class labels as y, got a {kind} target.")
+            raise ValueError(f"NewClassSplit needs class labels in y, got a {kind} target.")
         classes, y, counts = np.unique(y, return_inverse=True, return_counts=True)
         if len(classes) < 3:
             raise ValueError(
-                "NewClassSplit hides classes and keeps two or more in training, so y needs at "
+                "NewClassSplit hides some classes and trains on at least two, so y must have at "
                 f"least 3 classes, got {len(classes)}."
             )
         if counts.max() < 2:
             raise ValueError(
-                "NewClassSplit needs a class with 2 or more images, so that one of them can be "
-                "tested while another is in training; every class of y has a single image."
+                "NewClassSplit needs a class with 2 or more images, to train on one and test on "
+                "another; every class of y has a single image."
             )
         return y, counts
 
 
 def _draw_hidden(times_hidden, several, n_new, rng):
-    """Draw ``n_new`` classes among those hidden least often, leaving one of ``several`` seen."""
+    """Draw `n_new` of the classes hidden least often, but leave one of `several` seen."""
     order = np.lexsort((rng.uniform(size=len(several)), times_hidden))
     hidden, seen = order[:n_new], order[n_new:]
     if not several[seen].any():
@@ -204,39 +204,38 @@ def base_new_split(
     Parameters
     ----------
     classes_or_y : array-like of shape (n,)
-        Class labels, each once or as often as it has images.
+        Labels of classes, or of images.
 
     new_fraction : float, default=0.5
-        Share of the classes that become new, in (0, 1), rounded down; at least one class is base
-        and one is new.
+        Share of the classes that become new, in (0, 1), rounded down; at least one class is a base
+        class and one is new.
 
     order : {"random", "sorted"}, default="random"
-        Which classes are new: some drawn at random, or the last ones in sorted order. With
-        ``"sorted"`` and half of the classes, base classes are the first half, as in the
-        base-to-new benchmark [1]_.
+        Whether the new classes are drawn at random or are the last ones in sorted order. With
+        ``"sorted"`` and half of the classes, the split is that of the base-to-new benchmark [1]_.
 
     random_state : int, RandomState instance or None, default=None
-        Controls which classes are new; of no effect with ``order="sorted"``.
+        Controls which classes are new; has no effect with ``order="sorted"``.
 
     Returns
     -------
     base_classes : ndarray of shape (n_base_classes,)
-        Sorted labels of classes to train on.
+        Sorted labels of the classes to train on.
 
     new_classes : ndarray of shape (n_new_classes,)
-        Sorted labels of classes whose images are kept for testing.
+        Sorted labels of the classes whose images are only for testing.
 
     Raises
     ------
     ValueError
-        If `new_fraction` is out of (0, 1), `order` is unknown, a label is missing, or there are
+        If `new_fraction` is not in (0, 1), `order` is unknown, a label is missing, or there are
         fewer than two classes.
     TypeError
         If labels are neither all strings nor all numbers.
 
     See Also
     --------
-    NewClassSplit : Many such splits, for cross-validation.
+    NewClassSplit : Cross-validator with many such splits.
 
     References
     ----------
@@ -257,7 +256,7 @@ def base_new_split(
         raise ValueError(f"new_fraction must be a number between 0 and 1, got {new_fraction!r}.")
     classes = np.unique(label_array(classes_or_y, "classes_or_y"))
     if len(classes) < 2:
-        raise ValueError(f"A split needs at least 2 classes, got {len(classes)}.")
+        raise ValueError(f"classes_or_y must have at least 2 classes, got {len(classes)}.")
     n_new = _n_new(len(classes), new_fraction, n_base=1)
     if order == "sorted":
         return classes[:-n_new], classes[-n_new:]
@@ -266,6 +265,6 @@ def base_new_split(
 
 
 def _n_new(n_classes, new_fraction, n_base):
-    """How many classes become new: the share, rounded down, with some left on either side."""
-    n_new = int(new_fraction * n_classes + 1e-9)  # 0.29 * 100 is a little less than 29
+    """Number of new classes: the share, rounded down, but at least 1 and not too many."""
+    n_new = int(new_fraction * n_classes + 1e-9)  # because 0.29 * 100 is slightly less than 29
     return min(max(n_new, 1), n_classes - n_base)

@@ -30,7 +30,7 @@ def _last_step_has(method):
 
 
 class CandlePipeline(Pipeline):
-    """A scikit-learn pipeline with the methods of its classifier, such as :meth:`add_classes`.
+    """A scikit-learn pipeline with the methods of its classifier, such as ``add_classes``.
 
     In all other respects it is a :class:`~sklearn.pipeline.Pipeline`. :func:`make_candle_pipeline`
     returns one. ``CandlePipeline(pipe.steps)`` converts any other pipeline, fitted or not. A method

@@ -1,6 +1,7 @@
 import os
+import sys
 
-# Tests neither need nor wait for a network. Read by huggingface_hub when it is imported.
+# Tests do not use the network. huggingface_hub reads this variable when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
@@ -8,6 +9,8 @@ from helpers import save_tiny_clip
 
 import skcandle
 from skcandle.clip import _encoder, _model
+
+collect_ignore = [] if sys.platform.startswith("linux") else ["test_tools.py"]
 
 
 @pytest.fixture(scope="session")
@@ -23,27 +26,36 @@ def tiny_clip(tiny_clip_dir):
 
 @pytest.fixture
 def cold():
-    """Start without cached embeddings and without loaded models."""
+    """Start without cached embeddings and loaded models."""
     skcandle.clear_memory()
 
 
 @pytest.fixture
-def encoded(monkeypatch, cold):
-    """A list to which each forward pass adds its number of images."""
-    sizes = []
+def before_encoding(monkeypatch, cold):
+    """A list of functions that are called with the pixels of each batch before it is encoded."""
+    functions = []
     encode = _model.LoadedModel.encode_images
 
-    def counting(self, pixels):
-        sizes.append(len(pixels))
+    def with_functions(self, pixels):
+        for function in functions:
+            function(pixels)
         return encode(self, pixels)
 
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", counting)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", with_functions)
+    return functions
+
+
+@pytest.fixture
+def encoded(before_encoding):
+    """A list to which each forward pass appends its number of images."""
+    sizes = []
+    before_encoding.append(lambda pixels: sizes.append(len(pixels)))
     return sizes
 
 
 @pytest.fixture
 def no_loading(monkeypatch):
-    """Call it, and from then on loading a model fails the test."""
+    """A function; after calling it, loading a model fails the test."""
 
     def forbid():
         def fail(*args):

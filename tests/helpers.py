@@ -1,7 +1,7 @@
 """Models, images and features for tests.
 
-Not in conftest.py: worker processes import the module of a test by name, and there are two
-modules of that name.
+These are not in conftest.py, because worker processes import modules by name and there are two
+modules named conftest.
 """
 
 import json
@@ -35,7 +35,7 @@ TINY_CONFIG = {
 
 
 def save_tiny_clip(folder, seed):
-    """A CLIP of random weights in open_clip's folder format, small enough for any test."""
+    """A small CLIP with random weights in open_clip's folder format."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CLIP(**TINY_CONFIG["model_cfg"])
@@ -45,30 +45,30 @@ def save_tiny_clip(folder, seed):
 
 
 def random_images(n_images, seed=0, size=(48, 40)):
-    """RGB images that no other seed repeats."""
+    """RGB images that differ between seeds."""
     pixels = np.random.default_rng(seed).integers(0, 256, (n_images, *size, 3), dtype=np.uint8)
     return [Image.fromarray(image) for image in pixels]
 
 
 def open_clip_rows(images, model, preprocess):
-    """Embeddings as the documentation of open_clip computes them."""
+    """Embeddings computed as in the documentation of open_clip."""
     with torch.no_grad():
         rows = model.eval().encode_image(torch.stack([preprocess(image) for image in images]))
     return (rows / rows.norm(dim=-1, keepdim=True)).numpy()
 
 
 def clip_like(n_images, n_features=32, *, noise=1.5, gap=1.0, seed=0):
-    """Features as CLIP makes them: two cones apart, and images that follow the texts linearly.
+    """Features like CLIP's: two separate cones, and images that depend linearly on the texts.
 
     Parameters
     ----------
     n_images : sequence of int
-        Images of each class, 0 for none.
+        Number of images of each class, possibly 0.
     n_features : int
     noise : float
-        Spread of the images of a class, next to a spread of one among the classes.
+        Spread of the images within a class, relative to a spread of one between classes.
     gap : float
-        Distance from the images to the texts.
+        Distance between the images and the texts.
     seed : int
 
     Returns
@@ -77,7 +77,7 @@ def clip_like(n_images, n_features=32, *, noise=1.5, gap=1.0, seed=0):
     y : ndarray of shape (sum(n_images),)
         Class indices, in blocks.
     texts : ndarray of shape (n_classes, n_features)
-        All rows are of length one.
+        All rows have length one.
     """
     rng = np.random.default_rng(seed)
     n_classes = len(n_images)
@@ -96,7 +96,7 @@ def clip_like(n_images, n_features=32, *, noise=1.5, gap=1.0, seed=0):
 
 
 def run_command(cache, *args, code=0):
-    """Run a command in this process; exceptions that it does not report are raised."""
+    """Run a command in this process, and raise exceptions that it does not report."""
     from typer.testing import CliRunner
 
     from skcandle.cli._app import app

@@ -1,4 +1,4 @@
-"""Files that no dump of skops makes."""
+"""Files that skops would never write."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import skops.io
 
 
 def file_that_calls(function, *args):
-    """A file that has a function called when it is loaded, as no dump of skops does."""
+    """A skops file that calls a function when it is loaded."""
     call = {
         "__class__": function.__name__,
         "__module__": function.__module__,

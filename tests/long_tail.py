@@ -1,6 +1,6 @@
 """A long tail of synthetic embeddings, and classifiers for it, shared by several tests.
 
-The first eight classes have images, from 15 down to one, the last four have a name only.
+The first eight classes have images, from 15 down to one. The last four have only a name.
 """
 
 import os
@@ -20,7 +20,7 @@ BASE, NEW = LABELS[:8].tolist(), LABELS[8:].tolist()
 BOTH = ["candle", "published"]
 CLASSES = {"candle": CandleClassifier, "published": PublishedCandleClassifier}
 DEFAULTS = {"candle": {}, "published": {"max_iter": 3, "batch_size": 32, "random_state": 0}}
-# nothing is estimated, nothing is trained
+# nothing is estimated or trained
 FIXED = {
     "temperature": 0.01,
     "prototype_weight": 0.2,
@@ -32,7 +32,7 @@ UNTRAINED = {"candle": FIXED, "published": {"max_iter": 0}}
 
 
 def long_tailed(seed=0, n_train=N_TRAIN, n_test=25, **options):
-    """Training images of the first classes, test images of all, and text features by label."""
+    """Training images of base classes, test images of all, and text features by label."""
     X, y, texts = clip_like(np.array(n_train) + n_test, seed=seed, **options)
     position = np.concatenate([np.arange(n) for n in np.array(n_train) + n_test])
     is_train = position < np.array(n_train)[y]
@@ -49,23 +49,23 @@ DATA = long_tailed()
 
 
 def make(kind="candle", **options):
-    """An unfitted classifier whose universe has all twelve classes."""
+    """An unfitted classifier with all twelve classes in its universe."""
     universe = {"new_classes": NEW, "text_encoder": DATA.texts}
     return CLASSES[kind](**universe | DEFAULTS[kind] | options)
 
 
 def fit(kind="candle", **options):
-    """The same, fitted on the long tail."""
+    """Such a classifier, fitted on the long tail."""
     return make(kind, **options).fit(DATA.X, DATA.y)
 
 
 def spelled(prompts):
-    """Text encoder that knows the texts of the labels, in any template."""
+    """Text encoder that knows the texts of the labels in any template."""
     return np.stack([DATA.texts[prompt.split("of a ")[-1].rstrip(".")] for prompt in prompts])
 
 
 def probas_in_a_fresh_process(classifiers, folder, **environment):
-    """Probabilities of the test images, computed by another Python from files."""
+    """Probabilities of the test images, computed from files by another process."""
     joblib.dump(classifiers, folder / "classifiers.joblib")
     np.save(folder / "X.npy", DATA.X_test)
     code = (

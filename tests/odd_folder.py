@@ -1,4 +1,4 @@
-"""A folder of images as people have them: odd names, broken and foreign files."""
+"""A realistic folder of images, with odd names and with files that are broken or not images."""
 
 from functools import cache
 
@@ -26,7 +26,7 @@ def emoji_of(name, number):
 
 
 def make_odd_folder(root):
-    """Write the folder; 24 good images of 6 classes, and what is not one.
+    """Write the folder: 24 good images of 6 classes, and other files.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def make_odd_folder(root):
 
 
 def break_folder(root):
-    """Add broken images: what a header tells in two cases, what decoding tells in one.
+    """Add broken images: two that have a bad header, and one that fails in decoding.
 
     Returns
     -------

@@ -1,11 +1,11 @@
-"""Predictions of fitted models that later changes of the code are compared with.
+"""Reference predictions of fitted models, which show whether a change affects results.
 
     python tests/reference_predictions.py
 
-writes ``reference/predictions.json`` anew, from synthetic embeddings and from stored embeddings of
-some bundled images. Do so when results are *meant* to change, in the commit that changes them, and
-say there by how much and why. With ``--encode``, the bundled images are encoded anew first; the
-stored embeddings need not follow the bundled model.
+rewrites ``reference/predictions.json`` from synthetic embeddings and from stored embeddings of some
+bundled images. Do this only if results are *meant* to change, in the commit that changes them, and
+say there by how much and why. With ``--encode``, the bundled images are first encoded again; the
+stored embeddings need not match the bundled model.
 """
 
 import argparse
@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "reference"
 EMBEDDINGS, PREDICTIONS = FOLDER / "emoji.npz", FOLDER / "predictions.json"
 N_CLASSES, N_BASE, N_TEST = 18, 12, 2
 N_TRAIN = [6, 6, 5, 5, 4, 3, 3, 2, 2, 1, 1, 1]
-N_ROWS = 20  # whose probabilities are kept
+N_ROWS = 20  # number of test images with stored probabilities
 CLASSIFIERS = {
     "candle": (CandleClassifier, {}),
     "candle without text": (CandleClassifier, {"text_encoder": None}),
@@ -38,7 +38,7 @@ def synthetic():
 
 
 def emoji():
-    """The same of some bundled images, as they were encoded once."""
+    """The same for some bundled images, from stored embeddings."""
     with np.load(EMBEDDINGS) as file:
         return file["X"].astype(float), file["y"], file["texts"].astype(float)
 
@@ -47,7 +47,7 @@ DATA = {"synthetic": synthetic, "emoji": emoji}
 
 
 def predict(name, data):
-    """Probabilities of test images by a model that was fitted on the others."""
+    """Probabilities of test images, from a model fitted on the training images."""
     X, y, texts = data
     classifier, options = CLASSIFIERS[name]
     options = {"text_encoder": dict(enumerate(texts)), "device": "cpu"} | options
@@ -65,7 +65,7 @@ def predict(name, data):
 
 
 def encode_emoji():
-    """Write embeddings of the first images of some bundled classes."""
+    """Store embeddings of the first images of some bundled classes."""
     from skcandle import CLIPFeaturizer
     from skcandle.datasets import load_emoji
 
@@ -83,7 +83,7 @@ def encode_emoji():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encode", action="store_true", help="encode the bundled images anew")
+    parser.add_argument("--encode", action="store_true", help="encode the bundled images again")
     FOLDER.mkdir(exist_ok=True)
     if parser.parse_args().encode:
         encode_emoji()
@@ -92,7 +92,7 @@ def main():
         for kind, make in DATA.items()
         for name in CLASSIFIERS
     }
-    # one line a row
+    # one row per line
     text = json.dumps(table, indent=1).replace('"[', "[").replace(']"', "]")
     PREDICTIONS.write_text(text + "\n")
 

@@ -1,7 +1,7 @@
 """Small stand-ins for the fifteen data sets of the paper, in their real directory structure.
 
-Emoji take the place of photographs; the images of a class are those of one emoji class, so there is
-something to learn. Every set has few classes under real names.
+Emoji replace the photographs. All images of a class come from one emoji class, so that the classes
+can be learned. Every data set has a few classes with real names.
 """
 
 import io
@@ -25,13 +25,13 @@ N_CLASSES = {"EuroSAT": 5, "ImageNet-A": 2, "ImageNet-R": 2} | dict.fromkeys(
 
 
 def smaller(table):
-    """The table of data sets with the number of classes that the stand-ins have."""
+    """The table of data sets with the numbers of classes of the stand-ins."""
     return {name: replace(data, n_classes=N_CLASSES.get(name, 4)) for name, data in table.items()}
 
 
 @cache
 def emoji_classes():
-    """Images of emoji classes that have enough of them."""
+    """Images of the emoji classes with enough images."""
     emoji = load_emoji()
     names, counts = np.unique(emoji.target, return_counts=True)
     positions = (np.flatnonzero(emoji.target == name) for name in names[counts >= 2 * N_IMAGES])
@@ -45,7 +45,7 @@ def save(path, label, number):
 
 
 def encoded(label, numbers):
-    """What :func:`save` writes for images of a class as JPEG files, sorted."""
+    """Sorted contents of the JPEG files that :func:`save` writes for images of a class."""
     files = []
     for number in numbers:
         file = io.BytesIO()
@@ -60,14 +60,14 @@ def write(path, text):
 
 
 def class_folders(folder, names, pattern="{name}/{number:04d}.jpg", numbers=range(N_IMAGES)):
-    """One folder of images a class."""
+    """Write one folder of images per class."""
     for label, name in enumerate(names):
         for number in numbers:
             save(folder / pattern.format(name=name, number=number), label, number)
 
 
 def both_sides(names):
-    """Label, name and number of each image, in training or not."""
+    """Label, name and number of each image, and whether it is a training image."""
     for label, name in enumerate(names):
         for number in range(N_IMAGES):
             yield label, name, number, number < N_TRAIN
@@ -188,7 +188,7 @@ def imagenet(root):
 
 
 def imagenet_variants(root):
-    new = range(N_IMAGES, N_IMAGES + N_TEST)  # images that ImageNet does not have
+    new = range(N_IMAGES, N_IMAGES + N_TEST)  # images that are not in ImageNet
     v2 = root / "imagenetv2/imagenetv2-matched-frequency-format-val"
     class_folders(v2, range(3), "{name}/{number}.jpeg", new)
     class_folders(root / "imagenet-sketch/images", IMAGENET, "{name}/sketch_{number}.JPEG", new)
@@ -198,7 +198,7 @@ def imagenet_variants(root):
 
 
 def adapt_torchvision(monkeypatch):
-    """Let torchvision read a stand-in of Flowers102, whose names and check sums it knows itself."""
+    """Let torchvision read a stand-in of Flowers102, whose names and checksums it contains."""
     files = {key: (name, None) for key, (name, _) in Flowers102._file_dict.items()}
     monkeypatch.setattr(Flowers102, "_file_dict", files)
     names = ["pink primrose", "sweet pea", "rose", "lotus"]
@@ -212,14 +212,14 @@ BUILDERS = [
 
 
 def build_all(root):
-    """All fifteen data sets."""
+    """Write all fifteen data sets."""
     for build in BUILDERS:
         build(Path(root))
     return Path(root)
 
 
 def write_split_file(images, folder, path):
-    """CoOp's split file of the images of a set, as read from its official split."""
+    """Write the official split of a data set as one of CoOp's split files."""
     parts = {
         side: [
             [Path(file).relative_to(folder).as_posix(), int(label), images.names[label]]

@@ -1,27 +1,27 @@
-"""The benchmark's tasks and peers, which the library's figures are measured against."""
+"""The tasks, methods and measures of the benchmarks."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-if not FOLDER.exists():
-    pytest.skip("benchmarks are not part of this distribution", allow_module_level=True)
-sys.path.insert(0, str(FOLDER))
-
-import ablation  # noqa: E402
-import accuracy  # noqa: E402
-import choose_to_label  # noqa: E402
-import conformal  # noqa: E402
-import fit  # noqa: E402
-import novelty  # noqa: E402
-import peers  # noqa: E402
-import published_loop  # noqa: E402
-from protocol import Features, draw_task, load_features, synthetic_task, unit  # noqa: E402
+from benchmarks.accuracy import (
+    ablation,
+    choose_to_label,
+    conformal,
+    evaluation,
+    novelty,
+    peers,
+)
+from benchmarks.accuracy.protocol import (
+    Features,
+    draw_task,
+    load_features,
+    synthetic_task,
+    unit,
+)
+from benchmarks.speed import fit, published_loop
 
 LIBRARY = [peers.candle, peers.published_candle]
 PEERS = [method for method in peers.WITH_TEXT if method not in LIBRARY]
@@ -29,7 +29,7 @@ PEERS = [method for method in peers.WITH_TEXT if method not in LIBRARY]
 
 @pytest.fixture(scope="module")
 def features():
-    """Eight classes whose images and texts share directions, apart by a modality gap."""
+    """Eight classes whose images and texts share directions and are separated by a modality gap."""
     rng = np.random.default_rng(0)
     centres, y = rng.normal(size=(8, 16)), np.repeat(np.arange(8), 25)
     X = unit(centres[y] + 0.7 * rng.normal(size=(200, 16)) + 2 * np.eye(16)[0])
@@ -42,7 +42,7 @@ def task(features):
     return draw_task(features, seed=1, ratio=0.1)
 
 
-def test_task_keeps_a_long_tail_of_base_classes_and_no_new_image(task):
+def test_a_task_keeps_a_long_tail_of_base_classes_and_no_images_of_new_ones(task):
     assert task.n_base == 4
     # 20 of 25 images are in the pool: 20 * 0.1 ** (i / 3), rounded down
     np.testing.assert_array_equal(np.sort(np.bincount(task.y)), [2, 4, 9, 20])
@@ -69,13 +69,13 @@ def test_task_without_text_has_base_classes_only(features):
 
 @pytest.mark.parametrize("method", PEERS, ids=lambda m: m.__name__)
 def test_every_peer_scores_all_classes_better_than_chance(method, task):
-    row = accuracy.evaluate(method(task), task)
+    row = evaluation.evaluate(method(task), task)
     assert row["base"] > 0.5
     assert row["new"] > 0.5
 
 
 @pytest.mark.parametrize("method", PEERS, ids=lambda m: m.__name__)
-def test_every_peer_copes_with_one_image_a_class(method, features):
+def test_every_peer_works_with_one_image_per_class(method, features):
     task = draw_task(features, seed=0, ratio=1, max_shots=1)
     assert np.isfinite(method(task)(task.X_test)).all()
 
@@ -112,14 +112,14 @@ def test_shrunk_prototypes_approach_the_class_means_without_shrinkage(task):
     np.testing.assert_allclose(prototypes[: task.n_base] + centre, means, atol=1e-6)
 
 
-def test_offset_moves_base_scores_only_and_all_alike(task):
+def test_the_offset_moves_only_base_scores_and_all_equally(task):
     plain, moved = peers.closed_form(task), peers.closed_form_calibrated(task)
     change = moved(task.X_test) - plain(task.X_test)
     np.testing.assert_allclose(change[:, task.n_base :], 0)
     np.testing.assert_allclose(change[:, : task.n_base], change[0, 0], rtol=1e-5)
 
 
-def test_tuning_keeps_the_default_when_all_settings_are_alike(task):
+def test_tuning_keeps_the_default_if_all_settings_are_equal(task):
     def fit(X, y, T, setting):
         assert setting == "default" or len(y) < len(task.y)
         return lambda Z: Z @ T.T
@@ -132,7 +132,7 @@ def test_paired_difference_has_the_t_interval():
         [{"harmonic_mean": 0.5}, {"harmonic_mean": 0.6}],
         [{"harmonic_mean": 0.6}, {"harmonic_mean": 0.9}],
     )
-    difference, half = accuracy.paired_difference(rows, reference, "harmonic_mean")
+    difference, half = evaluation.paired_difference(rows, reference, "harmonic_mean")
     assert difference == pytest.approx(0.2)
     assert half == pytest.approx(12.706 * 0.1, rel=1e-4)
 
@@ -162,14 +162,14 @@ def test_synthetic_task_has_the_counts_it_was_asked_for():
 
 
 def test_published_loop_learns_and_scores_all_classes(task):
-    untrained = accuracy.evaluate(published_loop.published_loop(task, epochs=0), task)
-    row = accuracy.evaluate(published_loop.published_loop(task, epochs=10), task)
+    untrained = evaluation.evaluate(published_loop.published_loop(task, epochs=0), task)
+    row = evaluation.evaluate(published_loop.published_loop(task, epochs=10), task)
     assert row["base"] > 0.5 and row["new"] > 0.5
     assert row["log_loss"] < untrained["log_loss"]
 
 
 def test_published_loop_starts_as_the_equations_say(task):
-    """Without attention and at the identity, the groups are cosines, of normalised tokens."""
+    """Without attention and projections, the groups are cosines of normalised tokens."""
     head, losses = published_loop.train(task, epochs=0)
     assert losses == []
     head.residual_weight.data.zero_()
@@ -180,7 +180,7 @@ def test_published_loop_starts_as_the_equations_say(task):
     rows = np.concatenate([task.X_test, prototypes])
     np.testing.assert_allclose(before, 100 * rows @ task.T.T, atol=1e-3)
 
-    def normalised(z):  # its length is that of LN(z), up to LN's small constant
+    def normalised(z):  # LN(z) has this direction, up to its small constant
         return unit(z - z.mean(axis=1, keepdims=True))
 
     rows, texts, prototypes = map(normalised, (rows, task.T, prototypes))
@@ -189,21 +189,21 @@ def test_published_loop_starts_as_the_equations_say(task):
 
 
 @pytest.mark.parametrize("method", fit.METHODS)
-def test_costs_of_either_method_are_measured(method):
+def test_costs_of_both_methods_are_measured(method):
     row = fit.measure(method, (10, 40, 16), epochs=published_loop.EPOCHS)
     assert row.keys() > {"fit", "predict", "fit_mb", "peak_mb", "share", *fit.ACCURACIES}
     assert row["fit"] > 0 and row["share"] > 0
 
 
-def test_quick_runs_have_no_accuracies_of_the_loop():
+def test_quick_runs_report_no_accuracies_of_the_loop():
     row = fit.measure("published loop", (10, 40, 16), epochs=1)
     assert not row.keys() & set(fit.ACCURACIES)
 
 
-# --- the life of a label set -----------------------------------------------------------------
+# --- changing label sets ---------------------------------------------------------------------
 
 
-def test_classes_left_out_are_in_no_universe(features):
+def test_classes_left_out_are_in_neither_training_nor_test_images(features):
     case = novelty.draw(features, seed=0)
     assert case.task.n_classes == 6
     assert len(case.unlisted) == 2 * 25
@@ -217,15 +217,15 @@ def test_false_positives_at_95_percent():
     assert novelty.auroc([0, 1], [1, 2]) == 0.875
 
 
-def test_coverage_and_size_count_classes_alike(task):
+def test_coverage_and_size_are_averages_over_classes(task):
     sets = np.zeros((len(task.y_test), task.n_classes), dtype=bool)
-    sets[:, 0] = True  # right for one of four base classes
+    sets[:, 0] = True  # correct for one of four base classes
     assert conformal.measure(task, sets) == [0.25, 0.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
     "goal, rounds", [(0.4, 0), (0.5, 0), (0.6, 0.5), (0.7, 1), (0.75, 1.5), (0.9, np.nan)]
 )
-def test_rounds_that_reach_an_accuracy(goal, rounds):
+def test_rounds_until_an_accuracy_is_reached(goal, rounds):
     curve = np.array([0.5, 0.7, 0.8, 0.75])
     np.testing.assert_allclose(choose_to_label.rounds_to_reach(curve, goal), rounds)

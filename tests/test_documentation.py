@@ -1,4 +1,4 @@
-"""The code of the pages in doc/, run from top to bottom in a folder as they describe it."""
+"""The code on the pages in doc/, run from top to bottom in a folder like the one they describe."""
 
 import ast
 import doctest
@@ -14,19 +14,19 @@ from typer.testing import CliRunner
 
 from skcandle.cli._app import app
 
-pytest.importorskip("dask", reason="pages use what pip install '.[tests]' adds")
+pytest.importorskip("dask", reason="pages use packages from pip install '.[tests]'")
 
 DOC = Path(__file__).parents[1] / "doc"
 INDENT = 4 * " "
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Plain code, shown or hidden (testsetup, testcleanup).
+# Code without prompts, visible or hidden (testsetup, testcleanup).
 BLOCK = re.compile(
     r"^\.\. (?:code-block:: python|testsetup::|testcleanup::)\n\n((?: {3,}.*\n|\n)+)", re.MULTILINE
 )
 
 
 def examples_of(text):
-    """Doctests of a page, and its plain blocks, in their order."""
+    """Doctests of a page and its code blocks, in order."""
     examples = [(example.lineno, example) for example in doctest.DocTestParser().get_examples(text)]
     for block in BLOCK.finditer(text):
         source = dedent(block[1])
@@ -56,7 +56,17 @@ def photos(tmp_path, monkeypatch):
     (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")
 
 
-@pytest.mark.parametrize("page", sorted(name for name, examples in PAGES.items() if examples))
+SLOW = {"inspection.rst", "evaluation.rst", "scale_out.rst", "new_classes.rst", "probabilities.rst"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name, examples in sorted(PAGES.items())
+        if examples
+    ],
+)
 def test_the_code_of_the_page_runs(page, photos):
     test = doctest.DocTest(PAGES[page], {"__name__": "__main__"}, page, page, 0, None)
     report = []
@@ -64,10 +74,10 @@ def test_the_code_of_the_page_runs(page, photos):
     assert result.failed == 0, "".join(report)
 
 
-@pytest.mark.parametrize("page", sorted(PAGES))
-def test_no_block_of_the_page_is_left_out(page):
-    text = (DOC / page).read_text(encoding="utf-8")
-    assert not re.findall(r"^(?! *\.\.).*::$", text, re.MULTILINE), "use code-block:: python"
+def test_no_block_of_any_page_is_skipped():
+    pattern = re.compile(r"^(?! *\.\.).*::$", re.MULTILINE)  # use code-block:: python
+    found = {path.name: pattern.findall(path.read_text(encoding="utf-8")) for path in FILES}
+    assert {page: lines for page, lines in found.items() if lines} == {}
 
 
 def test_command_line(photos):

@@ -92,7 +92,7 @@ def unit_features(encode, inputs):
 
 @pytest.fixture(scope="module")
 def clip():
-    """The bundled model, loaded by open_clip alone."""
+    """The bundled model, loaded with open_clip only."""
     model, _, preprocess = open_clip.create_model_and_transforms(MODEL)
     return model.eval(), preprocess, open_clip.get_tokenizer(MODEL)
 

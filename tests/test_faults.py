@@ -1,5 +1,6 @@
-"""Ctrl-C at any moment, killed processes, full disks, vanished folders, clocks that jump."""
+"""Ctrl-C at any moment, full disks, removed folders, and clocks that jump."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -29,15 +30,16 @@ from skcandle import (
     RejectingClassifier,
     clear_memory,
 )
+from skcandle._files import write_file
+from skcandle._images import file_digests
+from skcandle._images.file_digests import FileDigests
 from skcandle._locks import ForkSafeLock
 from skcandle.classifier import _held_out
 from skcandle.cli._app import app
 from skcandle.clip import _model
-from skcandle.clip._cache import file_digests, sqlite
-from skcandle.clip._cache.file_digests import FileDigests
+from skcandle.clip._cache import sqlite
 from skcandle.clip._cache.sqlite import DATABASE_NAME
 from skcandle.exceptions import CacheWarning, ImageReadError
-from skcandle.inspection._files import write_atomically
 
 PACKAGE = str(Path(skcandle.__file__).parent)
 
@@ -47,10 +49,11 @@ PACKAGE = str(Path(skcandle.__file__).parent)
 
 @contextmanager
 def interrupted_at(moment):
-    """A KeyboardInterrupt at one of the moments at which Python handles Ctrl-C.
+    """Raise a KeyboardInterrupt at one of the moments at which Python handles Ctrl-C.
 
-    These are the start of a function of this package, and the return from C to one: there, a signal
-    that came meanwhile is handled. Yields a list of one item, the moments that have passed.
+    These moments are the start of a function of this package and the return from C to such a
+    function, where Python handles signals that arrived in the meantime. Yields a list with one
+    item, the number of moments that have passed.
     """
     passed = [0]
 
@@ -68,14 +71,14 @@ def interrupted_at(moment):
 
 
 def moments(work, n):
-    """About n moments, evenly over all that `work` has."""
+    """About n moments, spread evenly over all moments of `work`."""
     with interrupted_at(None) as passed:
         work()
     return np.unique(np.linspace(1, passed[0], n, dtype=int)).tolist()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals")
-def test_a_lock_is_open_after_ctrl_c():
+def test_a_lock_is_free_after_ctrl_c():
     lock, rng = ForkSafeLock(), np.random.default_rng(0)
     for seconds in rng.uniform(1e-5, 1e-3, 200):
         former = signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -114,8 +117,9 @@ ESTIMATORS = {
 each_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
 
 
+@pytest.mark.slow
 @each_estimator
-def test_a_fit_that_is_interrupted_leaves_the_earlier_fit_whole(make):
+def test_an_interrupted_fit_keeps_the_earlier_fit(make):
     labels = NAMES[Y]
     clf = make().fit(X, labels)
     expected, n_interrupted = clf.predict_proba(X), 0
@@ -130,7 +134,7 @@ def test_a_fit_that_is_interrupted_leaves_the_earlier_fit_whole(make):
     assert_array_equal(clf.fit(*other).predict_proba(X), make().fit(*other).predict_proba(X))
 
 
-def test_thresholds_that_are_interrupted_leave_the_earlier_fit_whole(monkeypatch):
+def test_interrupted_thresholds_keep_the_earlier_fit(monkeypatch):
     clf = ESTIMATORS["rejecting"]().fit(X, NAMES[Y])
     expected = clf.predict_proba(X), clf.predict(X)
 
@@ -146,7 +150,7 @@ def test_thresholds_that_are_interrupted_leave_the_earlier_fit_whole(monkeypatch
 
 @pytest.mark.filterwarnings("ignore:new_classes names 'elk'")
 @each_estimator
-def test_a_fit_that_fails_leaves_the_earlier_fit_whole(make):
+def test_a_failed_fit_keeps_the_earlier_fit(make):
     clf = make().fit(X, NAMES[Y])
     expected = clf.predict_proba(X)
     with pytest.raises(ValueError, match="Input X contains infinity"):
@@ -156,8 +160,9 @@ def test_a_fit_that_fails_leaves_the_earlier_fit_whole(make):
     assert_array_equal(clf.predict_proba(X), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_in_transform_leaves_the_cache_to_others(tiny_clip, tmp_path, monkeypatch, cold):
+def test_ctrl_c_in_transform_does_not_block_the_cache(tiny_clip, tmp_path, monkeypatch, cold):
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     images = random_images(7)
     clip = CLIPFeaturizer(tiny_clip, batch_size=3, n_jobs=1)
@@ -181,7 +186,7 @@ def test_ctrl_c_in_transform_leaves_the_cache_to_others(tiny_clip, tmp_path, mon
             encode()
             continue
         n_interrupted += 1
-        # as another process, which no transaction of this one may keep waiting
+        # as another process, which must not wait for a transaction of this one
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             database = sqlite.Database(str(tmp_path / "cache"))
@@ -195,7 +200,7 @@ def test_ctrl_c_in_transform_leaves_the_cache_to_others(tiny_clip, tmp_path, mon
     assert n_interrupted >= 40
 
 
-def test_ctrl_c_while_a_model_is_loaded_leaves_it_to_be_loaded(tiny_clip, monkeypatch, cold):
+def test_a_model_can_be_loaded_after_ctrl_c_while_loading(tiny_clip, monkeypatch, cold):
     clip = CLIPFeaturizer(tiny_clip)
     create = _model._create_module
 
@@ -214,7 +219,7 @@ def test_ctrl_c_while_a_model_is_loaded_leaves_it_to_be_loaded(tiny_clip, monkey
 
 
 class SmallDisk:
-    """A file system of 3 MB, filled up by a file."""
+    """A file system of 3 MB that a file can fill up."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -231,7 +236,7 @@ class SmallDisk:
 
 
 class SmallFiles:
-    """A folder in which no file grows: an error as of a quota."""
+    """A limit on file sizes, which gives errors like those of a quota."""
 
     def __init__(self, folder):
         import resource
@@ -263,7 +268,7 @@ def disk(request, tmp_path):
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_full_disk_costs_a_cache_nothing_but_time(disk, tiny_clip, cold, monkeypatch):
+def test_a_full_disk_only_stops_the_cache_from_growing(disk, tiny_clip, cold, monkeypatch):
     clip = CLIPFeaturizer(tiny_clip, batch_size=4)
     images = random_images(60)
     expected = clip.transform(images)
@@ -271,7 +276,7 @@ def test_a_full_disk_costs_a_cache_nothing_but_time(disk, tiny_clip, cold, monke
     cache = EmbeddingCache(disk.folder / "cache")
     clip.set_params(cache=cache).transform(images[:4])
     disk.fill()
-    with pytest.warns(CacheWarning, match="cannot be written .*nothing is lost") as caught:
+    with pytest.warns(CacheWarning, match="cannot be written .*results are the same") as caught:
         rows = clip.transform(images)
     disk.free()
     assert len(caught) == 1
@@ -283,7 +288,7 @@ def test_a_full_disk_costs_a_cache_nothing_but_time(disk, tiny_clip, cold, monke
     sqlite.open_database(cache.folder)._disconnect()
 
 
-def test_a_full_disk_stops_a_job_that_then_goes_on(disk, tiny_clip, tmp_path):
+def test_a_job_stopped_by_a_full_disk_can_continue(disk, tiny_clip, tmp_path):
     pytest.importorskip("dask.dataframe")
     pytest.importorskip("distributed")
     pytest.importorskip("pyarrow")
@@ -303,7 +308,8 @@ def test_a_full_disk_stops_a_job_that_then_goes_on(disk, tiny_clip, tmp_path):
     np.testing.assert_allclose(read_embeddings(folder, keys)[1], clip.transform(images), atol=1e-6)
 
 
-def test_a_full_disk_leaves_the_files_of_a_command_as_they_were(disk, tmp_path):
+@pytest.mark.slow
+def test_a_full_disk_does_not_change_the_files_of_a_command(disk, tmp_path):
     for i, image in enumerate(random_images(4)):
         path = tmp_path / "photos" / f"class {i % 2}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -329,23 +335,23 @@ def test_a_full_disk_leaves_the_files_of_a_command_as_they_were(disk, tmp_path):
         assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
 
 
-def test_a_full_disk_leaves_a_report_as_it_was(disk):
+def test_a_full_disk_does_not_change_a_report(disk):
     path = disk.folder / "report.html"
     path.write_text("former")
     disk.fill()
     with pytest.raises(OSError, match="report.html' cannot be written"):
-        write_atomically(path, "text " * 10**6, overwrite=True)
+        write_file(path, "text " * 10**6, overwrite=True)
     disk.free()
     assert path.read_text() == "former"
     assert [p.name for p in disk.folder.iterdir()] == ["report.html"]
 
 
-# --- folders that vanish ---------------------------------------------------------------------
+# --- removed folders -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_a_cache_that_is_removed_during_a_call_is_made_anew(
-    tiny_clip, tmp_path, monkeypatch, cold, beside
+def test_a_cache_that_is_removed_during_a_call_is_created_again(
+    tiny_clip, tmp_path, before_encoding, beside
 ):
     images = random_images(12)
     clip = CLIPFeaturizer(tiny_clip, batch_size=4)
@@ -353,27 +359,24 @@ def test_a_cache_that_is_removed_during_a_call_is_made_anew(
     clear_memory()
     cache = EmbeddingCache(tmp_path / "cache")
     clip.set_params(cache=cache)
-    encode, n_batches = _model.LoadedModel.encode_images, 0
+    batches = itertools.count(1)
 
-    def removing(self, pixels):
-        nonlocal n_batches
-        n_batches += 1
-        if n_batches == 2:
+    def remove(pixels):
+        if next(batches) == 2:
             shutil.rmtree(cache.folder)
-            if beside:  # another process has made it anew
+            if beside:  # another process has created it again
                 sqlite.Database(cache.folder).put_many(bytes(32), [bytes(32)], expected[:1], 2**30)
-        return encode(self, pixels)
 
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", removing)
+    before_encoding.append(remove)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(clip.transform(images), expected, atol=1e-6)
         assert EmbeddingCache(tmp_path / "cache").info().n_embeddings == 8 + beside
-        clip.transform(images)  # the first four are in memory, and stored again
+        clip.transform(images)  # the first four are in memory and are stored again
     assert cache.info().n_embeddings == 12 + beside
 
 
-def test_images_that_vanish_during_a_call_are_named(tiny_clip, tmp_path, monkeypatch, cold):
+def test_images_that_are_removed_during_a_call_are_named(tiny_clip, tmp_path, before_encoding):
     paths = [tmp_path / "photos" / f"{i}.png" for i in range(70)]
     paths[0].parent.mkdir()
     for path, image in zip(paths, random_images(70), strict=True):
@@ -381,15 +384,7 @@ def test_images_that_vanish_during_a_call_are_named(tiny_clip, tmp_path, monkeyp
     clip = CLIPFeaturizer(tiny_clip, batch_size=4, n_jobs=1)
     expected = clip.transform(paths)
     clear_memory()
-    encode, removed = _model.LoadedModel.encode_images, []
-
-    def removing(self, pixels):
-        if not removed:
-            removed.append(True)
-            shutil.rmtree(tmp_path / "photos")
-        return encode(self, pixels)
-
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", removing)
+    before_encoding.append(lambda pixels: shutil.rmtree(tmp_path / "photos", ignore_errors=True))
     with pytest.raises(ImageReadError, match="No such file") as caught:
         clip.transform(paths)
     lost = caught.value.positions
@@ -400,7 +395,9 @@ def test_images_that_vanish_during_a_call_are_named(tiny_clip, tmp_path, monkeyp
     np.testing.assert_allclose(clip.transform(random_images(70)), expected, atol=1e-6)
 
 
-def test_a_data_set_that_vanishes_stops_the_job_with_its_name(tiny_clip, tmp_path, monkeypatch):
+def test_the_error_for_a_data_set_removed_during_a_job_names_it(
+    tiny_clip, tmp_path, before_encoding
+):
     pytest.importorskip("dask.dataframe")
     pytest.importorskip("distributed")
     pytest.importorskip("pyarrow")
@@ -408,17 +405,10 @@ def test_a_data_set_that_vanishes_stops_the_job_with_its_name(tiny_clip, tmp_pat
 
     folder, clip = tmp_path / "data", CLIPFeaturizer(tiny_clip)
     images, keys = random_images(4), list("abcd")
-    encode = _model.LoadedModel.encode_images
-
-    def removing(self, pixels):
-        shutil.rmtree(folder, ignore_errors=True)
-        return encode(self, pixels)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_model.LoadedModel, "encode_images", removing)
-        clear_memory()
-        with pytest.raises(FileNotFoundError, match=str(folder)):
-            encode_dataset(images, folder, clip, keys=keys)
+    before_encoding.append(lambda pixels: shutil.rmtree(folder, ignore_errors=True))
+    with pytest.raises(FileNotFoundError, match=str(folder)):
+        encode_dataset(images, folder, clip, keys=keys)
+    before_encoding.clear()
     encode_dataset(images, folder, clip, keys=keys)
     assert sorted(read_embeddings(folder)[0]) == keys
 
@@ -429,7 +419,7 @@ SECOND = 10**9
 
 
 class Clock:
-    """One that is set, beside one that goes on."""
+    """A clock that can be set, and a monotonic one."""
 
     def __init__(self):
         self.set_to, self.going_on = 10**18, 5 * SECOND
@@ -455,7 +445,7 @@ def file_of(time_ns):
     return SimpleNamespace(st_dev=1, st_ino=1, st_size=9, st_mtime_ns=time_ns, st_ctime_ns=time_ns)
 
 
-def test_a_file_changed_at_the_same_time_again_is_read_again(monkeypatch):
+def test_a_file_changed_twice_at_the_same_clock_time_is_read_again(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(file_digests, "time", clock)
     digests, written_at = FileDigests(), clock.set_to
@@ -464,11 +454,11 @@ def test_a_file_changed_at_the_same_time_again_is_read_again(monkeypatch):
     assert digests.get(file_of(written_at)) == b"former"
     clock.wait(3600)
     assert digests.get(file_of(written_at)) == b"former"
-    clock.set_to = written_at  # and the file is written once more
+    clock.set_to = written_at  # and the file is written again
     clock.wait(0.01)
     assert digests.get(file_of(written_at)) is None
     digests.put(file_of(written_at), b"new")
-    assert digests.get(file_of(written_at)) is None  # it is young
+    assert digests.get(file_of(written_at)) is None  # the file is too new
     clock.wait(10)
     digests.put(file_of(written_at), b"new")
     assert digests.get(file_of(written_at)) == b"new"
@@ -476,7 +466,9 @@ def test_a_file_changed_at_the_same_time_again_is_read_again(monkeypatch):
 
 @pytest.mark.parametrize("jump", [-(10**9), -86400, 86400, 10**9])
 @pytest.mark.timeout(60)
-def test_a_clock_that_jumps_moves_no_row_and_no_lock(jump, tiny_clip, tmp_path, monkeypatch, cold):
+def test_a_clock_that_jumps_affects_neither_rows_nor_locks(
+    jump, tiny_clip, tmp_path, monkeypatch, cold
+):
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, image in zip(paths, random_images(4), strict=True):
         image.save(path)
@@ -497,7 +489,7 @@ def test_a_clock_that_jumps_moves_no_row_and_no_lock(jump, tiny_clip, tmp_path, 
 
 
 @pytest.mark.timeout(60)
-def test_a_writer_waits_for_another_for_a_bounded_time_whatever_the_clock_says(
+def test_a_writer_waits_for_another_for_a_limited_time_whatever_the_clock_says(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
@@ -505,7 +497,7 @@ def test_a_writer_waits_for_another_for_a_bounded_time_whatever_the_clock_says(
     row = np.eye(1, 64, dtype=np.float32)
     database = sqlite.Database(folder)
     database.put_many(bytes(32), [bytes(32)], row, 2**30)
-    monkeypatch.setattr(time, "time", lambda: 0.0)  # it stands still
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # a clock that stands still
     held, release = threading.Event(), threading.Event()
 
     def hold():

@@ -117,7 +117,7 @@ def test_harmonic_mean_works_through_make_scorer():
 
 @pytest.mark.parametrize(
     "y_true, y_pred, message",
-    [([0, 1], [0], "inconsistent numbers of samples"), ([], [], "y_true is empty")],
+    [([0, 1], [0], "inconsistent numbers of samples"), ([], [], "y_true must not be empty")],
 )
 def test_harmonic_mean_rejects(y_true, y_pred, message):
     with pytest.raises(ValueError, match=message):
@@ -130,10 +130,14 @@ def test_harmonic_mean_rejects(y_true, y_pred, message):
         ({"y_true": ["ant", None]}, ValueError, r"^y_true\[1\] is missing \(None\)"),
         ({"y_true": ["ant", np.nan]}, ValueError, r"^y_true\[1\] is missing \(nan\)"),
         ({"y_pred": ["ant", 3]}, TypeError, r"y_pred\[0\] is 'ant' and y_pred\[1\] is 3"),
-        ({"new_classes": "dog"}, TypeError, "^new_classes is the single string 'dog'; .* a list"),
+        (
+            {"new_classes": "dog"},
+            TypeError,
+            "^new_classes must be a list .* single string 'dog'",
+        ),
     ],
 )
-def test_harmonic_mean_names_labels_that_are_none(change, error, message):
+def test_harmonic_mean_names_missing_labels(change, error, message):
     kwargs = {"y_true": ["ant", "dog"], "y_pred": ["ant", "dog"], "new_classes": ["dog"]}
     with pytest.raises(error, match=message):
         harmonic_mean_score(**kwargs | change)
@@ -235,7 +239,9 @@ def test_ausuc_of_perfect_and_of_constant_scores():
 def test_probabilities_are_refused_and_their_logarithm_is_taken(scored, function):
     y_true, scores = scored
     kwargs = {"classes": CLASSES, "new_classes": NEW}
-    with pytest.raises(ValueError, match="y_score holds probabilities.* predict_log_proba"):
+    with pytest.raises(
+        ValueError, match="must contain logits, not probabilities.* predict_log_proba"
+    ):
         function(y_true, softmax(scores, axis=1), **kwargs)
     result = function(y_true, log_softmax(scores, axis=1), **kwargs)
     expected = function(y_true, scores, **kwargs)
@@ -351,15 +357,18 @@ def test_report_of_float32_scores_does_not_warn(scored):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"classes": CLASSES[:4]}, "classes has 4 labels for 5 columns"),
-        ({"classes": CLASSES[[0, 0, 1, 2, 3]]}, "classes repeats a label"),
+        ({"classes": CLASSES[:4]}, "one label per column, got 4 labels for 5 columns"),
+        ({"classes": CLASSES[[0, 0, 1, 2, 3]]}, "classes must not repeat a label"),
         ({"classes": ["ant", "bee", "cat", "dog", "fly"]}, "not in classes: 'eel'"),
-        ({"new_classes": ["okapi"]}, "new_classes has labels that are not in classes: 'okapi'"),
+        (
+            {"new_classes": ["okapi"]},
+            "^new_classes contains .* not in classes: 'okapi'",
+        ),
         ({"classes": ["ant", "bee", None, "dog", "eel"]}, r"^classes\[2\] is missing"),
         ({"y_true": ["ant"] * 59 + [None]}, r"^y_true\[59\] is missing"),
         ({"new_classes": ["dog", None]}, r"^new_classes\[1\] is missing"),
-        ({"new_classes": []}, "no sample of a new class"),
-        ({"new_classes": CLASSES}, "no sample of a base class"),
+        ({"new_classes": []}, "must have samples of a new class"),
+        ({"new_classes": CLASSES}, "must have samples of a base class"),
         ({"y_true": CLASSES}, "inconsistent numbers of samples"),
         ({"y_score": np.full((60, 5), np.nan)}, "y_score contains NaN"),
     ],
@@ -428,7 +437,7 @@ def test_probabilities_that_were_rounded_to_four_decimals_are_taken():
     [
         ([[2.0, 0.5]], 15, "rows that sum to one"),
         ([[0.5, 0.499]], 15, "rows that sum to one"),
-        ([[1.5, -0.5]], 15, "no negative value"),
+        ([[1.5, -0.5]], 15, "no negative values"),
         ([[np.nan, 1.0]], 15, "y_proba contains NaN"),
         ([[0.5, 0.5]], 0, "n_bins must be a positive integer, got 0"),
         ([[0.5, 0.5]], 2.5, "n_bins must be a positive integer, got 2.5"),

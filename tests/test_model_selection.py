@@ -139,7 +139,7 @@ def test_parameters_are_checked(kwargs, message):
         (["a", "b", 3, "b"], TypeError, r"y\[0\] is 'a' and y\[2\] is 3. .* one type"),
     ],
 )
-def test_labels_that_are_none_are_named(y, error, message):
+def test_missing_labels_are_named(y, error, message):
     with pytest.raises(error, match=message):
         next(NewClassSplit().split(np.zeros((4, 1)), y))
 
@@ -151,7 +151,7 @@ def test_labels_that_are_none_are_named(y, error, message):
         ([0, 1, 2, 3], "every class of y has a single image"),
         ([0.5, 1.5, 2.5, 2.5], "got a continuous target"),
         ([[0, 1], [1, 1], [1, 0]], "should be a 1d array"),
-        (None, "needs the labels y"),
+        (None, "needs labels; pass y"),
     ],
 )
 def test_degenerate_labels_are_rejected(y, message):

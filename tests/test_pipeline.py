@@ -16,13 +16,13 @@ from skcandle import (
     CandleClassifier,
     CandlePipeline,
     CLIPFeaturizer,
-    NewClassSplit,
     PublishedCandleClassifier,
     RejectingClassifier,
     make_candle_pipeline,
 )
 from skcandle.datasets import load_emoji
 from skcandle.metrics import harmonic_mean_scorer
+from skcandle.model_selection import NewClassSplit
 
 BASE = ["airplane", "apple", "bell", "camera", "cat", "guitar", "umbrella"]
 NEW = ["butterfly", "penguin", "pizza", "strawberry"]

@@ -1,4 +1,4 @@
-"""Results do not change unseen; reference_predictions.py says when they may."""
+"""Results do not change unnoticed; reference_predictions.py says when they may change."""
 
 import json
 
@@ -9,7 +9,7 @@ from reference_predictions import CLASSIFIERS, DATA, PREDICTIONS, predict
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("kind", DATA)
-def test_predictions_are_those_that_were_kept(kind, name):
+def test_predictions_equal_the_stored_ones(kind, name):
     expected = json.loads(PREDICTIONS.read_text())[f"{kind}, {name}"]
-    # rounding is amplified by what is estimated, and differs among processors and versions
+    # the estimation amplifies rounding errors, which differ between processors and versions
     assert_allclose(predict(name, DATA[kind]()), expected, atol=1e-3)

@@ -1,7 +1,7 @@
-"""What the library leaves alone: the network, and all folders but those it is given.
+"""The library uses neither the network nor folders that it is not given.
 
-In processes of their own, in which Python's audit events tell of every connection that is asked for
-and of every file that is opened to be written.
+The tests run code in separate processes, in which Python's audit events report every attempted
+connection and every file opened for writing.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 from helpers import random_images
 
 SECONDS = 220
-# Notes what is asked for; connections are refused.
+# Records connections and written files, and refuses connections.
 WATCH = """
 import json, os, sys
 
@@ -28,7 +28,7 @@ CHANGING = {
 def watch(event, args):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
         asked.append(event)
-        raise RuntimeError("refused")  # an OSError would be tried again after a while
+        raise RuntimeError("refused")  # an OSError would be retried
     if event == "open" and isinstance(args[2], int) and args[2] & WRITING:
         written.append(args[0])
     elif event in CHANGING:
@@ -73,7 +73,7 @@ report()
 
 
 def run(code, folder, *args, **variables):
-    """What a watched process says; its home, temporary and working folders are new ones."""
+    """Run a watched process with new home, temporary and working folders."""
     places = {name: folder / name for name in ("home", "temporary", "working")}
     for place in places.values():
         place.mkdir()
@@ -97,13 +97,13 @@ def run(code, folder, *args, **variables):
         timeout=SECONDS,
     )
     found = {str(path) for place in places.values() for path in place.rglob("*")}
-    # PyTorch makes an empty folder.
+    # PyTorch creates an empty folder.
     return result, {path for path in found if "torchinductor" not in path}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="names of folders")
-def test_the_bundled_model_needs_no_network_and_writes_where_it_is_told(tmp_path):
+def test_the_bundled_model_needs_no_network_and_writes_only_to_given_folders(tmp_path):
     pytest.importorskip("cleanlab", reason="the report")
     given = tmp_path / "given"
     for i, image in enumerate(random_images(12)):
@@ -146,7 +146,7 @@ app(["predict", sys.argv[1], "--classes", "ant, bee", *sys.argv[2:]])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("offline", ["0", "1"])
-def test_weights_that_are_missing_are_asked_for_only_where_that_is_allowed(tmp_path, offline):
+def test_missing_weights_are_requested_only_if_the_network_is_allowed(tmp_path, offline):
     result, _ = run(MISSING, tmp_path, HF_HUB_OFFLINE=offline)
     assert result.returncode == 0, result.stderr
     for name, line in zip(["ViT-B", "hf-hub"], result.stdout.splitlines(), strict=True):
@@ -157,7 +157,7 @@ def test_weights_that_are_missing_are_asked_for_only_where_that_is_allowed(tmp_p
 
 
 @pytest.mark.slow
-def test_the_command_is_offline_when_told_and_says_so_in_one_sentence(tmp_path):
+def test_the_offline_command_explains_missing_weights_in_one_sentence(tmp_path):
     random_images(1)[0].save(tmp_path / "a.png")
     arguments = [tmp_path / "a.png", "--no-cache", "--offline"]
     result, found = run(COMMAND, tmp_path, *arguments)

@@ -1,10 +1,10 @@
-"""Kill processes that write to a cache or a data set, and check what they leave.
+"""Kill processes that write to a cache or a data set, and check what they leave behind.
 
     python tools/kill_writers.py --kills 100 --seed 0
 
-Each writer is killed by SIGKILL at a random moment while it stores batches and says so. After each
-kill, everything that was said to be stored has to be there, batches are whole, and no row is wrong;
-the next writer goes on in the same folder.
+Each writer stores batches, reports each stored batch, and is killed with SIGKILL at a random
+moment. After each kill, every reported row must be there, batches must be complete, and no row may
+be wrong. The next writer continues in the same folder.
 """
 
 import argparse
@@ -20,8 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet  # noqa: F401  imported before processes are forked
+import pyarrow.parquet  # before processes are forked
 
 from skcandle.clip._cache.sqlite import DATABASE_NAME, Database
 from skcandle.scale_out._shards import ShardFolder
@@ -35,7 +34,7 @@ def digest(i):
 
 
 def row_of(i):
-    """The one right row of a number."""
+    """The expected row of a number."""
     return np.random.default_rng(i).random(N_FEATURES, dtype=np.float32)
 
 
@@ -55,7 +54,7 @@ class Cache:
         return write
 
     def stored(self, numbers):
-        """Which of some numbers are stored, and with the right row."""
+        """The numbers that are stored; an error if a stored row is wrong."""
         numbers = {digest(i): i for i in numbers}
         found = Database(self.folder).get_many(MODEL, list(numbers))
         for key, row in found.items():
@@ -63,7 +62,7 @@ class Cache:
         return {numbers[key] for key in found}
 
     def check(self):
-        """An error if the database is damaged anywhere."""
+        """Raise an error if the database is damaged."""
         with closing(sqlite3.connect(Path(self.folder) / DATABASE_NAME)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -79,10 +78,13 @@ class Shards:
         run = self.folder.start_run()
 
         def write(numbers):
-            embedding = pa.FixedSizeListArray.from_arrays(
-                pa.array(np.concatenate([row_of(i) for i in numbers])), N_FEATURES
+            embedding = pyarrow.FixedSizeListArray.from_arrays(
+                pyarrow.array(np.concatenate([row_of(i) for i in numbers])), N_FEATURES
             )
-            columns = {"key": pa.array(map(str, numbers), pa.string()), "embedding": embedding}
+            columns = {
+                "key": pyarrow.array(map(str, numbers), pyarrow.string()),
+                "embedding": embedding,
+            }
             self.folder.write_part(f"part-{run}-{numbers[0]}.parquet", run, FACTS, columns)
 
         return write
@@ -101,13 +103,13 @@ class Shards:
         return found
 
     def check(self):
-        """An error if the next run leaves a file that no writer will finish."""
+        """Raise an error if the next run keeps a file that no writer will finish."""
         self.folder.start_run()
         assert not list(self.folder.path.glob("_tmp-*"))
 
 
 def write_until_killed(place, start, said):
-    """Store batch after batch, and say the number that was reached."""
+    """Store batch after batch, and report the number reached."""
     write = place.writer()
     for first in range(start, start + 10**9, BATCH):
         write(range(first, first + BATCH))
@@ -115,7 +117,7 @@ def write_until_killed(place, start, said):
 
 
 def kill_one(place, start, rng):
-    """The number that a writer has reached when it was killed."""
+    """The number that a writer had reported when it was killed."""
     read, said = os.pipe()
     child = os.fork()
     if child == 0:
@@ -136,15 +138,15 @@ def kill_one(place, start, rng):
 
 
 def kill_writers(place, n_kills, seed):
-    """Kill, and check, and return how many rows were said to be stored."""
+    """Kill writers, check the folder after each, and return the number of reported rows."""
     rng, confirmed = random.Random(seed), 0
     for kill in range(n_kills):
         start = 10**6 * kill
         reached = kill_one(place, start, rng)
         numbers = range(start, reached + 2 * BATCH)
         stored = place.stored(numbers)
-        assert stored >= set(range(start, reached)), f"kill {kill}: rows are lost"
-        assert len(stored) % BATCH == 0, f"kill {kill}: a batch is torn"
+        assert stored >= set(range(start, reached)), f"kill {kill}: reported rows are missing"
+        assert len(stored) % BATCH == 0, f"kill {kill}: a batch is incomplete"
         confirmed += reached - start
     place.check()
     return confirmed
@@ -155,14 +157,14 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads that are idle
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forking while idle threads exist
     for make in (Cache, Shards):
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             n_rows = kill_writers(make(str(Path(folder) / "data")), args.kills, args.seed)
         print(
-            f"{make.__name__.lower()}: {args.kills} kills, {n_rows:,} rows said to be stored, none "
-            f"lost, torn or wrong, in {time.perf_counter() - start:.0f} s"
+            f"{make.__name__.lower()}: {args.kills} kills, {n_rows:,} rows reported as stored, "
+            f"none lost, incomplete or wrong, in {time.perf_counter() - start:.0f} s"
         )
 
 

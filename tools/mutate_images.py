@@ -1,11 +1,12 @@
-"""Damage images at random, and read them as CLIPFeaturizer does.
+"""Damage images at random, and read them in the same way as CLIPFeaturizer.
 
     python tools/mutate_images.py --cases 100000 --seed 0
 
-Each case is an image of one of some formats, damaged by one to four operations, and is read in full
-and at reduced scale. Either has to give pixels or an ordinary error, within ten seconds of
-processor time, ten minutes in all and two gigabytes; a crash, or a case that needs more, ends the
-run. A case depends on the seed and its number alone: ``--only N`` repeats it.
+Each case is an image in one of several formats, damaged by one to four operations. It is read at
+full and at reduced scale. Both must give pixels or an ordinary error within ten seconds of
+processor time, ten minutes of elapsed time, and two gigabytes of memory. A crash, or a case that
+exceeds these limits, ends the run. A case depends only on the seed and its number: ``--only N``
+repeats it.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, features
 
-from skcandle.clip._image_reading import read_image
+from skcandle._images.reading import read_image
 from skcandle.clip._preprocessing import Preprocessing
 
 SECONDS, SECONDS_IN_ALL, BYTES, CHUNK = 10, 600, 2 * 2**30, 500
@@ -55,7 +56,7 @@ EXTREMES = [b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\x
 
 @cache
 def originals():
-    """Name of a format to encoded image, for the formats that this Pillow writes."""
+    """Encoded images by name of the format, for formats that this Pillow can write."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     picture = coarse.resize((64, 48), Image.Resampling.BICUBIC)
@@ -81,7 +82,7 @@ def mutated(seed, case):
     name = list(encoded)[rng.integers(len(encoded))]
     data = bytearray(encoded[name])
     for _ in range(rng.integers(1, 5)):
-        # headers are hit as often as all the rest
+        # damage the header as often as the rest of the file
         limit = len(data) if rng.random() < 0.5 else min(len(data), 128)
         at, length = int(rng.integers(max(limit, 1))), int(rng.integers(1, 33))
         match rng.integers(6):
@@ -121,11 +122,13 @@ def outcome(data, exact):
 
 
 def run_chunk(seed, first, last):
-    """Outcomes of some cases, how often each, and the longest time of a case."""
+    """Count the outcomes of some cases, and measure the slowest case."""
     warnings.simplefilter("ignore")
     stderr = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells there of every damaged file
-    faulthandler.register(signal.SIGPROF, file=stderr, chain=True)  # and end, as is its default
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff reports every damaged file there
+    faulthandler.register(
+        signal.SIGPROF, file=stderr, chain=True
+    )  # the default handler then ends the process
     counts, longest = collections.Counter(), (0.0, first)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, resource.RLIM_INFINITY))
@@ -143,7 +146,9 @@ def run_chunk(seed, first, last):
             faulthandler.cancel_dump_traceback_later()
         longest = max(longest, (time.process_time() - start, case))
         if (outcomes[0] == "pixels") != (outcomes[1] == "pixels"):
-            raise RuntimeError(f"case {case} ({name}): {outcomes[0]} in full, else {outcomes[1]}")
+            raise RuntimeError(
+                f"case {case} ({name}): {outcomes[0]} at full scale, but {outcomes[1]}"
+            )
         counts[name, outcomes[0]] += 1
     os.dup2(stderr, 2)
     os.close(stderr)
@@ -153,7 +158,7 @@ def run_chunk(seed, first, last):
 def report(seed, counts, longest, seconds):
     n_cases = sum(counts.values())
     print(
-        f"{n_cases:,} cases of seed {seed} in {seconds:.0f} s, no crash; the longest, number "
+        f"{n_cases:,} cases of seed {seed} in {seconds:.0f} s without a crash; the slowest, number "
         f"{longest[1]}, took {longest[0]:.2f} s of processor time"
     )
     names = sorted({name for name, _ in counts})
@@ -168,7 +173,7 @@ def main():
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", type=int, metavar="N", help="run this case alone")
+    parser.add_argument("--only", type=int, metavar="N", help="run only this case")
     args = parser.parse_args()
     if args.only is not None:
         print(mutated(args.seed, args.only)[0], *run_chunk(args.seed, args.only, args.only + 1)[0])
@@ -184,7 +189,7 @@ def main():
                 some, slowest = chunk.result()
             except Exception as error:
                 raise SystemExit(
-                    f"stopped in the {CHUNK} cases from {first} on: {error}"
+                    f"Stopped in the {CHUNK} cases that start at {first}: {error}"
                 ) from error
             counts += some
             longest = max(longest, slowest)

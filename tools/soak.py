@@ -1,15 +1,15 @@
-"""Fit, search, predict and encode at random for a while, with faults, and compare every result.
+"""Fit, search, predict and encode at random for a while, with faults, and check every result.
 
     python tools/soak.py --minutes 30 --seed 0
 
-The functions of `Soak` that begin with ``step_`` are work, those with ``fault_`` are work during
-which something goes wrong: images that are broken, files that are damaged, locked or gone, a full
-disk, Ctrl-C, processes that are killed. Each is run once, then they are drawn at random. Whatever
-is computed has to be what a clean run at the start computed. The process has to use no more memory,
-files, threads and processes at the end than after a tenth of the time, up to a small allowance.
+The methods of `Soak` that begin with ``step_`` do normal work. Those that begin with ``fault_`` do
+work during which something goes wrong: broken images, damaged, locked or missing files, a full
+disk, Ctrl-C, or killed processes. Each method runs once, and then methods are drawn at random. All
+results must equal those of a clean run at the start. At the end, the process may use only slightly
+more memory, files, threads and processes than after a tenth of the time.
 
-The draws of a step depend on the seed and its number alone, which an error names: ``--only N``
-repeats them.
+A step depends only on the seed and its number, which error messages contain: ``--only N`` repeats
+it.
 """
 
 import argparse
@@ -60,7 +60,7 @@ from skcandle.exceptions import CacheWarning, ImageReadError, UnreadableImageWar
 from skcandle.scale_out import encode_dataset, predict_dataset, read_embeddings
 
 N_CLASSES, N_NEW, N_IMAGES = 12, 4, 8
-RARE = ["processes", "killed_worker"]  # seconds each; the others take tenths
+RARE = ["processes", "killed_worker"]  # these take seconds; the others take tenths of a second
 LIBC, M_ARENA_MAX = ctypes.CDLL(None), -8  # as in malloc.h
 MOST_HUNG_FORKS = 3
 hung_forks = []
@@ -68,12 +68,12 @@ CLOSED_FORM = {"temperature": 0.01, "prototype_weight": 1.0, "base_offset": 0.0,
 
 
 class Soak:
-    """Images, results of a clean run, and the steps.
+    """Images, the results of a clean run, and the steps.
 
     Parameters
     ----------
     folder : Path
-        For files of images, caches and data sets.
+        Folder for image files, caches and data sets.
     """
 
     def __init__(self, folder):
@@ -140,7 +140,7 @@ class Soak:
         np.testing.assert_allclose(proba, self.proba[kind], rtol=0, atol=atol, err_msg=kind)
 
     def draw_images(self):
-        """Row numbers, and images in a random order, as files and in memory."""
+        """Row numbers and images in random order, as files and in memory."""
         rows = self.random.choices(range(len(self.images)), k=self.random.randint(1, 200))
         return rows, [
             self.random.choice([self.images[i], self.paths[i], self.paths[i].read_bytes()])
@@ -177,7 +177,7 @@ class Soak:
         np.testing.assert_array_equal(found, self.scores_of_images)
 
     def step_processes(self):
-        """A search in processes of joblib."""
+        """A grid search in joblib processes."""
         try:
             found = self.search(self.pipeline(cache=self.cache), self.images, n_jobs=2)
             np.testing.assert_array_equal(found, self.scores_of_images)
@@ -185,7 +185,7 @@ class Soak:
             get_reusable_executor().shutdown()
 
     def step_file(self):
-        """A classifier that is written and read again."""
+        """Save and load a classifier."""
         kind, form = self.kind(), self.random.choice(["pickle", "joblib", "skops"])
         if form == "pickle":
             again = pickle.loads(pickle.dumps(self.classifiers[kind]))
@@ -206,7 +206,7 @@ class Soak:
         self.check("candle", clf.add_classes(more).restrict(clf.classes_), atol=1e-5)
 
     def step_add_images(self):
-        """Images that come later, where that is to equal a fit of all at once."""
+        """Add images later, with settings for which this equals a fit on all images."""
         first = self.random.sample(range(len(self.base)), len(self.base) // 2)
         first = self.base[np.unique([*first, *np.unique(self.y[self.base], return_index=True)[1]])]
         later = np.setdiff1d(self.base, first)
@@ -217,7 +217,7 @@ class Soak:
         np.testing.assert_allclose(grown.predict_proba(X), whole, rtol=0, atol=1e-6)
 
     def step_threads(self):
-        """Fits, predictions and encodings at the same time."""
+        """Fit, predict and encode in several threads."""
         works = [self.step_fit, self.step_predict, self.step_encode, self.step_cache]
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(work) for work in self.random.choices(works, k=8)]:
@@ -236,7 +236,7 @@ class Soak:
 
     @property
     def cache(self):
-        """A cache that lives as long as the soak and has room for half of the images."""
+        """A cache that lasts for the whole soak and has room for half of the images."""
         return EmbeddingCache(self.folder / "cache", max_bytes=8 * 16384)
 
     def step_cache(self):
@@ -257,7 +257,7 @@ class Soak:
     # Faults
 
     def fault_broken_image(self):
-        """An image that is cut off, or is no image, is named, and costs no other its row."""
+        """A truncated file, or one that is not an image, is named; other images get their rows."""
         broken = self.folder / "broken"
         fault = self.random.choice(["cut", "noise", "folder", "pipe", "missing"])
         if fault == "cut":
@@ -273,13 +273,13 @@ class Soak:
                 warnings.simplefilter("ignore", UnreadableImageWarning)
                 X = self.clip(on_error="nan").transform([*self.paths[:3], broken])
             np.testing.assert_allclose(X[:3], self.X[:3], rtol=0, atol=1e-6)
-            assert np.isnan(X[3]).all(), f"{fault}: an image that is none has a row"
+            assert np.isnan(X[3]).all(), f"{fault}: a file that is not an image has a row"
             try:
                 self.clip().transform([*self.paths[:3], broken])
             except ImageReadError as error:
                 assert error.positions == [3], error
             else:
-                raise AssertionError(f"{fault}: an image that is none was read")
+                raise AssertionError(f"{fault}: a file that is not an image was read")
         finally:
             if broken.is_dir():
                 broken.rmdir()
@@ -287,14 +287,14 @@ class Soak:
                 broken.unlink(missing_ok=True)
 
     def fault_changed_image(self):
-        """Another image under the name of one that was read."""
+        """Replace a file that has been read by another image."""
         for i in self.random.choices(range(len(self.images)), k=3):
             path = self.folder / "changing.png"
             path.write_bytes(self.paths[i].read_bytes())
             self.encode(drawn=([i], [path]))
 
     def fault_failed_fit(self):
-        """A fit that ends with an error leaves what was fitted before."""
+        """A fit that fails keeps the earlier fit."""
         kind = self.kind()
         clf = copy.copy(self.classifiers[kind])
         X, y = self.X[self.base].copy(), self.y[self.base]
@@ -312,10 +312,10 @@ class Soak:
         except ValueError:
             self.check(kind, clf)
         else:
-            raise AssertionError(f"{kind}, {fault}: the fit ended well")
+            raise AssertionError(f"{kind}, {fault}: the fit did not fail")
 
     def fault_damaged_cache(self):
-        """Bits that flip, and files that are cut off or removed, between two processes."""
+        """Flip bits of a cache, or truncate or remove its files, between two processes."""
         with self.new_folder() as folder:
             work = partial(self.encode_cold, drawn=self.draw_images(), cache=folder)
             in_process(work)
@@ -339,8 +339,8 @@ class Soak:
         self.encode_cold(cache=folder)
 
     def fault_locked_cache(self):
-        """Another connection that keeps the cache for itself for a moment."""
-        self.encode(cache=self.cache)  # so that it is there
+        """Another connection locks the cache for a moment."""
+        self.encode(cache=self.cache)  # so that it exists
         path = next(Path(self.cache.folder).glob("*.sqlite"))
         held = threading.Event()
 
@@ -361,7 +361,7 @@ class Soak:
             other.join()
 
     def fault_full_disk(self):
-        """Files that cannot grow any more, which is what a full disk looks like."""
+        """Files cannot grow beyond a limit, as on a full disk."""
         room = self.random.randint(0, 200_000)
 
         def work():
@@ -373,7 +373,7 @@ class Soak:
             in_process(partial(self.encode_cold, cache=folder))
 
     def fault_killed_writer(self):
-        """A process is killed while it writes to the cache that this one uses."""
+        """Kill a process while it writes to the cache that this process uses."""
         in_process(
             partial(self.encode_cold, cache=self.cache, batch_size=1),
             kill_after=self.random.uniform(0, 0.3),
@@ -381,7 +381,7 @@ class Soak:
         self.encode_cold(cache=self.cache)
 
     def fault_killed_dataset(self):
-        """A data set is completed by a second call where the first was killed."""
+        """A second call completes a data set after the first was killed."""
         with self.new_folder() as folder:
             in_process(partial(self.encode_dataset, folder), kill_after=self.random.uniform(0, 0.5))
             self.encode_dataset(folder)
@@ -390,7 +390,7 @@ class Soak:
             np.testing.assert_allclose(X, self.X[keys.astype(int)], rtol=0, atol=1e-6)
 
     def fault_killed_worker(self):
-        """A worker of joblib dies; the search fails, and the next one works."""
+        """Kill a joblib worker: the search fails, and the next search works."""
         pid = joblib.Parallel(n_jobs=2)(2 * [joblib.delayed(os.getpid)()])[0]
         timer = threading.Timer(self.random.uniform(0, 3), os.kill, (pid, signal.SIGKILL))
         timer.start()
@@ -405,7 +405,7 @@ class Soak:
         self.step_processes()
 
     def fault_interrupt(self):
-        """Ctrl-C at some moment leaves everything usable."""
+        """After Ctrl-C at some moment, everything remains usable."""
         works = [self.step_fit, self.step_search, self.step_encode_cold, self.step_cache]
         work = self.random.choice([*works, self.step_dataset])
         timer = threading.Timer(self.random.uniform(0, 0.2), os.kill, (os.getpid(), signal.SIGINT))
@@ -413,7 +413,7 @@ class Soak:
             timer.start()
             work()
             timer.join()
-            time.sleep(1)  # the signal comes by then
+            time.sleep(1)  # the signal arrives by then
         except KeyboardInterrupt:
             pass
         else:
@@ -429,18 +429,18 @@ class Soak:
 
 
 class TemporaryFolder(tempfile.TemporaryDirectory):
-    """A folder as a Path, removed at the end."""
+    """A folder as a Path, which is removed at the end."""
 
     def __enter__(self):
         return Path(super().__enter__())
 
 
 def in_process(work, kill_after=None):
-    """Do the work in a forked process, which has to end well or is killed after some seconds.
+    """Do the work in a forked process, which must succeed or is killed after some seconds.
 
-    A fork takes the memory of MKL along, which PyTorch may compute with, as it is at that moment.
-    One process in thousands then searches a list of buffers for ever. It is killed after a minute
-    and counted in `hung_forks`, and the work is done again.
+    A fork copies the memory of MKL, which PyTorch may use, as it is at that moment. One process in
+    thousands then searches a list of buffers forever. Such a process is killed after a minute and
+    counted in `hung_forks`, and the work is done again.
     """
     child = fork(work)
     if kill_after is not None:
@@ -456,22 +456,22 @@ def in_process(work, kill_after=None):
         os.waitpid(child, 0)
         hung_forks.append(time.monotonic())
         if len(hung_forks) > MOST_HUNG_FORKS:
-            raise RuntimeError(f"{len(hung_forks)} forked processes did not end")
+            raise RuntimeError(f"{len(hung_forks)} forked processes hung")
         return in_process(work)
     if status not in ([0, signal.SIGKILL] if kill_after is not None else [0]):
         raise RuntimeError(f"a process ended with status {status}")
 
 
 def fork(work):
-    """Start a process that does the work and ends; return its number."""
+    """Fork a process that does the work and exits; return its process ID."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
         child = os.fork()
     if child:
         return child
     status = 1
     try:
-        torch.set_num_threads(1)  # the threads of PyTorch stay behind at a fork
+        torch.set_num_threads(1)  # a fork does not copy the threads of PyTorch
         work()
         status = 0
     except BaseException:
@@ -484,7 +484,7 @@ Use = collections.namedtuple("Use", ["megabytes", "files", "threads", "processes
 
 
 def use_now():
-    """What this process uses, without what the allocator keeps for later."""
+    """What this process uses, without memory that the allocator keeps for later."""
     gc.collect()
     if hasattr(LIBC, "malloc_trim"):
         LIBC.malloc_trim(0)
@@ -512,7 +512,7 @@ def step_names():
 
 
 def run_step(state, number, seed):
-    """Run the step of a number and return its name."""
+    """Run the step with a number and return its name."""
     names = step_names()
     state.random = random.Random(f"{seed} {number}")
     often = [0.05 if name.partition("_")[2] in RARE else 1 for name in names]
@@ -521,15 +521,15 @@ def run_step(state, number, seed):
     try:
         getattr(state, name)()
     except BaseException:
-        print(f"in step {number}, {name}, of seed {seed}:", file=sys.stderr)
+        print(f"in step {number}, {name}, with seed {seed}:", file=sys.stderr)
         raise
     return name
 
 
 def grown(first, last, n_killed_pools=0):
-    """What the process uses more of at the end than allocators and pools keep.
+    """What the process uses more of at the end, beyond what allocators and pools keep.
 
-    A pool of joblib whose worker was killed leaves a thread that waits at a pipe for ever.
+    A joblib pool whose worker was killed leaves a thread that waits on a pipe forever.
     """
     allowed = Use(
         megabytes=64, files=5 + 2 * n_killed_pools, threads=2 + n_killed_pools, processes=0
@@ -552,7 +552,7 @@ def soak(minutes, seed):
             uses.append(use_now())
             row = ((time.monotonic() - start) / 60, counts.total(), *uses[-1])
             print("{:7.1f} {:7,} {:6} {:6} {:8} {:10}".format(*row), flush=True)
-    print(f"\n{counts.total():,} steps, all as in the clean run")
+    print(f"\n{counts.total():,} steps, all with the same results as in the clean run")
     for kind in ("step", "fault"):
         some = [
             f"{name.partition('_')[2].replace('_', ' ')} {counts[name]}"
@@ -563,21 +563,23 @@ def soak(minutes, seed):
     print(f"forked processes that hung in MKL: {len(hung_forks)}")
     more = grown(uses[0], uses[-1], counts["fault_killed_worker"])
     if more:
-        raise SystemExit(f"there are more {' and '.join(more)} than after a tenth of the time")
-    print("no more memory, files, threads or processes than after a tenth of the time,")
-    print("but for 64 MB, and a thread and a pipe of each pool of joblib whose worker was killed")
+        raise SystemExit(
+            f"the process uses more {' and '.join(more)} than after a tenth of the time"
+        )
+    print("no more memory, files, threads or processes than after a tenth of the time, except for")
+    print("64 MB, and a thread and a pipe of each joblib pool whose worker was killed")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, metavar="N", help="run this step alone")
+    parser.add_argument("--only", type=int, metavar="N", help="run only this step")
     args = parser.parse_args()
     warnings.simplefilter("ignore", CacheWarning)  # of the faults
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     if hasattr(LIBC, "mallopt"):
-        # one heap for all threads: what is left between objects is not mistaken for growth
+        # one heap for all threads, so that fragmentation is not mistaken for growth
         LIBC.mallopt(M_ARENA_MAX, 1)
     if args.only is None:
         soak(args.minutes, args.seed)

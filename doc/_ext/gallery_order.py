@@ -1,4 +1,4 @@
-"""Examples in the order in which a newcomer may want them."""
+"""The order of the examples, from first steps to special topics."""
 
 ORDER = [
     "quickstart",
@@ -18,7 +18,7 @@ ORDER = [
 
 
 class GalleryOrder:
-    """Sort key of the files of a folder; what is not listed comes last."""
+    """Sort key for the files of a folder; unlisted files come last."""
 
     def __init__(self, folder):
         self.folder = folder

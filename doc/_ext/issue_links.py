@@ -1,4 +1,4 @@
-"""The role ``:issue:`owner/repository#number```, a link to where a question was asked."""
+"""The role ``:issue:`owner/repository#number```, a link to an issue."""
 
 from docutils import nodes
 

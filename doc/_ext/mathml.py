@@ -1,4 +1,4 @@
-"""Equations as MathML, which browsers draw without a script and without a network."""
+"""Equations as MathML, which browsers display without scripts or a network."""
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml

@@ -1,7 +1,7 @@
-"""Relative links between files of the repository, which code hosts follow, on the site.
+"""Relative links between files of the repository, which also work on code hosts.
 
-A link to a file that is a page of the site becomes a link to the page, one to another file a
-download. A link that leads nowhere is a warning, and so fails the build.
+A link to a file that is a page of the site becomes a link to that page. A link to another file
+becomes a download. A broken link causes a warning, which fails the build.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def resolve(app, doctree):
         elif path.is_file():
             found = addnodes.download_reference("", reftarget=f"/../{name}")
         else:
-            logger.warning("link to %s, which is no file", uri, location=link)
+            logger.warning("link to %s, which is not a file", uri, location=link)
             continue
         text = link.astext()
         found += nodes.inline("", text) if text != uri else nodes.literal("", text)
@@ -48,5 +48,5 @@ def resolve(app, doctree):
 
 
 def setup(app):
-    app.connect("doctree-read", resolve, priority=400)  # before downloads are collected
+    app.connect("doctree-read", resolve, priority=400)  # before Sphinx collects downloads
     return {"parallel_read_safe": True, "parallel_write_safe": True}

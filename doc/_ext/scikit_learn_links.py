@@ -1,6 +1,6 @@
-"""Links to the pages of scikit-learn and of others, by their scheme instead of an inventory.
+"""Links to the documentation of scikit-learn and other libraries, from known URL patterns.
 
-An inventory (intersphinx) would have to be fetched, and the build needs no network.
+An intersphinx inventory would have to be downloaded, and the build must work without a network.
 """
 
 from docutils.nodes import reference

@@ -1,4 +1,4 @@
-"""The command ``skcandle``: a folder of photos in, answers out; see ``skcandle --help``."""
+"""The command ``skcandle``: from photos to predictions, without Python; see ``skcandle --help``."""
 
 from ._app import main
 

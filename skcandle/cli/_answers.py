@@ -1,10 +1,10 @@
-"""Rows of answers from probabilities, and a zero-shot classifier for names alone."""
+"""Tables of predictions, and zero-shot classification from names only."""
 
 import numpy as np
 
 
 def zero_shot_proba(clip, X, names, template):
-    """Probabilities of classes of which only names are known, by CLIP's own temperature.
+    """Probabilities of classes that are known by name only, from zero-shot CLIP.
 
     Parameters
     ----------
@@ -12,7 +12,7 @@ def zero_shot_proba(clip, X, names, template):
     X : ndarray of shape (n_images, n_features)
     names : list of str
     template : str
-        With one ``{}`` for the name.
+        Prompt template with one ``{}``, which stands for the name.
 
     Returns
     -------
@@ -20,15 +20,15 @@ def zero_shot_proba(clip, X, names, template):
     """
     from scipy.special import softmax
 
-    from ..classifier._logit_weights import CLIP_TEMPERATURE
     from ..classifier._text_features import class_text_encoder
+    from ..classifier._zero_shot import zero_shot_logits
 
     encoder, _ = class_text_encoder(clip, template, X.shape[1], clip.device)
-    return softmax(X @ encoder(names, names, X.shape[1]).T / CLIP_TEMPERATURE, axis=1)
+    return softmax(zero_shot_logits(X, encoder(names, names, X.shape[1])), axis=1)
 
 
 def answer_rows(files, proba, classes, top, reasons, skipped):
-    """One row an image, with its most probable classes first.
+    """One row per image, with its most probable classes first.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ def answer_rows(files, proba, classes, top, reasons, skipped):
     proba : ndarray of shape (n_files, n_classes)
     classes : list of str
     top : int
-        Number of classes in a row.
+        Number of classes per row.
     reasons : dict of int to str
-        What is wrong with files that have no answer, by position.
+        Why files have no prediction, by position in `files`.
     skipped : dict of str to str
-        The same of images that are not among `files`.
+        The same for images that are not in `files`.
 
     Returns
     -------

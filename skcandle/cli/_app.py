@@ -1,4 +1,4 @@
-"""The commands and their options; the work is done elsewhere, and imported when it is."""
+"""The commands and their options; other modules do the work and are imported on demand."""
 
 import os
 from enum import Enum
@@ -22,51 +22,49 @@ app = typer.Typer(
 
 
 class OnError(str, Enum):
-    """What becomes of images that cannot be read."""
+    """What to do with images that cannot be read."""
 
     RAISE = "raise"
     SKIP = "skip"
 
 
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Cache = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
         envvar="SKCANDLE_CACHE",
-        help="Where embeddings are kept, so that no image is encoded twice.",
-        show_default="the cache folder of the user",
+        help="Folder that stores embeddings, so that no image is encoded twice.",
+        show_default="the cache folder of your system",
     ),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Store no embeddings on disk.")]
 Device = Annotated[str, typer.Option(help="Where CLIP runs: auto, cpu, cuda, cuda:1 or mps.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not download anything.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Load parts of the model that are not of skcandle.")
+    bool, typer.Option("--trust", help="Load a model that has parts of other libraries.")
 ]
-ImageColumn = Annotated[str, typer.Option(metavar="NAME", help="Column of a table with the paths.")]
-LabelColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="Column of a table with the labels.")
+ImageColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Table column with the image paths.")
 ]
-Template = Annotated[str, typer.Option(help="Prompt, with {} for the name of a class.")]
+LabelColumn = Annotated[str, typer.Option(metavar="NAME", help="Table column with the labels.")]
+Template = Annotated[str, typer.Option(help="Prompt template; {} stands for the class name.")]
 ModelName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help=f"CLIP model: a name of open_clip, hf-hub:OWNER/NAME, local-dir:FOLDER or "
-        f"{BUNDLED_MODEL}, which comes with skcandle, works offline and knows only emoji.",
+        help=f"CLIP model: an open_clip name, hf-hub:OWNER/NAME, local-dir:FOLDER, or "
+        f"{BUNDLED_MODEL}, which is part of skcandle, works offline and knows only emoji.",
     ),
 ]
-Pretrained = Annotated[str, typer.Option(metavar="TAG", help="Weights of a model of open_clip.")]
-SkipOrRaise = Annotated[
-    OnError, typer.Option(help="Stop at images that cannot be read, or leave them out.")
-]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A file that fit has made.")]
+Pretrained = Annotated[str, typer.Option(metavar="TAG", help="Weights of an open_clip model.")]
+SkipOrRaise = Annotated[OnError, typer.Option(help="Stop if images cannot be read, or skip them.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, see fit.")]
 Photos = Annotated[
     Path,
     typer.Argument(
         metavar="PHOTOS",
-        help="A folder with a folder of images for each class, or a .csv or .parquet table.",
+        help="A folder with one folder of images per class, or a .csv or .parquet table.",
     ),
 ]
 DEFAULT_MODEL, DEFAULT_PRETRAINED = "ViT-B-16-quickgelu", "openai"
@@ -74,7 +72,7 @@ DEFAULT_TEMPLATE = "a photo of a {}."
 
 
 def main():
-    """Run the command line that the process was started with."""
+    """Run the command with the arguments of the process."""
     app()
 
 
@@ -82,7 +80,7 @@ def main():
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ):
-    """Photos to classes: those with many images, those with few, and those with only a name.
+    """Classify photos, also into classes with few images or with only a name.
 
     \b
     [bold]Examples[/bold]
@@ -99,21 +97,22 @@ def _options(
 @app.command()
 @reports_failures
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the pages are written.")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder for the picture and the page.")] = Path(
         "skcandle-demo"
     ),
     force: Force = False,
 ):
-    """The quick start: learn 152 kinds of emoji, a third of them by name alone, and see.
+    """Run the quick start: learn 152 kinds of emoji, a third of them by name only.
 
-    Works offline, in less than a minute. Needs matplotlib: pip install 'skcandle[plots]'.
+    It works offline and takes less than a minute.
+    It needs matplotlib: pip install 'skcandle[plots]'.
 
     \b
     [bold]Examples[/bold]
       skcandle demo
       skcandle demo my_folder --force
     """
-    from .. import _demo
+    from . import _demo
 
     for path in _demo.main(folder, force=force):
         print(path)
@@ -123,7 +122,7 @@ def demo(
 @reports_failures
 def fit(
     photos: Photos,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Model to write.")],
     new: Annotated[
         list[str] | None,
         typer.Option(metavar="NAMES", help='Classes without images: "okapi, saola".'),
@@ -132,8 +131,8 @@ def fit(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A table with the columns label and name, for folders not named in words. "
-            "Labels without images become new classes.",
+            help="A table with the columns label and name, for folders that are named by codes. "
+            "A label without images becomes a new class.",
         ),
     ] = None,
     model: ModelName = DEFAULT_MODEL,
@@ -148,9 +147,10 @@ def fit(
     offline: Offline = False,
     force: Force = False,
 ):
-    """Learn classes from folders of photos, and from names.
+    """Learn classes from folders of photos and from names.
 
-    The folder of an image is its class: photos/snow_leopard/2021/IMG_1.jpg.
+    The first folder on the way to an image is its class: photos/snow_leopard/2021/IMG_1.jpg shows
+    a snow leopard.
 
     \b
     [bold]Examples[/bold]
@@ -186,25 +186,28 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="[MODEL] PHOTOS|FILES...",
-            help="A file that fit has made (not with --classes), then folders, images or tables.",
+            help="A model file (not with --classes), then folders, images or tables.",
         ),
     ],
     classes: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help='Answer with these names, without a fit: "cat, dog".'),
+        typer.Option(metavar="NAMES", help='Predict these names, without a model: "cat, dog".'),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="A .csv, .parquet or .jsonl file; or stdout."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="A .csv, .parquet or .jsonl file, by default stdout.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, metavar="K", help="Classes for each image.")] = 1,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="Number of classes per image.")] = 1,
     sort_into: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Copy each image into DIR/CLASS; none is moved."),
+        typer.Option(metavar="DIR", help="Copy each image to DIR/CLASS; originals stay."),
     ] = None,
-    link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Link instead of copying.")] = False,
     model: ModelName = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_PRETRAINED,
     template: Template = DEFAULT_TEMPLATE,
@@ -217,12 +220,12 @@ def predict(
     force: Force = False,
     trust: Trust = False,
 ):
-    """Answer for photos: with a model, or with names alone.
+    """Predict the classes of photos, with a model or from names only.
 
     Columns are file, label, probability (label_2, probability_2, ... with --top) and error, which
-    says why an image has no answer. In csv, cells that a spreadsheet would take for a formula
-    begin with an apostrophe; .parquet and .jsonl have them as they are. --model, --pretrained and
-    --template go with --classes.
+    says why an image has no prediction. In CSV, a cell that a spreadsheet would run as a formula
+    gets an apostrophe in front; .parquet and .jsonl files store it unchanged. --model,
+    --pretrained and --template apply to --classes only.
 
     \b
     [bold]Examples[/bold]
@@ -237,7 +240,7 @@ def predict(
     if classes and any(path.suffix == ".skops" for path in inputs):
         raise typer.BadParameter("Give a model or --classes, not both.")
     if link and sort_into is None:
-        raise typer.BadParameter("--link goes with --sort-into.")
+        raise typer.BadParameter("--link needs --sort-into.")
     from ._outputs import check_new_folder, check_output
     from ._tables import check_suffix
 
@@ -271,7 +274,7 @@ def evaluate(
     model: ModelFile,
     photos: Photos,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An .html page to look at and search.")
+        Path | None, typer.Option(metavar="FILE", help="Write an .html report to this file.")
     ] = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
@@ -283,7 +286,7 @@ def evaluate(
     force: Force = False,
     trust: Trust = False,
 ):
-    """Compare answers with the true classes of photos.
+    """Compare predictions with the true classes of photos.
 
     \b
     [bold]Examples[/bold]
@@ -315,8 +318,10 @@ def evaluate(
 @reports_failures
 def add(
     model: ModelFile,
-    names: Annotated[list[str], typer.Argument(metavar="NAMES...", help='"quagga, tarpan".')],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The new model.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES...", help='Classes to add: "quagga, tarpan".')
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Model to write.")],
     offline: Offline = False,
     force: Force = False,
     trust: Trust = False,
@@ -339,7 +344,7 @@ def add(
 @app.command()
 @reports_failures
 def info(model: ModelFile, trust: Trust = False):
-    """What a model knows: its classes, with their numbers of images, and its CLIP.
+    """Show the CLIP and the classes of a model, with their numbers of images.
 
     \b
     [bold]Examples[/bold]
@@ -351,7 +356,7 @@ def info(model: ModelFile, trust: Trust = False):
 
 
 def _split(names):
-    """Names of repeated options, each with one name or several between commas."""
+    """Split the values of a repeated option at their commas."""
     if names is None:
         return None
     found = [name.strip() for part in names for name in part.split(",")]
@@ -370,5 +375,5 @@ def _cache(cache, no_cache):
 
 
 def _go_offline(offline):
-    if offline:  # read by huggingface_hub when it is imported
+    if offline:  # huggingface_hub reads it when it is imported
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,4 +1,4 @@
-"""What a command says on stderr, and its exit codes."""
+"""Messages of a command on stderr, and its exit codes."""
 
 import functools
 import os
@@ -9,22 +9,22 @@ import typer
 
 from ._printable import printable
 
-FAILURE, INTERRUPTED = 1, 130  # 2, for usage, is typer's
+FAILURE, INTERRUPTED = 1, 130  # typer uses 2 for wrong usage
 
 
 def say(message):
-    """A line on stderr, kept apart from results on stdout."""
+    """Print a line to stderr, apart from the results on stdout."""
     print(printable(message), file=sys.stderr)
 
 
 def note(message):
-    """A line on stderr for a person who watches; nothing where stderr is no terminal."""
+    """Print a line to stderr if it is a terminal."""
     if sys.stderr.isatty():
         say(message)
 
 
 def reports_failures(command):
-    """A command whose errors and warnings are sentences, without a traceback."""
+    """Make a command print errors and warnings as sentences, without a traceback."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
@@ -35,11 +35,13 @@ def reports_failures(command):
             try:
                 command(*args, **kwargs)
                 sys.stdout.flush()
-            except BrokenPipeError:  # as of `| head`, which has seen enough
+            except BrokenPipeError:  # such as from `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(FAILURE) from None
             except KeyboardInterrupt:
-                say("Interrupted. Embeddings made so far are in the cache; no half file is left.")
+                say(
+                    "Interrupted. Finished embeddings are in the cache; no incomplete file is left."
+                )
                 raise typer.Exit(INTERRUPTED) from None
             except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
                 say(f"Error: {_sentence(error)}")
@@ -53,16 +55,16 @@ def _sentence(error):
 
     sentence = str(error) or type(error).__name__
     if isinstance(error, ImageReadError):
-        return f"{sentence} In this command: --on-error skip leaves them out."
+        return f"{sentence} In this command, --on-error skip skips them."
     if isinstance(error, WeightsNotAvailableError):
         from .._bundled import BUNDLED_MODEL
 
-        return f"{sentence} In this command: --model {BUNDLED_MODEL}."
+        return f"{sentence} In this command, use --model {BUNDLED_MODEL}."
     return sentence
 
 
 class _OnceEach:
-    """Shows a warning as a sentence, and no sentence twice."""
+    """Prints each distinct warning once, as a sentence."""
 
     def __init__(self):
         self.said = set()

@@ -1,10 +1,10 @@
-"""Text that does nothing to a terminal."""
+"""Text that is safe to print on a terminal."""
 
 import unicodedata
 
 
 def printable(text):
-    """The text with escapes in place of control characters and of what cannot be encoded.
+    """Escape control characters, and characters that cannot be encoded.
 
     Examples
     --------

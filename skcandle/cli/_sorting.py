@@ -1,4 +1,4 @@
-"""Copies of images, or links to them, in one folder a class."""
+"""Copies of images, or links to them, in one folder per class."""
 
 import os
 import re
@@ -6,25 +6,25 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# What Windows, or the reader of a path, takes for something else than a part of a name.
+# Characters that Windows does not allow in names, or that separate the parts of a path.
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-MAX_BYTES = 200  # of a name; file systems mostly allow 255
+MAX_BYTES = 200  # of a name; most file systems allow 255
 
 
 def sort_into(folder, files, labels, *, link):
-    """Put every image into the folder of its label; the images stay where they are.
+    """Copy or link every image into the folder of its label.
 
-    What is there already is left as it is: a name that is taken gets a number.
+    Files that are already there stay unchanged; a name that is taken gets a number.
 
     Parameters
     ----------
     folder : Path
-        Made if need be.
+        Created if it does not exist.
     files : list of str
     labels : list of str
     link : bool
-        Whether to make symbolic links instead of copies.
+        Whether to create symbolic links instead of copies.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def sort_into(folder, files, labels, *, link):
         for name in names.values():
             if (folder / name).is_symlink():
                 raise ValueError(
-                    f"{str(folder / name)!r} is a link, which may lead out of the folder."
+                    f"{str(folder / name)!r} is a symbolic link, which may lead out of the folder."
                 )
             (folder / name).mkdir(exist_ok=True)
         for temporary, file, label in zip(placed, files, labels, strict=True):
@@ -50,7 +50,7 @@ def sort_into(folder, files, labels, *, link):
 
 
 def folder_names(labels):
-    """A safe name of a folder for each label, distinct also where case does not count.
+    """A safe folder name for each label; names differ in more than case.
 
     Parameters
     ----------

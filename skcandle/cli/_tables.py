@@ -1,10 +1,10 @@
-"""Answers as csv, Parquet, JSON lines, or a table on the screen."""
+"""Predictions as CSV, Parquet, JSON lines, or a table on the screen."""
 
 import csv
 import json
 import sys
 
-from ..inspection._files import harmless
+from ..inspection._csv import harmless
 from ._outputs import replacing
 from ._printable import printable
 
@@ -13,6 +13,7 @@ MAX_SHOWN = 50  # rows of a table on the screen
 
 
 def check_suffix(path):
+    """Raise an error if no format has the suffix of `path`, which may be None."""
     if path is not None and path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{str(path)!r} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     if path is not None and path.suffix.lower() == ".parquet":
@@ -20,12 +21,12 @@ def check_suffix(path):
 
 
 def write(rows, path, force):
-    """Write rows to a file of the format that its suffix says.
+    """Write rows to a file; its suffix chooses the format.
 
     Parameters
     ----------
     rows : list of dict
-        All with the same keys; values are strings, floats and None.
+        All have the same keys; values are strings, floats and None.
     path : Path
     force : bool
     """
@@ -34,7 +35,7 @@ def write(rows, path, force):
         if suffix == ".parquet":
             pa = _pyarrow()
             columns = {name: [_text(row[name]) for row in rows] for name in rows[0]}
-            columns = {  # a column without any value has the type of its name
+            columns = {  # an empty column gets the type that its name implies
                 name: pa.array(column, pa.float64() if "probability" in name else pa.string())
                 for name, column in columns.items()
             }
@@ -48,7 +49,7 @@ def write(rows, path, force):
 
 
 def show(rows):
-    """A table on a terminal, csv where stdout is piped or redirected."""
+    """Print a table on a terminal, and CSV if stdout is piped or redirected."""
     if not sys.stdout.isatty():
         _write_csv(rows, sys.stdout)
         return
@@ -60,15 +61,15 @@ def show(rows):
     shown = rows[:MAX_SHOWN]
     names = [name for name in rows[0] if any(row[name] is not None for row in shown)]
     for name in names:
-        side = "right" if "probability" in name else "left"
-        table.add_column(name, justify=side, overflow="fold")
+        is_number = "probability" in name
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in shown:
-        # Text, since what is in brackets would be markup otherwise
+        # as Text, because rich reads brackets in a str as markup
         table.add_row(*(Text(printable(_shown(row[name]))) for name in names))
     console = Console()
     console.print(table)
     if len(rows) > MAX_SHOWN:
-        console.print(Text(f"{MAX_SHOWN} of {len(rows)} images; -o answers.csv writes all."))
+        console.print(Text(f"{MAX_SHOWN} of {len(rows)} images; -o answers.csv writes them all."))
 
 
 def _write_csv(rows, file):
@@ -90,7 +91,7 @@ def _shown(value):
 
 
 def _text(value):
-    """A string that can be encoded, whatever bytes the name of a file has."""
+    """A string that can be encoded, even if it is a file name with arbitrary bytes."""
     if not isinstance(value, str):
         return value
     return value.encode(errors="backslashreplace").decode()
@@ -102,6 +103,6 @@ def _pyarrow():
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "Parquet files need PyArrow: pip install pyarrow, or write a .csv file."
+            "Writing Parquet files needs PyArrow: pip install pyarrow. Or write a .csv file."
         ) from error
     return pa

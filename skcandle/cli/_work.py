@@ -1,4 +1,4 @@
-"""What the commands do, step by step."""
+"""The work of each command, step by step."""
 
 import sys
 
@@ -13,7 +13,7 @@ from ._printable import printable
 from ._sorting import sort_into
 from ._tables import show, write
 
-MAX_CONFUSIONS = 5  # that an evaluation lists
+MAX_CONFUSIONS = 5  # listed by an evaluation
 
 
 def fit_model(
@@ -33,9 +33,10 @@ def fit_model(
     """``skcandle fit``."""
     from ..pipeline import make_candle_pipeline
 
-    data = labelled_images(photos, *columns, on_error)
+    image_column, label_column = columns
+    data = labelled_images(photos, image_column, label_column, on_error)
     for name in sorted(set(data.get("empty_names", [])).difference(new_classes or [])):
-        say(f"Note: the folder {name!r} holds no image; --new {name!r} makes it a class by name.")
+        say(f"Note: the folder {name!r} is empty; --new {name!r} adds the class by name.")
     pipe = make_candle_pipeline(
         *model,
         new_classes=new_classes,
@@ -53,7 +54,7 @@ def fit_model(
     save_model(pipe, output, force)
     candle = pipe["candle"]
     note(
-        f"{output}: {len(candle.classes_)} classes, {candle.is_new_.sum()} of them by name alone, "
+        f"{output}: {len(candle.classes_)} classes, {candle.is_new_.sum()} of them by name only, "
         f"from {len(y)} images."
     )
 
@@ -98,7 +99,7 @@ def predict_images(
     failed = [row for row in rows if row["error"]]
     if failed:
         say(
-            f"Warning: {len(failed)} of {len(rows)} images have no answer; "
+            f"Warning: {len(failed)} of {len(rows)} images have no prediction; "
             f"{failed[0]['file']!r} {failed[0]['error']}."
         )
     if output is not None:
@@ -124,13 +125,14 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
     pipe = load_model(model, trust=trust)
     clip = _configured(pipe["clip"], cache, device, on_error)
     candle = pipe["candle"].set_params(device=device)
-    data = labelled_images(photos, *columns, on_error)
+    image_column, label_column = columns
+    data = labelled_images(photos, image_column, label_column, on_error)
     classes = np.array(list(map(str, candle.classes_)))
     unknown = sorted(set(map(str, data.target_names)).difference(classes))
     if unknown:
         raise ValueError(
-            f"{len(unknown)} classes of {str(photos)!r} are unknown to the model, the first "
-            f"is {unknown[0]!r}. `skcandle add` adds classes by name."
+            f"The model does not know {len(unknown)} of the classes in {str(photos)!r}, such as "
+            f"{unknown[0]!r}. `skcandle add` adds classes by name."
         )
     X, files, y = readable(clip, data)
     y = y.astype(str)
@@ -141,7 +143,7 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
 
         labels = candle.classes_[[classes.tolist().index(label) for label in y]]
         ImageReport(pipe, files, labels).save(report, overwrite=force)
-        note(f"{report}: the report, for a browser.")
+        note(f"{report}: a report to open in a browser.")
 
 
 def add_classes(model, names, output, *, force, trust):
@@ -162,7 +164,7 @@ def describe_model(model, *, trust):
         "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
         "classifier": type(candle).__name__,
         "CLIP": f"{clip.model_name}, {weights}, {candle.n_features_in_} features",
-        "classes": f"{len(candle.classes_)}, {n_new} of them by name alone",
+        "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
     for name, value in facts.items():
@@ -171,12 +173,12 @@ def describe_model(model, *, trust):
     labels = [printable(str(label)) for label in candle.classes_]
     width = max(map(len, labels))
     for label, count in zip(labels, candle.class_count_, strict=True):
-        images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name alone"
+        images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name only"
         print(f"{label:<{width}}  {images}")
 
 
 def _scores(candle, classes, X, y):
-    """Lines of an evaluation."""
+    """Yield the lines of an evaluation."""
     from sklearn.metrics import accuracy_score, recall_score
 
     from ..metrics import base_new_report, shot_band_accuracy
@@ -186,10 +188,10 @@ def _scores(candle, classes, X, y):
     yield f"images                     {len(y)}"
     yield f"accuracy                   {accuracy_score(y, predicted):.3f}"
     recall = recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
-    yield f"mean accuracy of classes   {recall:.3f}"
+    yield f"mean per-class accuracy    {recall:.3f}"
     shots = np.repeat(classes, candle.class_count_.astype(int))
     if len(shots):
-        yield "\nmean accuracy by number of training images of the class"
+        yield "\nmean per-class accuracy, by number of training images"
         for band, accuracy in shot_band_accuracy(y, predicted, y_train=shots).items():
             if not np.isnan(accuracy):
                 yield f"{band:<27}{accuracy:.3f}"
@@ -205,11 +207,11 @@ def _scores(candle, classes, X, y):
         yield "\nmost frequent confusions"
         for i in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
             true, answer = map(printable, pairs[i])
-            yield f"{counts[i]:>5}  {true} taken for {answer}"
+            yield f"{counts[i]:>5}  {true} predicted as {answer}"
 
 
 def _class_names(table, labels, new_classes):
-    """Names of all labels, synonyms in lists; what the table does not list names itself."""
+    """Names of all labels, synonyms in lists; a label that is not in the table is its own name."""
     if table is None:
         return None
     from .._image_files import read_columns
@@ -224,12 +226,12 @@ def _class_names(table, labels, new_classes):
 
 
 def _check_classes(labels, candle):
-    """An error before images are encoded if there is nothing to tell apart."""
+    """Raise an error, before images are encoded, if there is only one class."""
     known = {*map(str, labels), *(candle.new_classes or []), *(candle.class_names or [])}
     if len(known) < 2:
         raise ValueError(
-            f"There is one class, {known.pop()!r}, and no other to tell it from. Add folders, or "
-            "name classes without images with --new."
+            f"There is only one class, {known.pop()!r}. Add a folder for another class, or name "
+            "classes without images with --new."
         )
 
 
@@ -240,7 +242,7 @@ def _configured(clip, cache, device, on_error):
 
 
 def _on_error(on_error):
-    """The featurizer's word for it."""
+    """The same value in the terms of CLIPFeaturizer."""
     return {"skip": "nan"}.get(on_error, on_error)
 
 

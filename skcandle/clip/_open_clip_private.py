@@ -1,7 +1,6 @@
-"""The names of open_clip that the library needs and that are not public.
+"""Private names of open_clip that the library needs.
 
-They are here together so that a release of open_clip which moves one is noticed in one place;
-``tests/test_private_names.py`` says which.
+All imports of them are here, so that a release of open_clip that moves one breaks one module.
 """
 
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME

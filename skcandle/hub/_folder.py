@@ -1,13 +1,15 @@
 """A fitted pipeline and its model card in a folder."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from sklearn.pipeline import Pipeline
 
 from .. import _typing
-from .._files import new_file_beside, replacing
-from .._model_files import (
+from .._files import make_folder, replacing
+from ._card import render_card
+from ._model_files import (
     foreign_types,
     from_bytes,
     is_fitted_pipeline,
@@ -16,7 +18,6 @@ from .._model_files import (
     read,
     to_bytes,
 )
-from ._card import render_card
 from ._transfer import CARD_FILE, MODEL_FILE, download
 
 
@@ -34,52 +35,53 @@ def save_pipeline(
     Parameters
     ----------
     pipe : Pipeline
-        Fitted, as :func:`~skcandle.make_candle_pipeline` makes it. Of a search, its
-        `best_estimator_`.
+        A fitted pipeline from :func:`~skcandle.make_candle_pipeline`, or the `best_estimator_` of
+        a search over one.
 
     folder : str or path-like
-        Made if need be. Other files in it stay as they are.
+        Created if it does not exist. Other files in it stay unchanged.
 
     license : str, default=None
         Identifier of a licence as the Hub spells it, for example ``"cc-by-4.0"``.
 
     description : str, default=None
-        Markdown for the beginning of the card: what it is for, where the images came from, and
-        what `metrics` were measured on.
+        Markdown for the beginning of the card: the purpose of the pipeline, where its images come
+        from, and on what data the `metrics` were measured.
 
     metrics : mapping of str to float, default=None
-        Results for the card, for example of :func:`~skcandle.metrics.base_new_report` with
+        Results for the card, for example from :func:`~skcandle.metrics.base_new_report` with
         ``output_dict=True``.
 
     overwrite : bool, default=False
-        Whether ``model.skops`` and ``README.md`` of the folder are replaced.
+        Whether to overwrite ``model.skops`` and ``README.md`` in the folder.
 
     Returns
     -------
     folder : Path
-        With ``model.skops``, the pipeline in the format of skops, and ``README.md``, the card.
+        The folder. It contains ``model.skops``, the pipeline in the format of skops, and
+        ``README.md``, the card.
 
     Raises
     ------
     TypeError
-        If `pipe` is something else, is not fitted, or `metrics` is no mapping to numbers.
+        If `pipe` is not such a pipeline or not fitted, or `metrics` does not map names to numbers.
     ValueError
-        If the pipeline holds objects of other libraries, such as a function as `text_encoder`.
+        If the pipeline contains objects of other libraries, such as a function as `text_encoder`.
     OSError
-        If there is such a file already, or it cannot be written.
+        If a file already exists, or cannot be written.
 
     See Also
     --------
-    push_to_hub : Puts the folder on the Hugging Face Hub.
-    load_pipeline : Reads it.
+    push_to_hub : Upload the folder to the Hugging Face Hub.
+    load_pipeline : Load the pipeline.
 
     Notes
     -----
-    CLIP's weights are not in the folder. Neither are `cache`, `device`, `n_jobs` and `verbose`,
-    which belong to one machine. The file does hold the names of classes, class means of the
+    The folder contains neither CLIP's weights nor `cache`, `device`, `n_jobs` and `verbose`, which
+    belong to one machine. It does contain the names of the classes, the class means of the
     embeddings, and the path of a ``local-dir:`` model.
 
-    Both files are written whole or not at all.
+    Each file is written completely or not at all.
 
     Examples
     --------
@@ -103,8 +105,8 @@ def save_pipeline(
     """
     if not is_fitted_pipeline(pipe):
         raise TypeError(
-            f"pipe is a {type(pipe).__name__}, or is not fitted; a fitted pipeline of "
-            "make_candle_pipeline is needed, of a search its best_estimator_."
+            "pipe must be a fitted pipeline from make_candle_pipeline (for a search, its "
+            f"best_estimator_); this {type(pipe).__name__} is not."
         )
     pipe = portable(pipe)
     card = render_card(pipe, license=license, description=description, metrics=metrics)
@@ -112,106 +114,91 @@ def save_pipeline(
     foreign = foreign_types(data)
     if foreign:
         raise ValueError(
-            f"The pipeline holds {', '.join(foreign)}, which others cannot load without trusting "
-            "it; give parameters as lists, dicts and arrays, and as text_encoder a CLIPFeaturizer "
-            "or a mapping of labels to vectors."
+            f"The pipeline contains {', '.join(foreign)}, which others cannot load safely. Pass "
+            "parameters as lists, dicts and arrays, and text_encoder as a CLIPFeaturizer or a "
+            "mapping of labels to vectors."
         )
     contents = {MODEL_FILE: data, CARD_FILE: card.encode("utf-8", "replace")}
     return _write(Path(folder), contents, overwrite)
 
 
 def _write(folder, contents, overwrite):
-    """Both files, or an error and none."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is a file; a folder is needed.")
-    paths = [folder / name for name in contents]
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise FileExistsError(
-                f"The file {str(path)!r} exists; give another folder, or overwrite=True."
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        first, second = paths
-        with (
-            replacing(first, new_file_beside(first)) as first_file,
-            replacing(second, new_file_beside(second)) as second_file,
-        ):
-            first_file.write_bytes(contents[first.name])
-            second_file.write_bytes(contents[second.name])
-    except OSError as error:
-        raise type(error)(
-            f"The folder {str(folder)!r} cannot be written ({error.strerror or error}); give one "
-            "in which you may write."
-        ) from error
+    """Write both files, or raise an error and write neither."""
+    make_folder(folder, parents=True)
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            temporary = stack.enter_context(replacing(folder / name, overwrite=overwrite))
+            temporary.write_bytes(content)
     return folder
 
 
 def load_pipeline(
     source: _typing.Path, *, revision: str | None = None, token: str | None = None
 ) -> Pipeline:
-    """Read a pipeline from a folder, a file, or the Hugging Face Hub.
+    """Load a pipeline from a folder, a file, or the Hugging Face Hub.
 
-    Nothing in it is run: `skops` makes the objects, of the types of a fitted pipeline and of those
-    that it trusts itself (of NumPy, SciPy and scikit-learn), and a file that names any other is
-    refused before anything is made. Of a repository, only
-    ``model.skops`` is downloaded.
+    Loading runs no code from the file: skops creates only objects of the types of a fitted
+    pipeline, and of types that it trusts itself (of NumPy, SciPy and scikit-learn). A file with any
+    other type is refused before an object is created. Only ``model.skops`` is downloaded from a
+    repository.
 
     Parameters
     ----------
     source : str or path-like
-        A folder of :func:`save_pipeline`, a ``.skops`` file of it or of the command ``skcandle
-        fit``, or ``"owner/name"``, a repository of the Hub. A folder of that name comes first.
+        A folder from :func:`save_pipeline`, a ``.skops`` file from it or from the command
+        ``skcandle fit``, or ``"owner/name"``, a repository on the Hub, unless there is a folder
+        with that name.
 
     revision : str, default=None
-        Branch, tag or commit of a repository, by default ``"main"``. A commit never changes.
+        Branch, tag or commit of a repository, by default ``"main"``. Only a commit never changes.
 
     token : str, default=None
-        For private repositories; by default the one you are logged in with.
+        Access token for a private repository; by default the one you are logged in with.
 
     Returns
     -------
     pipe : Pipeline
-        Fitted. CLIP is loaded when it is first used, from where its name says: look at
-        ``pipe["clip"].model_name`` before you use what somebody else made.
+        The fitted pipeline. It loads CLIP by name when it is first used: check
+        ``pipe["clip"].model_name`` before you use a file from somebody else.
 
     Raises
     ------
     ValueError
-        If the file is none of a pipeline, or has objects of other libraries.
+        If the file does not contain a pipeline, or contains objects of other libraries.
     OSError
-        If there is no such folder or file.
+        If the folder or file does not exist.
     HubError
-        If the Hub cannot be reached, or does not have it. With ``HF_HUB_OFFLINE=1``, only what
-        was downloaded before is found.
+        If the Hub cannot be reached, or does not have the repository. With ``HF_HUB_OFFLINE=1``,
+        only repositories that were downloaded before are found.
 
     See Also
     --------
-    save_pipeline : Writes it, with an example.
+    save_pipeline : Save a pipeline; has an example.
     """
     path = Path(source)
     if not path.exists():
         path = Path(download(source, revision, token))
     elif revision is not None:
         raise ValueError(
-            f"revision={revision!r} is of a repository, but {str(source)!r} is on this machine; "
-            "leave it out."
+            f"revision={revision!r} applies to repositories of the Hub, but {str(source)!r} is on "
+            "this machine; leave it out."
         )
     if path.is_dir():
         path = path / MODEL_FILE
         if not path.is_file():
             raise FileNotFoundError(
-                f"The folder {str(source)!r} has no {MODEL_FILE}; save_pipeline makes one."
+                f"The folder {str(source)!r} has no {MODEL_FILE}; save_pipeline writes one."
             )
     if not is_model_file(path):
         raise ValueError(
-            f"{str(path)!r} is no file of skops, and pickles are not loaded; save_pipeline makes "
-            "one."
+            f"{str(path)!r} is not a skops file, and pickles are not loaded; save_pipeline writes "
+            "skops files."
         )
     data, foreign = read(path)
     if foreign:
         raise ValueError(
-            f"{str(path)!r} was not loaded, since it has parts that no pipeline of skcandle has: "
-            f"{', '.join(foreign)}. If you trust them, skops.io.load(..., trusted=[...]) loads it."
+            f"{str(path)!r} was not loaded, because it has parts that do not belong to a pipeline "
+            f"of skcandle: {', '.join(foreign)}. If you trust its author, load it with "
+            "skops.io.load(..., trusted=[...])."
         )
     return from_bytes(data, path)

@@ -1,10 +1,10 @@
-"""Text of others inside Markdown: shown as it is, whatever it holds."""
+"""Text from other people inside Markdown, shown unchanged whatever it contains."""
 
 import re
 import unicodedata
 
-# Letters, digits, underscores within words, and signs that start nothing in Markdown or HTML.
-# Code hosts make links of "www.".
+# Letters, digits, underscores within words, and characters without a meaning in Markdown or HTML.
+# Code hosts turn "www." into links.
 HARMLESS = re.compile(
     r"(?!www\.)[^\W_]|(?<=[^\W_])_+(?=[^\W_])|[^\x00-\x7f]|[ ,.;'\"()/%+=?!{}-]", re.IGNORECASE
 )
@@ -12,19 +12,20 @@ DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def escaped(text):
-    """One line in which every character stands for itself, in paragraphs and in tables.
+    """Escape text so that each character stands for itself, in paragraphs and in tables.
 
-    Character references are used and no backslashes, which are read differently inside tables.
+    This uses character references, because backslashes have another meaning inside tables.
 
     Parameters
     ----------
     text : object
-        Its `str`.
+        Its ``str`` is escaped.
 
     Returns
     -------
     markdown : str
-        White space is single spaces, control characters, those of direction too, are U+FFFD.
+        One line. White space becomes single spaces; control characters, also those that change the
+        direction of text, become U+FFFD.
     """
     line = " ".join(str(text).split())
     line = "".join("\ufffd" if _controls(sign) else sign for sign in line)
@@ -37,12 +38,12 @@ def escaped(text):
 
 
 def _controls(sign):
-    """Whether a character is a control, or turns the direction of others."""
+    """Whether a character is a control character or changes the direction of text."""
     return unicodedata.category(sign) == "Cc" or unicodedata.bidirectional(sign) in DIRECTIONS
 
 
 def table(header, rows):
-    """A table of escaped cells.
+    """Escape the cells of a table.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def table(header, rows):
     Returns
     -------
     table : dict of str to list of str
-        The columns, as :meth:`skops.card.Card.add_table` takes them.
+        The columns, for :meth:`skops.card.Card.add_table`.
     """
     columns = zip(*rows, strict=True)
     return {name: list(map(escaped, column)) for name, column in zip(header, columns, strict=True)}

@@ -1,5 +1,6 @@
-"""Base against new accuracy as the offset between them moves."""
+"""Base accuracy against new accuracy as the offset between them moves."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,26 @@ from sklearn.metrics import auc
 from .._labels import label_array
 from .._typing import Labels
 from ..metrics import base_new_curve
+from ._display import Display
 from ._fitted import readable_part, zero_shot_log_proba
-from ._style import BLUE, GREY, ORANGE, SQUARE, axes_for, plain
+from ._style import BLUE, GREY, ORANGE, SQUARE, plain
 
 
-class BaseNewCurveDisplay:
-    """Base against new accuracy as one offset is added to the scores of all new classes.
+@dataclass(kw_only=True, eq=False, repr=False)
+class BaseNewCurveDisplay(Display):
+    """Base accuracy against new accuracy as an offset is added to the scores of all new classes.
 
-    The operating point is what `predict` answers, the offset of 0. The area under the curve
-    (AUSUC) judges the scores whatever the offset. Grey lines join points of equal harmonic mean.
+    The operating point is that of `predict`, at the offset of 0. The area under the curve (AUSUC)
+    evaluates the scores independently of the offset. Grey lines join points of equal harmonic mean.
 
-    Use :meth:`from_estimator` or :meth:`from_predictions` to make one.
+    Use :meth:`from_estimator` or :meth:`from_predictions` to create a display.
 
     Parameters
     ----------
     base_accuracy, new_accuracy, offsets : ndarray of shape (n_offsets,)
         See :func:`skcandle.metrics.base_new_curve`.
     zero_shot_curve : tuple of ndarray, default=None
-        Base and new accuracy of zero-shot CLIP, and its offsets.
+        Base accuracy, new accuracy and offsets of zero-shot CLIP.
     name : str, default=None
         Name of the classifier in the legend.
 
@@ -57,54 +60,46 @@ class BaseNewCurveDisplay:
     (0.5, (1.0, 0.0))
     """
 
-    ax_: Any
-    figure_: Any
+    _figure_size = SQUARE
 
-    def __init__(
-        self,
-        *,
-        base_accuracy: np.ndarray,
-        new_accuracy: np.ndarray,
-        offsets: np.ndarray,
-        zero_shot_curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.base_accuracy = base_accuracy
-        self.new_accuracy = new_accuracy
-        self.offsets = offsets
-        self.zero_shot_curve = zero_shot_curve
-        self.name = name
-        self.ausuc = float(auc(new_accuracy, base_accuracy))
-        self.operating_point = _at_zero(base_accuracy, new_accuracy, offsets)
+    base_accuracy: np.ndarray
+    new_accuracy: np.ndarray
+    offsets: np.ndarray
+    zero_shot_curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        self.ausuc = float(auc(self.new_accuracy, self.base_accuracy))
+        self.operating_point = _at_zero(self.base_accuracy, self.new_accuracy, self.offsets)
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, X: Any, y: Labels, *, name: str | None = None, ax: Any = None
     ) -> "BaseNewCurveDisplay":
-        """Draw a fitted classifier of this library, with zero-shot CLIP if it knows names.
+        """Draw a fitted classifier of this library, and zero-shot CLIP if it knows class names.
 
         Parameters
         ----------
         estimator : object
-            Fitted pipeline for images, or classifier for embeddings.
+            Fitted pipeline that takes images, or classifier that takes embeddings.
         X : list or array of length n_samples
-            Test images, or embeddings, of base and new classes. Rows of NaN are left out.
+            Test images, or embeddings, of base and new classes. Rows of NaN are ignored.
         y : array-like of shape (n_samples,)
             True labels.
         name : str, default=None
-            Name in the legend, by default that of the class of the classifier.
+            Name in the legend, by default the class name of the classifier.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : BaseNewCurveDisplay
-            What was drawn.
+            The display, drawn.
         """
         X, y, classifier = readable_part(estimator, X, label_array(y))
         if not hasattr(classifier, "is_new_"):
             raise TypeError(
-                f"{type(classifier).__name__} has no is_new_; use from_predictions, with "
+                f"{type(classifier).__name__} has no is_new_; use from_predictions with "
                 "new_classes."
             )
         return cls.from_predictions(
@@ -129,12 +124,12 @@ class BaseNewCurveDisplay:
         name: str | None = None,
         ax: Any = None,
     ) -> "BaseNewCurveDisplay":
-        """Draw logits over base and new classes.
+        """Draw from logits over base and new classes.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
-            True labels; at least one of a base and one of a new class.
+            True labels, with at least one base class and one new class.
         y_score : array-like of shape (n_samples, n_classes)
             Logits, or logarithms of probabilities.
         classes : array-like of shape (n_classes,)
@@ -142,16 +137,16 @@ class BaseNewCurveDisplay:
         new_classes : array-like of shape (n_new_classes,)
             Labels out of `classes` that had no training image.
         y_score_zero_shot : array-like of shape (n_samples, n_classes), default=None
-            Logits of zero-shot CLIP, for reference.
+            Logits of zero-shot CLIP, for comparison.
         name : str, default=None
             Name in the legend.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : BaseNewCurveDisplay
-            What was drawn.
+            The display, drawn.
         """
 
         def curve(y_score):
@@ -166,20 +161,7 @@ class BaseNewCurveDisplay:
             name=name,
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> "BaseNewCurveDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : BaseNewCurveDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax, **SQUARE)
+    def _draw(self, ax):
         _draw_harmonic_means(ax)
         if self.zero_shot_curve is not None:
             base, new, offsets = self.zero_shot_curve
@@ -204,17 +186,16 @@ class BaseNewCurveDisplay:
         ax.legend(loc="lower left", frameon=True, framealpha=0.95, edgecolor="none")
         plain(ax)
         ax.grid(False)
-        return self
 
 
 def _at_zero(base, new, offsets):
-    """Base and new accuracy at the offset of 0."""
+    """Base and new accuracy at the offset 0."""
     index = np.searchsorted(offsets, 0, side="right") - 1
     return float(base[index]), float(new[index])
 
 
 def _draw_harmonic_means(ax):
-    """Lines of equal harmonic mean, each with its value at the right edge."""
+    """Draw lines of equal harmonic mean, each labelled at the right edge."""
     for mean in np.arange(0.2, 1.0, 0.2):
         base = np.linspace(mean / (2 - mean), 1, 100)
         ax.plot(base, mean * base / (2 * base - mean), color="#DCDCDC", linewidth=1, zorder=0)

@@ -1,33 +1,33 @@
-"""Images that are nearly the same."""
+"""Near-duplicate images."""
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-# Neighbours that are looked at for each distinct image, besides itself.
+# Neighbours that are compared with each distinct image.
 N_NEIGHBOURS = 16
 
 
 def near_duplicates(X, similarity):
-    """Groups of images that are joined by similar pairs.
+    """Groups of images that are connected by similar pairs.
 
     Memory grows with the number of images, not with its square: scikit-learn compares them in
-    blocks, and keeps the nearest of each.
+    blocks and keeps only the nearest neighbours.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
         Unit rows.
     similarity : float
-        Least cosine of a pair.
+        Minimum cosine of a pair.
 
     Returns
     -------
     groups : list of ndarray of int
-        Rows of each group of two or more, sorted, in the order of their first rows.
+        Sorted rows of each group of two or more. Groups are ordered by their first rows.
     """
-    distinct, first = np.unique(X, axis=0, return_inverse=True)  # identical files, any number
+    distinct, first = np.unique(X, axis=0, return_inverse=True)  # any number of identical files
     first = first.ravel()
     group = np.arange(len(distinct))
     if len(distinct) > 1:
@@ -35,7 +35,7 @@ def near_duplicates(X, similarity):
         search = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(distinct)
         distance, neighbour = search.kneighbors(distinct)
         source, rank = np.nonzero(distance <= np.sqrt(2 - 2 * similarity))
-        # connected_components of SciPy 1.11 gives nonsense for int64
+        # connected_components of SciPy 1.11 gives wrong results for int64
         places = source.astype(np.int32), neighbour[source, rank].astype(np.int32)
         graph = coo_array(
             (np.ones(len(source), dtype=bool), places), shape=(len(distinct), len(distinct))

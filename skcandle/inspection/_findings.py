@@ -1,8 +1,8 @@
-"""What is worth a look among answers: the content of a report, without its form."""
+"""What a report finds among the predictions; how it looks is in other modules."""
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import recall_score
@@ -13,12 +13,12 @@ from ._label_errors import has_cleanlab, likely_label_errors
 
 IDENTICAL = 1 - 1e-6
 N_CONFUSIONS = 12
-# Images of a group of duplicates among which the similarity is taken; the others are as similar.
+# The similarity of a group is computed among this many of its images; the others are alike.
 N_COMPARED = 500
 
 
 class ClassRow(NamedTuple):
-    """One class: its training images, and how it fares here."""
+    """One class: its number of training images, and its results here."""
 
     label: object
     is_new: bool
@@ -30,7 +30,7 @@ class ClassRow(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Images of one class that are answered with another."""
+    """Images of one class that are predicted as another."""
 
     label: object
     answer: object
@@ -41,7 +41,7 @@ class Confusion(NamedTuple):
 
 
 class DuplicateGroup(NamedTuple):
-    """Images that are nearly the same, with the labels they have."""
+    """A group of near-duplicate images, and their labels."""
 
     rows: np.ndarray
     labels: list
@@ -49,7 +49,7 @@ class DuplicateGroup(NamedTuple):
 
     @property
     def is_identical(self):
-        """Whether they are the same to the model."""
+        """Whether the model cannot distinguish them."""
         return self.similarity >= IDENTICAL
 
 
@@ -57,7 +57,7 @@ class DuplicateGroup(NamedTuple):
 class Findings:
     """All sections of a report; rows are those of the :class:`Answers`.
 
-    Without labels, what needs them is None.
+    Without labels, findings that need them are None.
 
     Attributes
     ----------
@@ -65,22 +65,22 @@ class Findings:
     accuracy, zero_shot_accuracy : float or None
         Class-balanced.
     bands : list of (str, float, float or None) or None
-        Training images of a class, accuracy, and that of zero-shot CLIP.
+        Number of training images, accuracy, and accuracy of zero-shot CLIP.
     unknown_labels : list
-        Given labels that the classifier cannot answer.
+        Given labels that are not classes of the classifier.
     confusions : list of Confusion or None
-        Of two images or more, the most first; up to `N_CONFUSIONS`.
+        Those with two or more images, the most frequent first; up to `N_CONFUSIONS`.
     errors : ndarray of int or None
-        Rows of wrong answers, the most confident first.
+        Rows of wrong predictions, the most confident first.
     label_errors : ndarray of int or None
-        Rows of likely label errors; None as well if cleanlab is not installed.
+        Rows of likely label errors; also None if cleanlab is not installed.
     has_cleanlab : bool
     uncertain : ndarray of int
         All rows, the least certain first.
     duplicates : list of DuplicateGroup
-        Those of several labels first, then the most alike.
+        Those with several labels first, then the most similar.
     novel : ndarray of int
-        All rows, the newest first.
+        All rows, the most novel first.
     """
 
     classes: list
@@ -98,7 +98,7 @@ class Findings:
 
 
 def find(answers, class_count, duplicate_similarity):
-    """Look for what is worth a look.
+    """Find what is worth a look.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def find(answers, class_count, duplicate_similarity):
     class_count : ndarray of shape (n_classes,) or None
         Training images of each class.
     duplicate_similarity : float
-        Least cosine of near-duplicates.
+        Minimum cosine of near-duplicates.
 
     Returns
     -------
@@ -163,10 +163,12 @@ def _bands(answers, class_count):
 
 
 def _class_rows(answers, class_count):
-    """Classes from many training images to none; of equal ones, those that fare worst first."""
+    """Classes from many training images to none; among equals, the lowest recall first."""
     y, y_pred, classes = answers.y, answers.y_pred, answers.classes
     n_answers = dict(zip(*_counted(y_pred), strict=True))
-    n_images, recall, mistaken = {}, {}, {}
+    n_images: dict[Any, int] = {}
+    recall: dict[Any, float] = {}
+    mistaken: dict[Any, tuple[int, Any]] = {}
     if y is not None:
         n_images = dict(zip(*_counted(y), strict=True))
         labels = np.unique(y)
@@ -212,7 +214,7 @@ def _confusions(y, y_pred, confidence):
 
 
 def _pairs(y, y_pred):
-    """Label and wrong answer, and how often they come together."""
+    """Pairs of a label and a wrong prediction, with their counts."""
     pairs = Counter(zip(y.tolist(), y_pred.tolist(), strict=True))
     return [(pair, n) for pair, n in pairs.items() if pair[0] != pair[1]]
 
@@ -220,7 +222,7 @@ def _pairs(y, y_pred):
 def _duplicate_groups(X, y, similarity):
     groups = []
     for rows in near_duplicates(X, similarity):
-        # of the least similar neighbour, as each image of a group has at least one
+        # the lowest similarity of an image to its nearest neighbour in the group
         compared = X[rows[:N_COMPARED]]
         cosines = compared @ compared.T
         np.fill_diagonal(cosines, -1)

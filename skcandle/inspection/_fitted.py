@@ -1,18 +1,17 @@
-"""A fitted pipeline taken apart: embeddings, the classifier, and CLIP's own answer beside it."""
+"""Parts of a fitted pipeline: embeddings, the classifier, and zero-shot CLIP for comparison."""
 
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._labels import is_textual
-from ..classifier._logit_weights import CLIP_TEMPERATURE
+from ..classifier._zero_shot import zero_shot_logits
 
 
 def split_pipeline(estimator):
-    """Steps that make embeddings, and the classifier after them.
+    """Split a fitted pipeline into the steps that compute embeddings, and the classifier.
 
     Parameters
     ----------
@@ -27,27 +26,27 @@ def split_pipeline(estimator):
     Raises
     ------
     TypeError
-        If it is no pipeline of at least two steps, or its last step has no probabilities.
+        If it is not a pipeline of at least two steps, or its last step has no `predict_proba`.
     NotFittedError
         If the classifier is not fitted.
     """
     pipe = _best(estimator)
     if not isinstance(pipe, Pipeline) or len(pipe.steps) < 2:
         raise TypeError(
-            f"pipe is of type {type(pipe).__name__}; a fitted pipeline of a featurizer and a "
-            "classifier is needed, as make_candle_pipeline makes."
+            "pipe must be a fitted pipeline of a featurizer and a classifier, as "
+            f"make_candle_pipeline makes, got {type(pipe).__name__}."
         )
     return pipe[:-1], _check_classifier(pipe[-1])
 
 
 def embeddings_and_classifier(estimator, X):
-    """Embeddings that the last step of an estimator sees, and that step.
+    """Embeddings that the last step of an estimator receives, and that step.
 
     Parameters
     ----------
     estimator : object
-        A fitted pipeline, for which `X` are images, a fitted classifier, for which they are
-        embeddings, or a search over one of both.
+        A fitted pipeline, which takes images, a fitted classifier, which takes embeddings, or a
+        search over either.
     X : list or array
         Images or embeddings.
 
@@ -64,7 +63,7 @@ def embeddings_and_classifier(estimator, X):
 
 
 def readable_part(estimator, X, y):
-    """Embeddings and labels of the images that could be read, and the classifier.
+    """Embeddings and labels of the readable images, and the classifier.
 
     Parameters
     ----------
@@ -82,22 +81,22 @@ def readable_part(estimator, X, y):
     X, classifier = embeddings_and_classifier(estimator, X)
     readable = is_readable(X)
     if not readable.any():
-        raise ValueError("X has no row of finite numbers: none of the images could be read.")
+        raise ValueError("X has no row of finite numbers; none of the images could be read.")
     return rows_of(X, readable), np.asarray(y)[readable], classifier
 
 
 def is_readable(X):
-    """Which rows are finite; a featurizer may give rows of NaN for unreadable images."""
+    """Which rows are finite; a featurizer may return rows of NaN for unreadable images."""
     return np.isfinite(np.asarray(X, dtype=float)).all(axis=1)
 
 
 def rows_of(X, mask):
-    """Rows of an array or a DataFrame, whose column names the classifier may know."""
+    """Rows of an array, or of a DataFrame, whose column names are kept for the classifier."""
     return X if mask.all() else (X if hasattr(X, "iloc") else np.asarray(X))[mask]
 
 
 def shown_labels(classifier):
-    """What readers are shown for each of `classes_`: strings as they are, numbers by their names.
+    """How to display each of `classes_`: strings as they are, numbers by their class names.
 
     Parameters
     ----------
@@ -115,7 +114,7 @@ def shown_labels(classifier):
 
 
 def shown_as(classifier, y):
-    """Labels as :func:`shown_labels` shows them.
+    """Labels as :func:`shown_labels` displays them.
 
     Parameters
     ----------
@@ -126,7 +125,7 @@ def shown_as(classifier, y):
     Returns
     -------
     y : ndarray of shape (n_samples,)
-        Numbers that the classifier does not know are strings of their digits, if others are names.
+        If classes are displayed by name, unknown numbers become strings of digits.
     """
     shown = shown_labels(classifier)
     if not is_textual(shown) or is_textual(np.asarray(classifier.classes_)):
@@ -136,12 +135,12 @@ def shown_as(classifier, y):
 
 
 def zero_shot_log_proba(classifier, X):
-    """Log-probabilities of CLIP itself: similarities to the names, at its own temperature.
+    """Log-probabilities of zero-shot CLIP, at its own temperature.
 
     Parameters
     ----------
     classifier : object
-        Fitted; has `text_features_` if it knows the names of its classes.
+        Fitted. It has `text_features_` if it knows the names of its classes.
     X : array-like of shape (n_samples, n_features)
 
     Returns
@@ -152,12 +151,11 @@ def zero_shot_log_proba(classifier, X):
     text = getattr(classifier, "text_features_", None)
     if text is None:
         return None
-    similarity = normalize(np.asarray(X, dtype=np.float64)) @ text.T
-    return log_softmax(similarity / CLIP_TEMPERATURE, axis=1)
+    return log_softmax(zero_shot_logits(X, text), axis=1)
 
 
 def _best(estimator):
-    """What a search has found."""
+    """The best estimator of a search; any other estimator is returned unchanged."""
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     return estimator
@@ -166,8 +164,8 @@ def _best(estimator):
 def _check_classifier(classifier):
     if not hasattr(classifier, "predict_proba"):
         raise TypeError(
-            f"The last step is of type {type(classifier).__name__}, which has no predict_proba; a "
-            "classifier with probabilities is needed."
+            "The last step must be a classifier with predict_proba, got "
+            f"{type(classifier).__name__}."
         )
     check_is_fitted(classifier)
     return classifier

@@ -3,13 +3,13 @@
 import numpy as np
 
 MISSING_CLEANLAB = (
-    "Likely label errors are left out, because cleanlab is not installed: "
+    "Likely label errors are not listed, because cleanlab is not installed: "
     'pip install "skcandle[report]".'
 )
 
 
 def has_cleanlab():
-    """Whether the optional dependency is there."""
+    """Whether the optional dependency is installed."""
     try:
         import cleanlab.filter  # noqa: F401
     except ImportError:
@@ -18,14 +18,14 @@ def has_cleanlab():
 
 
 def likely_label_errors(y, y_proba):
-    """Confident learning [1]_ on given labels and probabilities.
+    """Find likely label errors by confident learning [1]_.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,) of int
-        Column of the given label, -1 for a label that has none; those are left out.
+        Column of the given label, or -1 for labels without a column, which are ignored.
     y_proba : ndarray of shape (n_samples, n_classes)
-        Probabilities, best of a classifier that was not trained on the image.
+        Probabilities, ideally from a classifier that was not trained on the image.
 
     Returns
     -------
@@ -40,14 +40,14 @@ def likely_label_errors(y, y_proba):
     from cleanlab.filter import find_label_issues
 
     known = np.flatnonzero(y >= 0)
-    # the labels that occur; cleanlab counts thresholds for each of them
+    # cleanlab needs an image of each class
     labels, y = np.unique(y[known], return_inverse=True)
     if len(labels) < 2:
         return np.empty(0, dtype=int)
     y_proba = y_proba[np.ix_(known, labels)]
     y_proba = y_proba / np.maximum(y_proba.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    # as many as confident learning counts, those whose label is least probable: on bundled images
-    # with changed labels that found more of them than its other rules
+    # takes as many as confident learning counts, with the least probable labels; on bundled images
+    # with changed labels, this rule found the most
     rows = find_label_issues(
         y,
         y_proba,

@@ -1,5 +1,6 @@
 """Recall of each class against its number of training images."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,30 +8,32 @@ import numpy as np
 from .._labels import label_array
 from .._typing import Labels
 from ..metrics import _recall
+from ._display import Display
 from ._fitted import readable_part, zero_shot_log_proba
-from ._style import BLUE, GREY, SKY, axes_for, plain
+from ._style import BLUE, GREY, SKY, plain
 
 TICKS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000])
 
 
-class LongTailDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class LongTailDisplay(Display):
     """Recall of each class against its number of training images.
 
-    New classes, which have none, stand at 0. Points are classes, the line is their mean in
-    groups of classes with 0, 1, 2, 3 to 4, 5 to 8, ... training images, with intervals of 95 %.
+    New classes, which have none, are at 0. Points are classes. The line is their mean in groups
+    of classes with 0, 1, 2, 3 to 4, 5 to 8, ... training images, with 95 % intervals.
 
-    Use :meth:`from_estimator` or :meth:`from_predictions` to make one.
+    Use :meth:`from_estimator` or :meth:`from_predictions` to create a display.
 
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
-        Labels of the classes that are drawn.
+        Labels of the classes.
     class_count : ndarray of shape (n_classes,)
-        Training images of each.
+        Number of training images of each class.
     recall : ndarray of shape (n_classes,)
-        Share of its test images that were answered with it, between 0 and 1.
+        Share of the test images of each class that were predicted correctly, from 0 to 1.
     zero_shot_recall : ndarray of shape (n_classes,), default=None
-        The same of zero-shot CLIP.
+        The same for zero-shot CLIP.
     name : str, default=None
         Name of the classifier in the legend.
 
@@ -43,7 +46,7 @@ class LongTailDisplay:
 
     See Also
     --------
-    skcandle.metrics.shot_band_accuracy : The means as numbers.
+    skcandle.metrics.shot_band_accuracy : Compute such means.
 
     Examples
     --------
@@ -55,52 +58,40 @@ class LongTailDisplay:
     (['cat', 'cow', 'okapi'], [30, 3, 0], [0.5, 1.0, 0.0])
     """
 
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        *,
-        classes: np.ndarray,
-        class_count: np.ndarray,
-        recall: np.ndarray,
-        zero_shot_recall: np.ndarray | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.classes = classes
-        self.class_count = class_count
-        self.recall = recall
-        self.zero_shot_recall = zero_shot_recall
-        self.name = name
+    classes: np.ndarray
+    class_count: np.ndarray
+    recall: np.ndarray
+    zero_shot_recall: np.ndarray | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, X: Any, y: Labels, *, name: str | None = None, ax: Any = None
     ) -> "LongTailDisplay":
-        """Draw a fitted classifier of this library, with zero-shot CLIP if it knows names.
+        """Draw a fitted classifier of this library, and zero-shot CLIP if it knows class names.
 
         Parameters
         ----------
         estimator : object
-            Fitted pipeline for images, or classifier for embeddings.
+            Fitted pipeline that takes images, or classifier that takes embeddings.
         X : list or array of length n_samples
-            Test images, or embeddings. Rows of NaN are left out.
+            Test images, or embeddings. Rows of NaN are ignored.
         y : array-like of shape (n_samples,)
             True labels.
         name : str, default=None
-            Name in the legend, by default that of the class of the classifier.
+            Name in the legend, by default the class name of the classifier.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : LongTailDisplay
-            What was drawn.
+            The display, drawn.
         """
         X, y, classifier = readable_part(estimator, X, label_array(y))
         if not hasattr(classifier, "class_count_"):
             raise TypeError(
-                f"{type(classifier).__name__} has no class_count_; use from_predictions, with "
+                f"{type(classifier).__name__} has no class_count_; use from_predictions with "
                 "y_train."
             )
         classes = np.asarray(classifier.classes_)
@@ -125,27 +116,27 @@ class LongTailDisplay:
         name: str | None = None,
         ax: Any = None,
     ) -> "LongTailDisplay":
-        """Draw predicted labels.
+        """Draw from predicted labels.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True labels.
         y_pred : array-like of shape (n_samples,)
-            Labels predicted among all classes.
+            Predicted labels, among all classes.
         y_train : array-like of shape (n_train_samples,)
-            Labels of the training images, from which they are counted.
+            Labels of the training images, which are counted.
         y_pred_zero_shot : array-like of shape (n_samples,), default=None
-            Labels that zero-shot CLIP predicts, for reference.
+            Labels predicted by zero-shot CLIP, for comparison.
         name : str, default=None
             Name in the legend.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : LongTailDisplay
-            What was drawn.
+            The display, drawn.
         """
         labels, counts = np.unique(label_array(y_train, "y_train"), return_counts=True)
         count_of = dict(zip(labels.tolist(), counts.tolist(), strict=True))
@@ -163,20 +154,7 @@ class LongTailDisplay:
             name=name,
         )
 
-    def plot(self, ax: Any = None) -> "LongTailDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : LongTailDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax)
+    def _draw(self, ax):
         plain(ax)
         place = _place(self.class_count)
         if (self.class_count == 0).any():
@@ -209,21 +187,20 @@ class LongTailDisplay:
         ax.set_xlabel("training images of the class")
         ax.set_ylabel("recall")
         ax.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
-        return self
 
 
 def _place(counts):
-    """Logarithmic, with room for 0."""
+    """Position of a count on the logarithmic axis, which includes 0."""
     return np.log2(np.asarray(counts) + 1)
 
 
 def _interval(means, errors):
-    """Lower and upper half of 95 % intervals, within 0 and 1."""
+    """Lower and upper parts of 95 % intervals, clipped to [0, 1]."""
     return np.array([np.minimum(1.96 * errors, means), np.minimum(1.96 * errors, 1 - means)])
 
 
 def _group_means(counts, recall):
-    """Place, mean and standard error of each group of classes, from few images to many."""
+    """Position, mean and standard error of each group of classes, from few images to many."""
     group = np.where(counts > 0, np.ceil(np.log2(np.maximum(counts, 0.5))) + 1, 0)
     places, means, errors = [], [], []
     for index in np.unique(group):

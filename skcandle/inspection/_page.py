@@ -1,4 +1,4 @@
-"""The report as one HTML file, with style, script and images inside."""
+"""The report as one HTML file that contains its style, script and images."""
 
 import base64
 import hashlib
@@ -12,21 +12,21 @@ from .. import _version
 from ._label_errors import MISSING_CLEANLAB
 from ._thumbnails import image_name, image_path, thumbnails
 
-N_IN_GROUP = 8  # images of one group of duplicates
+N_IN_GROUP = 8  # images shown per group of duplicates
 N_IN_CONFUSION = 6
 CROSS_VALIDATED = (
-    "These are the training images. Each answer here is that of a classifier that was fitted "
-    "without the image (five folds, with the weights that were estimated on all images)."
+    "These are the training images. The prediction for each image comes from a classifier that "
+    "was fitted without it (five folds, with the weights that were estimated on all images)."
 )
 IN_SAMPLE = (
-    "These are the training images, which a classifier gets right more often than others: take "
-    "accuracies and errors here for a best case."
+    "These are the training images, on which a classifier is more accurate than on others: "
+    "accuracies and errors here are optimistic."
 )
 
 
 @cache
 def _environment():
-    """Templates, in which everything is escaped that is not marked as HTML."""
+    """Jinja environment that escapes everything not marked as HTML."""
     environment = Environment(
         loader=PackageLoader("skcandle.inspection"),
         autoescape=select_autoescape(["html"]),
@@ -40,7 +40,7 @@ def _environment():
 
 
 def render(template, **content):
-    """Fill a template of the folder ``templates``.
+    """Fill a template from the folder ``templates``.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def render(template, **content):
 def report_page(
     answers, findings, images, flags, unreadable, *, title, n_shown, thumbnail_size
 ) -> str:
-    """The whole page.
+    """Create the page of a report.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def report_page(
     unreadable : dict of int to str
     title : str
     n_shown : int
-        Images, or groups of duplicates, in a section, at most.
+        Maximum number of images, or groups of duplicates, per section.
     thumbnail_size : int
 
     Returns
@@ -76,11 +76,10 @@ def report_page(
     html : str
     """
     sections = _Sections(answers, findings, images, n_shown)
-    style, script = _source("report.css"), _source("report.js")
+    script = _source("report.js")
     return render(
         "report.html",
         title=title,
-        style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=_version.__version__,
@@ -102,7 +101,7 @@ def report_page(
 
 
 class _Sections:
-    """Cards of the images in each section; `shown` collects whose thumbnails are needed."""
+    """Cards of the images in each section; `shown` collects the images that need thumbnails."""
 
     def __init__(self, answers, findings, images, n_shown):
         self.answers, self.findings, self.images = answers, findings, images
@@ -110,7 +109,7 @@ class _Sections:
         self.shown = set()
 
     def content(self):
-        """From names in the template to cards."""
+        """Cards by their names in the template."""
         findings, n_shown = self.findings, self.n_shown
         return {
             "confusions": [
@@ -146,7 +145,7 @@ class _Sections:
 
 
 def _source(name):
-    """A file of style or script, to stand in the page as it is."""
+    """Source of a script that becomes part of the page."""
     return _environment().loader.get_source(_environment(), name)[0]
 
 
@@ -159,13 +158,13 @@ def _notes(answers, findings):
         more = ", ..." if len(findings.unknown_labels) > 5 else ""
         notes.append(
             f"The classifier does not know {len(findings.unknown_labels)} of the labels "
-            f"({listed}{more}); their images count as errors."
+            f"({listed}{more}); images with these labels count as errors."
         )
     return notes
 
 
 def _tiles(answers, findings, n_images, unreadable):
-    """Numbers at the top: value, what it is, and where it leads."""
+    """Numbers at the top: value, description, and link."""
     n_new = sum(row.is_new for row in findings.classes)
     classes = f"classes, {n_new} without a training image" if n_new else "classes"
     tiles = [
@@ -173,7 +172,7 @@ def _tiles(answers, findings, n_images, unreadable):
         (f"{len(findings.classes):,}", classes, "#classes"),
     ]
     if findings.accuracy is not None:
-        text = "accuracy, mean of classes"
+        text = "mean per-class accuracy"
         if findings.zero_shot_accuracy is not None:
             text += f" (zero-shot CLIP {_percent(findings.zero_shot_accuracy)})"
         tiles.append((_percent(findings.accuracy), text, "#errors"))
@@ -185,22 +184,22 @@ def _tiles(answers, findings, n_images, unreadable):
         text += f", {several} across classes"
     tiles.append((f"{len(findings.duplicates):,}", text, "#duplicates"))
     if unreadable:
-        tiles.append((f"{len(unreadable):,}", "could not be read", "#unreadable"))
+        tiles.append((f"{len(unreadable):,}", "unreadable images", "#unreadable"))
     return tiles
 
 
 def _tail_chart(rows):
     """Bars of all classes, from many images to none, in percent of the width and height.
 
-    The height is logarithmic in the number of images. Without training counts, images or answers
-    here are counted.
+    The height is logarithmic in the number of training images, or, if that is unknown, in the
+    number of images or predictions here.
     """
     if rows[0].n_train is not None:
         what, counts = "training images", [row.n_train for row in rows]
     elif rows[0].n_images is not None:
         what, counts = "images", [row.n_images for row in rows]
     else:
-        what, counts = "answers", [row.n_answers for row in rows]
+        what, counts = "predictions", [row.n_answers for row in rows]
     highest = log1p(max(*counts, 1))
     width = 100 / len(rows)
     bars = [
@@ -234,5 +233,5 @@ def _percent(share):
 
 
 def _count(number):
-    """A count, which is a whole number unless samples are weighted."""
+    """Format a count, which is an integer unless samples have weights."""
     return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"

@@ -1,5 +1,6 @@
-"""Images with the answer and its confidence."""
+"""Images with their predictions and confidences."""
 
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -7,43 +8,45 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, check_random_state, check_scalar
 
+from .._images.inputs import as_image_list
 from .._labels import label_array
 from .._typing import Images, Labels, RandomState
-from ..clip._image_input import as_image_list
+from ._display import Display, require_matplotlib
 from ._fitted import is_readable, rows_of, shown_as, shown_labels, split_pipeline
-from ._style import BLUE, GREY, VERMILION, WIDTH, axes_for, require_matplotlib, shortened
+from ._style import BLUE, GREY, VERMILION, WIDTH, shortened
 from ._thumbnails import rgb_array
 
 SELECTIONS = ("right", "wrong", "confident_errors", "least_certain", "random")
 NEED_LABELS = ("right", "wrong", "confident_errors")
-PIXELS = 160  # of one image in the grid
+PIXELS = 160  # per image in the grid
 
 
-class PredictionGridDisplay:
-    """Images with the answer of a classifier and its confidence.
+@dataclass(kw_only=True, eq=False, repr=False)
+class PredictionGridDisplay(Display):
+    """Images with the prediction of a classifier and its confidence.
 
-    A check mark in blue stands for a right answer, a cross in vermilion for a wrong one, with
-    what it should have been below.
+    A blue check mark stands for a correct prediction, a vermilion cross for a wrong one, with the
+    true label below.
 
-    Use :meth:`from_estimator` or :meth:`from_predictions` to make one.
+    Use :meth:`from_estimator` or :meth:`from_predictions` to create a display.
 
     Parameters
     ----------
     images : list
-        Images in the order in which they are drawn.
+        Images, in the order in which they are drawn.
     y_pred : ndarray of shape (n_images,)
-        Answers.
+        Predicted labels.
     confidence : ndarray of shape (n_images,)
         Their probabilities.
     y_true : ndarray of shape (n_images,), default=None
         True labels.
     positions : ndarray of shape (n_images,), default=None
-        Positions among all images that were given.
+        Positions of the images in the input.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes that the grid was drawn in.
+        Axes whose area the grid takes.
     axes_ : ndarray of shape (n_images,)
         Axes of the images.
     figure_ : matplotlib Figure
@@ -51,7 +54,7 @@ class PredictionGridDisplay:
 
     See Also
     --------
-    ImageReport : A page with errors, and what else is worth a look.
+    ImageReport : A page with errors and other findings.
 
     Examples
     --------
@@ -66,24 +69,11 @@ class PredictionGridDisplay:
     ([1, 2], ['cow', 'cow'])
     """
 
-    ax_: Any
-    axes_: np.ndarray
-    figure_: Any
-
-    def __init__(
-        self,
-        *,
-        images: list,
-        y_pred: np.ndarray,
-        confidence: np.ndarray,
-        y_true: np.ndarray | None = None,
-        positions: np.ndarray | None = None,
-    ) -> None:
-        self.images = images
-        self.y_pred = y_pred
-        self.confidence = confidence
-        self.y_true = y_true
-        self.positions = positions
+    images: list
+    y_pred: np.ndarray
+    confidence: np.ndarray
+    y_true: np.ndarray | None = None
+    positions: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -97,29 +87,29 @@ class PredictionGridDisplay:
         random_state: RandomState = 0,
         ax: Any = None,
     ) -> "PredictionGridDisplay":
-        """Draw answers of a fitted pipeline.
+        """Draw predictions of a fitted pipeline.
 
         Parameters
         ----------
         estimator : object
             Fitted pipeline of a featurizer and a classifier.
         X : list or array of length n_samples
-            Images. Those of which the featurizer makes NaN are left out.
+            Images. Those that the featurizer turns into NaN are ignored.
         y : array-like of shape (n_samples,), default=None
             True labels.
         show : str, default="random"
             Which images, see :meth:`from_predictions`.
         n_images : int, default=18
-            How many, at most.
+            Maximum number of images.
         random_state : int, RandomState instance or None, default=0
-            Draws ``"right"``, ``"wrong"`` and ``"random"`` images.
+            Controls the choice of ``"right"``, ``"wrong"`` and ``"random"`` images.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : PredictionGridDisplay
-            What was drawn.
+            The display, drawn.
         """
         require_matplotlib(cls.__name__)
         images = as_image_list(X)
@@ -154,40 +144,40 @@ class PredictionGridDisplay:
         random_state: RandomState = 0,
         ax: Any = None,
     ) -> "PredictionGridDisplay":
-        """Draw answers.
+        """Draw from probabilities.
 
         Parameters
         ----------
         images : list or array of length n_samples
             As for :class:`~skcandle.CLIPFeaturizer`.
         y_proba : array-like of shape (n_samples, n_classes)
-            Probabilities. Images with a row of NaN are left out.
+            Probabilities. Images with a row of NaN are ignored.
         classes : array-like of shape (n_classes,)
             Labels of the columns of `y_proba`.
         y_true : array-like of shape (n_samples,), default=None
             True labels.
         show : str, default="random"
-            ``"right"`` and ``"wrong"`` draw among right and wrong answers,
-            ``"confident_errors"`` are the wrong answers of highest confidence,
-            ``"least_certain"`` the answers of lowest confidence, and ``"random"`` draws among
-            all. The first three need `y_true`.
+            ``"right"`` and ``"wrong"`` choose randomly among the correct and the wrong predictions,
+            ``"random"`` among all. ``"confident_errors"`` shows the wrong predictions with the
+            highest confidence, ``"least_certain"`` the predictions with the lowest. ``"right"``,
+            ``"wrong"`` and ``"confident_errors"`` need `y_true`.
         n_images : int, default=18
-            How many, at most.
+            Maximum number of images.
         random_state : int, RandomState instance or None, default=0
-            Draws ``"right"``, ``"wrong"`` and ``"random"`` images.
+            Controls the choice of ``"right"``, ``"wrong"`` and ``"random"`` images.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : PredictionGridDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
         ValueError
             If `show` is unknown or needs labels, `n_images` is not positive, lengths do not
-            agree, or no image is left.
+            agree, or no image remains.
         """
         images, classes = as_image_list(images), np.asarray(classes)
         y_proba = np.asarray(y_proba, dtype=float)
@@ -195,20 +185,22 @@ class PredictionGridDisplay:
         check_consistent_length(images, y_proba, y_true)
         if y_proba.ndim != 2 or y_proba.shape[1] != len(classes):
             raise ValueError(
-                f"y_proba has shape {y_proba.shape} for {len(classes)} classes; one column a class "
-                "is needed."
+                f"y_proba has shape {y_proba.shape} for {len(classes)} classes; it must have one "
+                "column per class."
             )
         check_scalar(n_images, "n_images", Integral, min_val=1)
         if show not in SELECTIONS:
             raise ValueError(f"show must be one of {', '.join(SELECTIONS)}, got {show!r}.")
         if y_true is None and show in NEED_LABELS:
-            raise ValueError(f"show={show!r} needs true labels; give them, or use another choice.")
+            raise ValueError(
+                f"show={show!r} needs true labels; pass them, or choose another value."
+            )
         answered = np.flatnonzero(np.isfinite(y_proba).all(axis=1))
         y_pred, confidence = classes[y_proba.argmax(axis=1)], y_proba.max(axis=1)
         hit = None if y_true is None else y_pred == y_true
         chosen = _select(show, answered, confidence, hit, random_state)[:n_images]
         if not len(chosen):
-            raise ValueError(f"No image is left to draw with show={show!r}.")
+            raise ValueError(f"There is no image to draw with show={show!r}.")
         return cls(
             images=[images[i] for i in chosen],
             y_pred=y_pred[chosen],
@@ -218,14 +210,14 @@ class PredictionGridDisplay:
         ).plot(ax)
 
     def plot(self, ax: Any = None, *, n_columns: int = 6) -> "PredictionGridDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Whose place the grid takes; by default a new figure.
+            Axes whose area the grid takes; by default in a new figure.
         n_columns : int, default=6
-            Images in a row.
+            Images per row.
 
         Returns
         -------
@@ -238,7 +230,7 @@ class PredictionGridDisplay:
         check_scalar(n_columns, "n_columns", Integral, min_val=1)
         n_columns = min(n_columns, len(self.images))
         n_rows = -(-len(self.images) // n_columns)
-        ax = axes_for(self, ax, height=n_rows * (WIDTH / 6 + 0.55))
+        ax = self._set_axes(ax, (WIDTH, n_rows * (WIDTH / 6 + 0.55)))
         ax.set_axis_off()
         cells = GridSpecFromSubplotSpec(
             n_rows, n_columns, subplot_spec=ax.get_subplotspec(), hspace=0.12, wspace=0.05
@@ -271,7 +263,7 @@ class PredictionGridDisplay:
 
 
 def _select(show, answered, confidence, hit, random_state):
-    """Positions in the order in which they are shown."""
+    """Positions of the images, in the order in which they are shown."""
     if show == "least_certain":
         return answered[np.argsort(confidence[answered], kind="stable")]
     if show == "confident_errors":

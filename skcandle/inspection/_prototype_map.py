@@ -1,5 +1,6 @@
-"""A map of images, prototypes and names in two dimensions."""
+"""A two-dimensional map of images, prototypes and names."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,39 +10,41 @@ from sklearn.preprocessing import normalize
 
 from .._labels import label_array
 from .._typing import Labels
+from ._display import Display
 from ._fitted import readable_part, shown_labels
-from ._style import PALETTE, WIDTH, axes_for, shortened
+from ._style import PALETTE, WIDTH, shortened
 
 N_CLASSES = len(PALETTE)
 
 
-class PrototypeDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class PrototypeDisplay(Display):
     """Images, prototypes and names of some classes on a map.
 
     The map shows what the classifier compares: images (dots), the prototypes of base classes
-    (squares), the virtual prototypes of new classes (stars), which were guessed from the name, and
-    the names themselves (triangles), each with a line to its prototype. In CLIP, texts and images
-    lie in two places far apart; before names are drawn, all of them are moved by the difference
-    between the mean of the prototypes and the mean of the names.
+    (squares), the virtual prototypes of new classes (stars), which are predicted from their names,
+    and the names themselves (triangles), each with a line to its prototype. CLIP embeds texts and
+    images in two regions far apart; the map moves all names by the difference between the mean of
+    the prototypes and the mean of the names.
 
-    Use :meth:`from_estimator` to make one.
+    Use :meth:`from_estimator` to create a display.
 
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
-        Labels that are drawn.
+        Labels of the classes.
     is_new : ndarray of shape (n_classes,) of bool
-        Which had no training image.
+        Whether a class has no training image.
     image_points : ndarray of shape (n_images, 2)
-        Images.
+        Positions of the images.
     image_classes : ndarray of shape (n_images,)
-        Position of the class of each image in `classes`.
+        Index into `classes` of the class of each image.
     prototype_points : ndarray of shape (n_classes, 2)
-        Prototypes.
+        Positions of the prototypes.
     text_points : ndarray of shape (n_classes, 2), default=None
-        Names; None for a classifier without text.
+        Positions of the names; None for a classifier without text.
     names : ndarray of shape (n_classes,), default=None
-        What is written beside the prototypes, by default `classes`.
+        Texts beside the prototypes, by default `classes`.
 
     Attributes
     ----------
@@ -65,27 +68,15 @@ class PrototypeDisplay:
     (['dog'], (20, 2))
     """
 
-    ax_: Any
-    figure_: Any
+    _figure_size = (WIDTH, 0.75 * WIDTH)
 
-    def __init__(
-        self,
-        *,
-        classes: np.ndarray,
-        is_new: np.ndarray,
-        image_points: np.ndarray,
-        image_classes: np.ndarray,
-        prototype_points: np.ndarray,
-        text_points: np.ndarray | None = None,
-        names: np.ndarray | None = None,
-    ) -> None:
-        self.classes = classes
-        self.is_new = is_new
-        self.image_points = image_points
-        self.image_classes = image_classes
-        self.prototype_points = prototype_points
-        self.text_points = text_points
-        self.names = names
+    classes: np.ndarray
+    is_new: np.ndarray
+    image_points: np.ndarray
+    image_classes: np.ndarray
+    prototype_points: np.ndarray
+    text_points: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -103,31 +94,31 @@ class PrototypeDisplay:
         Parameters
         ----------
         estimator : object
-            Fitted pipeline for images, or classifier for embeddings.
+            Fitted pipeline that takes images, or classifier that takes embeddings.
         X : list or array of length n_samples
-            Images, or embeddings. Rows of NaN are left out.
+            Images, or embeddings. Rows of NaN are ignored.
         y : array-like of shape (n_samples,)
             Their labels.
         classes : array-like of shape (n_classes,), default=None
-            Labels to draw, up to 8. By default those with most images in `y`, half of them new
+            Up to 8 labels to draw. By default those with the most images in `y`, half of them new
             classes if there are enough.
         reducer : transformer, default=None
-            To two dimensions; a clone of it is fitted on all points that are drawn, such as
-            ``TSNE(perplexity=5)``. By default a PCA that is fitted on the prototypes.
+            Reduces to two dimensions, for example ``TSNE(perplexity=5)``; a clone of it is fitted
+            on all points to draw. By default a PCA that is fitted on the prototypes.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : PrototypeDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
             If the classifier has no prototypes.
         ValueError
-            If `classes` are not 2 to 8 of those of the classifier.
+            If `classes` are not 2 to 8 classes of the classifier.
         """
         X, y, classifier = readable_part(estimator, X, label_array(y))
         if not hasattr(classifier, "prototypes_"):
@@ -138,7 +129,7 @@ class PrototypeDisplay:
         shown = classifier.classes_[columns]
         inside = np.isin(y, shown)
         images, prototypes, text = np.asarray(X)[inside], classifier.prototypes_, None
-        if classifier.text_features_ is not None:  # only directions matter
+        if classifier.text_features_ is not None:  # which compares directions only
             images, prototypes = normalize(images), normalize(prototypes)
             text = classifier.text_features_
             text = (text - text.mean(axis=0) + prototypes.mean(axis=0))[columns]
@@ -154,20 +145,7 @@ class PrototypeDisplay:
             names=shown_labels(classifier)[columns],
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> "PrototypeDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : PrototypeDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax, height=0.75 * WIDTH)
+    def _draw(self, ax):
         names = self.classes if self.names is None else self.names
         points = np.concatenate([self.image_points, self.prototype_points])
         left, right = points[:, 0].min(), points[:, 0].max()
@@ -178,7 +156,7 @@ class PrototypeDisplay:
             marker, size = ("*", 300) if is_new else ("s", 95)
             place = self.prototype_points[index]
             ax.scatter(*place, s=size, marker=marker, color=colour, edgecolor="black", zorder=4)
-            side = -1 if place[0] > left + 0.8 * (right - left) else 1  # keep within the frame
+            side = -1 if place[0] > left + 0.8 * (right - left) else 1  # within the frame
             ax.annotate(
                 shortened(label, 18),
                 place,
@@ -207,7 +185,6 @@ class PrototypeDisplay:
         ax.margins(x=0.1, y=0.08)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("#BDBDBD")
-        return self
 
     def _legend(self, ax):
         kinds = [("o", 5, "image"), ("s", 9, "prototype")]
@@ -227,7 +204,7 @@ class PrototypeDisplay:
 
 
 def _columns(classifier, y, classes):
-    """Sorted columns of the classes that are drawn."""
+    """Sorted columns of the classes to draw."""
     if classes is None:
         counts = np.array([np.count_nonzero(y == label) for label in classifier.classes_])
         order = np.argsort(-counts, kind="stable")
@@ -239,18 +216,18 @@ def _columns(classifier, y, classes):
         classes = label_array(classes, "classes")
         unknown = np.setdiff1d(classes, classifier.classes_).tolist()
         if unknown:
-            raise ValueError(f"classes has {unknown[0]!r}, which is not one of the classes_.")
+            raise ValueError(f"classes contains {unknown[0]!r}, which is not one of the classes_.")
         columns = np.flatnonzero(np.isin(classifier.classes_, classes))
     if not 2 <= len(columns) <= N_CLASSES:
         raise ValueError(
-            f"classes has {len(columns)} labels that can be drawn; 2 to {N_CLASSES} are told apart "
-            "by colour."
+            f"classes has {len(columns)} labels that can be drawn; the map has colours for 2 to "
+            f"{N_CLASSES} of them."
         )
     return columns
 
 
 def _project(points, reducer):
-    """Points in two dimensions, one array for each of those given."""
+    """Project each array of points to two dimensions."""
     if reducer is None:
         # the plane in which the prototypes differ most, rather than single images
         reducer = PCA(2).fit(points[1])

@@ -1,5 +1,6 @@
-"""Confidence against accuracy, over all classes."""
+"""Accuracy against confidence, over all classes."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,21 +10,22 @@ from sklearn.calibration import calibration_curve
 from .._labels import label_array
 from .._typing import Labels
 from ..metrics import expected_calibration_error
+from ._display import Display
 from ._fitted import readable_part, zero_shot_log_proba
-from ._style import BLUE, GREY, SQUARE, axes_for, plain
+from ._style import BLUE, GREY, SQUARE, plain
 
 
 class Reliability(NamedTuple):
-    """A reliability curve.
+    """A reliability curve, as :class:`ReliabilityDisplay` draws it.
 
-    Attributes
+    Parameters
     ----------
     confidence : ndarray of shape (n_filled_bins,)
-        Mean probability of the predicted class, of each bin that is not empty.
+        Mean probability of the predicted class in each bin that is not empty.
     accuracy : ndarray of shape (n_filled_bins,)
-        Share of right answers.
+        Share of correct predictions in the bin.
     n_samples : ndarray of shape (n_filled_bins,)
-        Samples in the bin.
+        Number of samples in the bin.
     ece : float
         Expected calibration error.
     """
@@ -34,22 +36,23 @@ class Reliability(NamedTuple):
     ece: float
 
 
-class ReliabilityDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReliabilityDisplay(Display):
     """Accuracy against confidence, the probability of the predicted class, over all classes.
 
-    On the diagonal, 80 % of the answers with a confidence of 80 % are right; below it, the
-    classifier is too sure. The size of a marker is the share of images in its bin. For a single
-    class out of two, scikit-learn has :class:`~sklearn.calibration.CalibrationDisplay`.
+    On the diagonal, 80 % of the predictions with a confidence of 80 % are correct; below it, the
+    classifier is overconfident. The area of a marker is proportional to the number of images in
+    its bin. For the probability of one class out of two, use
+    :class:`sklearn.calibration.CalibrationDisplay`.
 
-    Use :meth:`from_estimator` or :meth:`from_predictions` to make one.
+    Use :meth:`from_estimator` or :meth:`from_predictions` to create a display.
 
     Parameters
     ----------
     curve : Reliability
-        Named tuple of `confidence`, `accuracy` and `n_samples`, one entry for each bin that is not
-        empty, and `ece`, the expected calibration error.
+        The curve, see :class:`Reliability`.
     zero_shot_curve : Reliability, default=None
-        The same of zero-shot CLIP.
+        The same for zero-shot CLIP.
     name : str, default=None
         Name of the classifier in the legend.
 
@@ -62,7 +65,7 @@ class ReliabilityDisplay:
 
     See Also
     --------
-    skcandle.metrics.expected_calibration_error : The error in the legend.
+    skcandle.metrics.expected_calibration_error : Compute the error in the legend.
 
     Examples
     --------
@@ -75,19 +78,11 @@ class ReliabilityDisplay:
     ([1.0, 0.5], [1, 2])
     """
 
-    ax_: Any
-    figure_: Any
+    _figure_size = SQUARE
 
-    def __init__(
-        self,
-        *,
-        curve: Reliability,
-        zero_shot_curve: Reliability | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.curve = curve
-        self.zero_shot_curve = zero_shot_curve
-        self.name = name
+    curve: Reliability
+    zero_shot_curve: Reliability | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -100,27 +95,27 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: Any = None,
     ) -> "ReliabilityDisplay":
-        """Draw a fitted classifier, with zero-shot CLIP if it knows names.
+        """Draw a fitted classifier, and zero-shot CLIP if it knows class names.
 
         Parameters
         ----------
         estimator : object
-            Fitted pipeline for images, or classifier for embeddings.
+            Fitted pipeline that takes images, or classifier that takes embeddings.
         X : list or array of length n_samples
-            Test images, or embeddings. Rows of NaN are left out.
+            Test images, or embeddings. Rows of NaN are ignored.
         y : array-like of shape (n_samples,)
             True labels.
         n_bins : int, default=10
-            Bins of equal width between 0 and 1.
+            Number of bins of equal width between 0 and 1.
         name : str, default=None
-            Name in the legend, by default that of the class of the classifier.
+            Name in the legend, by default the class name of the classifier.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : ReliabilityDisplay
-            What was drawn.
+            The display, drawn.
         """
         X, y, classifier = readable_part(estimator, X, label_array(y))
         zero_shot = zero_shot_log_proba(classifier, X)
@@ -146,7 +141,7 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: Any = None,
     ) -> "ReliabilityDisplay":
-        """Draw probabilities.
+        """Draw from probabilities.
 
         Parameters
         ----------
@@ -157,18 +152,18 @@ class ReliabilityDisplay:
         classes : array-like of shape (n_classes,)
             Labels of the columns of `y_proba`.
         y_proba_zero_shot : array-like of shape (n_samples, n_classes), default=None
-            Probabilities of zero-shot CLIP, for reference.
+            Probabilities of zero-shot CLIP, for comparison.
         n_bins : int, default=10
-            Bins of equal width between 0 and 1.
+            Number of bins of equal width between 0 and 1.
         name : str, default=None
             Name in the legend.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
         display : ReliabilityDisplay
-            What was drawn.
+            The display, drawn.
         """
 
         def curve(y_proba):
@@ -180,20 +175,7 @@ class ReliabilityDisplay:
             name=name,
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> "ReliabilityDisplay":
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : ReliabilityDisplay
-            The display itself.
-        """
-        ax = axes_for(self, ax, **SQUARE)
+    def _draw(self, ax):
         ax.plot([0, 1], [0, 1], color="#9A9A9A", linewidth=1, linestyle=":")
         ax.text(0.02, 0.055, "calibrated", color=GREY, fontsize=9, rotation=45)
         if self.zero_shot_curve is not None:
@@ -206,23 +188,22 @@ class ReliabilityDisplay:
         for handle in legend.legend_handles:
             handle.set_markersize(7)
         plain(ax)
-        return self
 
 
 def reliability(y_true, y_proba, classes, n_bins):
-    """The curve of the predicted classes."""
+    """Compute the reliability curve of the predicted classes."""
     ece = expected_calibration_error(y_true, y_proba, classes=classes, n_bins=n_bins)
     y_proba = np.asarray(y_proba, dtype=np.float64)
     hit = np.asarray(classes)[y_proba.argmax(axis=1)] == label_array(y_true)
     confidence = np.minimum(y_proba.max(axis=1), 1.0)
     accuracy, mean_confidence = calibration_curve(hit, confidence, pos_label=True, n_bins=n_bins)
-    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], confidence)  # as scikit-learn's
+    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], confidence)  # as in scikit-learn
     n_samples = np.bincount(bins)
     return Reliability(mean_confidence, accuracy, n_samples[n_samples > 0], ece)
 
 
 def draw_curve(ax, curve, name, colour, marker, line):
-    """A line through the bins; the area of a marker is the share of samples in its bin."""
+    """Draw a line through the bins, with markers as large as the share of samples in a bin."""
     label = f"{name}, ECE {100 * curve.ece:.1f} %"
     style = {"linestyle": line, "marker": marker, "markersize": 0, "label": label}
     ax.plot(curve.confidence, curve.accuracy, color=colour, **style)

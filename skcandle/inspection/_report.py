@@ -1,4 +1,4 @@
-"""A page on a set of images: errors, doubtful labels, duplicates, and what belongs to no class."""
+"""A report on a set of images: errors, doubtful labels, duplicates, and novel images."""
 
 from functools import cached_property
 from html import escape
@@ -8,22 +8,39 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_consistent_length, check_scalar
 
+from .._files import write_file
+from .._images.inputs import as_image_list
 from .._labels import label_array
 from .._typing import Images, Labels, Path
-from ..clip._image_input import as_image_list
 from ._answers import Answers, answer, embed
-from ._files import csv_text, write_atomically
+from ._csv import csv_text
 from ._findings import Findings, find
 from ._fitted import is_readable, split_pipeline
 from ._page import report_page
 from ._search import SearchResult, search
 from ._thumbnails import image_path
 
-UNKNOWN_REASON = "it could not be read"
+UNKNOWN_REASON = "cannot be read"
 
 
 class Flag(NamedTuple):
-    """An image to look at, and why."""
+    """An image to look at, and why, as :meth:`ImageReport.flagged` lists it.
+
+    Parameters
+    ----------
+    position : int
+        Position of the image among those of the report.
+    path : str
+        Its path; empty for images that are not files.
+    reason : str
+        Why to look at it, for example ``"wrong prediction"``.
+    label : str
+        Its label; empty without labels.
+    answer : str
+        The predicted class; empty for images that cannot be read.
+    confidence : str
+        Probability of the predicted class; empty for images that cannot be read.
+    """
 
     position: int
     path: str
@@ -34,14 +51,14 @@ class Flag(NamedTuple):
 
 
 class ImageReport:
-    """A report on a set of images: what is wrong with the answers, and with the images.
+    """A report on a set of images that finds errors of the classifier and problems of the images.
 
     It shows the long tail of the classes, accuracy by number of training images and by class,
     pairs of classes that are confused, the worst errors, labels that are probably wrong,
-    near-duplicates and whether they have several labels, images that look like no class, and files
-    that could not be read. Without labels, what needs them is left out.
+    near-duplicates and whether they have several labels, images that look like none of the
+    classes, and files that cannot be read. Without labels, findings that need them are omitted.
 
-    In a notebook it shows itself; :meth:`save` writes one HTML file that needs no network.
+    A notebook displays the report; :meth:`save` writes it to one HTML file that needs no network.
 
     Parameters
     ----------
@@ -50,27 +67,27 @@ class ImageReport:
         :func:`~skcandle.make_candle_pipeline` makes, or a search over one.
 
     images : list, array, Series or one-column DataFrame of length n_images
-        As for :class:`~skcandle.CLIPFeaturizer`. Images that cannot be read are listed.
+        As for :class:`~skcandle.CLIPFeaturizer`. The report lists images that cannot be read.
 
     y : array-like of shape (n_images,), default=None
-        Their labels. Labels that the classifier cannot answer count as errors.
+        Their labels. Labels that are not classes of the classifier count as errors.
 
     title : str, default="Image report"
         Heading of the page.
 
     is_training : bool or "auto", default="auto"
-        Whether these are the images the classifier was trained on. Then, with a
-        :class:`~skcandle.CandleClassifier`, answers come from cross-validation in five folds:
-        of copies that were fitted without the image, keep the estimated weights, and do not
-        train the projection. ``"auto"`` takes them for the training images if every class has as
-        many as in training.
+        Whether the classifier was trained on these images. If so, predictions of a
+        :class:`~skcandle.CandleClassifier` come from cross-validation in five folds: from copies
+        that are fitted without the image, keep the estimated weights, and do not train the
+        projection. ``"auto"`` assumes that they are the training images if every class has as many
+        images as in training.
 
     duplicate_similarity : float, default=0.98
-        Least cosine of the embeddings of near-duplicates, in (0, 1]. What is alike differs from
-        model to model: raise it if the groups are too large.
+        Minimum cosine of the embeddings of near-duplicates, in (0, 1]. Models differ in how
+        similar they make images: raise it if the groups are too large.
 
     n_shown : int, default=24
-        Images, or groups of duplicates, in a section, at most.
+        Maximum number of images, or groups of duplicates, per section.
 
     thumbnail_size : int, default=128
         Largest width and height of an embedded image, in pixels.
@@ -78,35 +95,35 @@ class ImageReport:
     Attributes
     ----------
     embeddings : ndarray of shape (n_images, n_features)
-        Rows of NaN for images that could not be read.
+        Embeddings, with rows of NaN for images that cannot be read.
     y_pred : ndarray of shape (n_images,) of object
-        Answers; None for images that could not be read.
+        Predicted labels; None for images that cannot be read.
     confidence : ndarray of shape (n_images,)
-        Probability of the answer; NaN for images that could not be read.
+        Probability of the predicted label; NaN for images that cannot be read.
     novelty : ndarray of shape (n_images,)
-        ``novelty_score`` of the classifier if it has one, otherwise its largest logit with the
-        sign turned: the larger, the less an image looks like any class.
+        ``novelty_score`` of the classifier if it has one, otherwise its negated largest logit: the
+        larger, the less an image looks like any class.
     accuracy : float or None
-        Mean over classes of the share of right answers.
+        Mean per-class accuracy.
     label_errors : ndarray of int or None
         Positions of labels that are probably wrong, the most likely first. None without labels or
         without cleanlab.
     duplicates : list of ndarray of int
-        Positions of groups of near-duplicates, those with several labels first.
+        Positions of each group of near-duplicates, groups with several labels first.
     unreadable : dict of int to str
-        What is wrong with the images that could not be read, by position.
+        What is wrong with the images that cannot be read, by position.
 
     See Also
     --------
-    PredictionGridDisplay : A figure of images and answers.
+    PredictionGridDisplay : A figure of images and predictions.
 
     Notes
     -----
-    Likely label errors are found by cleanlab's confident learning [1]_; it comes with
+    cleanlab finds likely label errors by confident learning [1]_; install it with
     ``pip install "skcandle[report]"``.
 
-    Near-duplicates are compared in blocks, each with its 16 nearest images; two that are joined
-    by a chain of similar pairs are in one group.
+    To find near-duplicates, each image is compared with its 16 nearest neighbours, block by block.
+    Images that are connected by a chain of similar pairs form one group.
 
     References
     ----------
@@ -172,7 +189,7 @@ class ImageReport:
         readable = is_readable(rows)
         if not readable.any():
             raise ValueError(
-                f"None of the {len(self.images)} images could be read; there is nothing to report."
+                f"None of the {len(self.images)} images can be read; there is nothing to report."
             )
         self.unreadable = {
             int(i): reasons.get(i, UNKNOWN_REASON) for i in np.flatnonzero(~readable)
@@ -191,14 +208,14 @@ class ImageReport:
         self.label_errors = None if errors is None else self._positions(errors)
 
     def save(self, path: Path, *, overwrite: bool = False) -> Any:
-        """Write the report as one HTML file.
+        """Write the report to one HTML file.
 
         Parameters
         ----------
         path : str or path-like
             Name of the file, such as ``"report.html"``.
         overwrite : bool, default=False
-            Whether to replace a file that is there.
+            Whether to overwrite an existing file.
 
         Returns
         -------
@@ -208,18 +225,17 @@ class ImageReport:
         Raises
         ------
         OSError
-            If the file exists, its folder does not, or it cannot be written.
+            If the file exists, its folder does not exist, or it cannot be written.
         """
-        return write_atomically(path, self._page, overwrite=overwrite)
+        return write_file(path, self._page, overwrite=overwrite)
 
     def flagged(self) -> list[Flag]:
-        """Images to look at, each with a reason; one image may have several.
+        """List images to look at, each with a reason; an image may occur several times.
 
         Returns
         -------
         flags : list of Flag
-            Named tuples of `position`, `path` (empty for images that are no files), `reason`,
-            `label`, `answer` and `confidence`, for ``pandas.DataFrame(report.flagged())``.
+            Named tuples; ``pandas.DataFrame(report.flagged())`` makes a table of them.
         """
         findings, shown = self._findings, self._n_shown
         flags = []
@@ -231,7 +247,7 @@ class ImageReport:
             flags += [self._flag(row, reason) for row in group.rows]
         flags += [self._flag(row, "least like any class") for row in findings.novel[:shown]]
         for row in [] if findings.errors is None else findings.errors:
-            flags.append(self._flag(row, "wrong answer"))
+            flags.append(self._flag(row, "wrong prediction"))
         for position, reason in self.unreadable.items():
             label = "" if self.y is None else str(self.y[position])
             path = image_path(self.images[position])
@@ -239,41 +255,41 @@ class ImageReport:
         return flags
 
     def save_flagged(self, path: Path, *, overwrite: bool = False) -> Any:
-        """Write :meth:`flagged` as a CSV file.
+        """Write :meth:`flagged` to a CSV file.
 
         Parameters
         ----------
         path : str or path-like
             Name of the file, such as ``"flagged.csv"``.
         overwrite : bool, default=False
-            Whether to replace a file that is there.
+            Whether to overwrite an existing file.
 
         Returns
         -------
         path : pathlib.Path
-            The file. A text that a spreadsheet would take for a formula begins with a ``'``.
+            The file. Text that a spreadsheet would run as a formula gets a leading ``'``.
 
         Raises
         ------
         OSError
-            If the file exists, its folder does not, or it cannot be written.
+            If the file exists, its folder does not exist, or it cannot be written.
         """
-        return write_atomically(path, csv_text(Flag._fields, self.flagged()), overwrite=overwrite)
+        return write_file(path, csv_text(Flag._fields, self.flagged()), overwrite=overwrite)
 
     def search(self, text: str, *, n_images: int = 12) -> SearchResult:
-        """Images that are most similar to a text.
+        """Find the images that are most similar to a text.
 
         Parameters
         ----------
         text : str
-            What to look for, for example ``"a red car"``.
+            What to search for, for example ``"a red car"``.
         n_images : int, default=12
-            How many, at most.
+            Maximum number of images.
 
         Returns
         -------
         result : SearchResult
-            In a notebook it shows the images.
+            The images found; a notebook displays them.
 
         Raises
         ------
@@ -285,14 +301,13 @@ class ImageReport:
         steps = [step for _, step in self._featurizer.steps if hasattr(step, "encode_text")]
         if not steps:
             raise ValueError(
-                "No step of the pipeline has encode_text, so a text cannot be compared to images; "
-                "a CLIPFeaturizer has it."
+                "A search needs a step of the pipeline with encode_text, such as a CLIPFeaturizer."
             )
         found = self._answers
         return search(text, steps[-1], found.X, found.positions, self.images, n_images)
 
     def _repr_html_(self):
-        """The page in a frame, so that its style and script stay in it."""
+        """The page in a frame, which isolates its style and script from the notebook."""
         return (
             '<iframe sandbox="allow-scripts allow-downloads" style="width:100%;height:720px;border:'
             f'1px solid #ccc" title="{escape(self.title)}" srcdoc="{escape(self._page)}"></iframe>'

@@ -1,4 +1,4 @@
-"""Images that are most similar to a text."""
+"""Search for images by a text."""
 
 from dataclasses import dataclass
 
@@ -13,20 +13,20 @@ THUMBNAIL = 128
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Images found by a text, the most similar first.
+    """Images found by :meth:`ImageReport.search`, the most similar first.
 
-    In a notebook it shows the images; ``pandas.DataFrame(result.rows())`` makes a table of it.
+    A notebook displays the images; ``pandas.DataFrame(result.rows())`` makes a table of them.
 
     Parameters
     ----------
     text : str
-        What was searched for.
+        The text of the search.
     positions : ndarray of shape (n_found,) of int
-        Positions among the images of the report.
+        Positions of the images in the report.
     similarity : ndarray of shape (n_found,)
-        Cosine of image and text.
+        Cosine similarity of image and text.
     images : list of length n_found
-        The images as they were given.
+        The images, as they were passed to the report.
     """
 
     text: str
@@ -35,12 +35,12 @@ class SearchResult:
     images: list
 
     def rows(self) -> list[dict]:
-        """Table of the images.
+        """Return a table of the images.
 
         Returns
         -------
         rows : list of dict
-            With ``position``, ``name`` and ``similarity``.
+            One per image, with ``position``, ``name`` and ``similarity``.
         """
         return [
             {"position": int(i), "name": image_name(image, i), "similarity": float(similarity)}
@@ -63,17 +63,17 @@ class SearchResult:
 
 
 def search(text, encoder, X, positions, images, n_images):
-    """The images whose embeddings are most similar to that of a text.
+    """Find the images whose embeddings are most similar to that of a text.
 
     Parameters
     ----------
     text : str
     encoder : object
-        Has ``encode_text``.
+        Any object with ``encode_text``.
     X : ndarray of shape (n_readable, n_features)
         Unit rows.
     positions : ndarray of shape (n_readable,)
-        Their places in `images`.
+        Their positions in `images`.
     images : list
     n_images : int
 
@@ -82,7 +82,7 @@ def search(text, encoder, X, positions, images, n_images):
     result : SearchResult
     """
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"text is {text!r}; a search needs a few words, such as 'a red car'.")
+        raise ValueError(f"text must be words to search for, such as 'a red car', got {text!r}.")
     query = normalize(np.asarray(encoder.encode_text([text])))[0]
     similarity = X @ query.astype(X.dtype)
     best = np.argsort(-similarity, kind="stable")[:n_images]

@@ -1,4 +1,4 @@
-"""Small copies of images, and their names."""
+"""Thumbnails and names of images."""
 
 import base64
 import io
@@ -9,28 +9,22 @@ import numpy as np
 from PIL import Image
 from torch import get_num_threads
 
-from ..clip._image_formats import open_image
-from ..clip._image_reading import (
-    decode_image,
-    in_rgb,
-    orientation,
-    read_image,
-    reread,
-    turned,
-)
+from .._images.formats import open_image
+from .._images.pixels import decode_image, in_rgb, orientation, turned
+from .._images.reading import read_image, reread
 
 WEBP_QUALITY = 70
 
 
 def thumbnail(image, size):
-    """A small RGB copy of an image, upright; JPEGs are decoded at reduced scale.
+    """Make a small, upright RGB copy of an image; JPEGs are decoded at reduced scale.
 
     Parameters
     ----------
     image : str, path-like, bytes, file, PIL.Image.Image or ndarray
         As for :class:`skcandle.CLIPFeaturizer`.
     size : int
-        Largest width and height, in pixels.
+        Maximum width and height, in pixels.
 
     Returns
     -------
@@ -50,13 +44,13 @@ def thumbnail(image, size):
 
 
 def thumbnails(images, positions, size):
-    """Small copies as data URIs, read by several threads.
+    """Make thumbnails as data URIs, in several threads.
 
     Parameters
     ----------
     images : list
     positions : iterable of int
-        Which ones; those that cannot be read any more are left out.
+        Which images; those that can no longer be read are omitted.
     size : int
 
     Returns
@@ -74,7 +68,7 @@ def _data_uri(image, size):
         small = thumbnail(image, size)
     except MemoryError:
         raise
-    except Exception:  # a file that was changed or removed since it was encoded
+    except Exception:  # the file was changed or removed after it was encoded
         return None
     file = io.BytesIO()
     small.save(file, "WEBP", quality=WEBP_QUALITY, method=2)
@@ -82,23 +76,23 @@ def _data_uri(image, size):
 
 
 def image_path(image):
-    """Path of an image, or an empty string for one that is not a file."""
+    """Path of an image, or an empty string if it is not a file."""
     if not isinstance(image, (str, os.PathLike)):
-        image = getattr(image, "filename", "") or ""  # of a PIL image that was opened from a file
+        image = getattr(image, "filename", "") or ""  # a PIL image from a file has it
     if not isinstance(image, (str, os.PathLike)):
         return ""
-    # names that are no UTF-8 hold surrogates, which no file of text takes
+    # names that are not UTF-8 contain surrogates, which cannot be encoded
     return os.fsencode(image).decode("utf-8", "replace")
 
 
 def image_name(image, position):
-    """Short name of an image: its folder and file, or its position."""
+    """Short name of an image: its folder and file name, or its position."""
     path = image_path(image)
     return "/".join(path.replace("\\", "/").split("/")[-2:]) if path else f"image {position}"
 
 
 def rgb_array(image, size):
-    """Pixels of a small copy, for a figure; grey where it cannot be read."""
+    """Pixels of a thumbnail, for a figure; grey if the image cannot be read."""
     try:
         return np.asarray(thumbnail(image, size))
     except MemoryError:

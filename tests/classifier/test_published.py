@@ -1,7 +1,6 @@
 """The published classifier: its initialisation, its loss and its training steps."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 from zlib import crc32
 
@@ -227,13 +226,9 @@ def test_all_images_take_part_over_the_epochs():
 
 
 @pytest.fixture
-def published_loop(monkeypatch):
-    """The training of benchmarks/published_loop.py, which does not use this library."""
-    folder = Path(__file__).parents[2] / "benchmarks"
-    if not folder.exists():
-        pytest.skip("benchmarks are not part of this distribution")
-    monkeypatch.syspath_prepend(folder)
-    return pytest.importorskip("published_loop")
+def published_loop():
+    """The training as the benchmark writes it, without use of this library."""
+    return pytest.importorskip("benchmarks.speed.published_loop")
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0])

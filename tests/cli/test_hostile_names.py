@@ -1,4 +1,4 @@
-"""Names that try to be something else, from folders and tables to every output."""
+"""Names with special characters, from folders and tables to every output."""
 
 import csv
 import html
@@ -16,7 +16,7 @@ from odd_folder import emoji_of
 from skcandle import CandleClassifier, CLIPFeaturizer, EmbeddingCache, make_candle_pipeline
 from skcandle.cli._models import load_model
 from skcandle.clip._cache.sqlite import DATABASE_NAME
-from skcandle.inspection._files import FORMULA
+from skcandle.inspection._csv import FORMULA
 
 NAMES = {
     "apple": "{0.__class__} {} {{x}}",
@@ -34,7 +34,7 @@ MODEL = ["--model", "emoji-clip"]
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A table of images whose labels and files have such names; what a spreadsheet would write."""
+    """A table of images whose labels and files have such names, as a spreadsheet writes it."""
     folder = tmp_path_factory.mktemp("photos")
     path = folder / "table.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    """What the labels mean."""
+    """A table with the meaning of each label."""
     path = tmp_path_factory.mktemp("names") / "names.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["label", "name"], *((v, k) for k, v in NAMES.items())])
@@ -153,7 +153,7 @@ def test_representations_of_estimators_are_escaped():
     assert "&lt;script&gt;{}" in page
 
 
-def test_names_of_a_cache_and_what_is_in_it_are_no_statements(run, cache, table, names, tmp_path):
+def test_names_are_not_run_as_statements_of_the_cache_database(run, cache, table, names, tmp_path):
     run("fit", table, "-o", tmp_path / "model.skops", "--names", names, *MODEL)
     assert [path.name for path in cache.iterdir()][0].startswith(DATABASE_NAME)
     before = EmbeddingCache(cache).info().n_embeddings

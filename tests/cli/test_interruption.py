@@ -51,7 +51,7 @@ def test_ctrl_c_leaves_a_cache_that_is_used_and_no_half_file(tmp_path, encoded):
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, message
-    assert message.splitlines()[-1].startswith("Interrupted. Embeddings made so far are in the c")
+    assert message.splitlines()[-1].startswith("Interrupted. Finished embeddings are in the cach")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
     CLIPFeaturizer("emoji-clip", cache=str(cache)).transform(paths)
     assert sum(encoded) < len(paths)

@@ -1,7 +1,7 @@
-"""What is shown on a terminal, which differs from what goes to a pipe."""
+"""What a terminal shows, which differs from what a pipe gets."""
 
 import io
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -15,13 +15,13 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def show(monkeypatch):
-    """Show rows, and return what is then on the terminal."""
+    """Show rows, and return what the terminal shows."""
     monkeypatch.setenv("COLUMNS", "100")
 
     def show(rows):
-        monkeypatch.setattr(sys, "stdout", Terminal())
-        _tables.show(rows)
-        return sys.stdout.getvalue()
+        with redirect_stdout(Terminal()) as terminal:
+            _tables.show(rows)
+        return terminal.getvalue()
 
     return show
 
@@ -36,19 +36,18 @@ def test_a_table_has_the_columns_that_have_values(show):
     assert "error" in out and "is empty" in out
 
 
-def test_brackets_in_names_are_no_markup(show):
+def test_brackets_in_names_are_not_read_as_markup(show):
     assert "[red]cat[/red]" in show([row(label="[red]cat[/red]")])
 
 
-def test_a_long_table_says_how_to_have_all_of_it(show):
+def test_a_long_table_says_how_to_get_all_rows(show):
     out = show([row(file=f"{i}.png") for i in range(60)])
     assert "49.png" in out and "50.png" not in out
-    assert "50 of 60 images; -o answers.csv writes all." in out
+    assert "50 of 60 images; -o answers.csv writes them all." in out
 
 
-def test_notes_are_for_terminals_only(monkeypatch, capsys):
-    _failures.note("done")
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    _failures.note("done")
-    assert capsys.readouterr().err == "done\n"
+@pytest.mark.parametrize("stderr, shown", [(io.StringIO(), ""), (Terminal(), "done\n")])
+def test_notes_are_for_terminals_only(stderr, shown):
+    with redirect_stderr(stderr):
+        _failures.note("done")
+    assert stderr.getvalue() == shown

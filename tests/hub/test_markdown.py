@@ -1,4 +1,4 @@
-"""Names of others in Markdown."""
+"""Names from other people inside Markdown."""
 
 import html
 
@@ -25,7 +25,7 @@ NAMES = [
 
 
 def shown(markdown):
-    """The text of a paragraph without anything that is no plain text."""
+    """The text of a paragraph, which must contain only plain text."""
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown)
     assert page.startswith("<p>") and page.endswith("</p>\n") and page.count("<") == 2, page
     return html.unescape(page[3:-5])
@@ -55,7 +55,7 @@ def test_control_characters_are_replaced():
     assert escaped("a\x00\x1b[0m") == "a\ufffd\ufffd&#91;0m"
 
 
-def test_what_turns_the_direction_of_text_is_replaced():
+def test_characters_that_change_the_direction_of_text_are_replaced():
     assert escaped("a\u202eb\u2066c") == "a\ufffdb\ufffdc"
 
 

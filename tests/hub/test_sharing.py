@@ -1,4 +1,4 @@
-"""Folders of pipelines, and the way to the Hub and back, on a Hub that is a folder."""
+"""Pipelines in folders, and their way to the Hub and back; a folder stands in for the Hub."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ def encode(prompts):
 
 @pytest.fixture(scope="module")
 def with_code(quick_fit):
-    """A pipeline with a function of another module, this one."""
+    """A pipeline with a function from this module."""
     return quick_fit(candle__text_encoder=encode)
 
 
@@ -58,10 +58,10 @@ def test_a_folder_is_read_without_a_network(folder, monkeypatch):
     assert load_pipeline(folder).classes_.tolist() == ["ant", "bee", "elk"]
 
 
-def test_what_is_there_is_replaced_only_if_told_to(pipe, folder):
+def test_existing_files_are_replaced_only_on_request(pipe, folder):
     (folder / "notes.txt").write_text("notes")
     before = content(folder)
-    with pytest.raises(FileExistsError, match=r"model.skops' exists; .* overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"model.skops' already exists; overwrite=True"):
         save_pipeline(pipe, folder)
     assert content(folder) == before
     save_pipeline(pipe, folder, description="another card", overwrite=True)
@@ -81,14 +81,14 @@ def test_a_failure_leaves_the_files_as_they_were(pipe, folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_files.os, "replace", fail)
-    with pytest.raises(OSError, match=r"cannot be written \(No space left on device\)"):
+    with pytest.raises(OSError, match=r"cannot be written: No space left on device"):
         save_pipeline(pipe, folder, description="another card", overwrite=True)
     assert content(folder) == before
 
 
 def test_a_file_in_the_place_of_the_folder(pipe, tmp_path):
     (tmp_path / "file").write_text("file")
-    with pytest.raises(NotADirectoryError, match="is a file; a folder is needed"):
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
         save_pipeline(pipe, tmp_path / "file")
 
 
@@ -96,16 +96,16 @@ def test_what_cannot_be_shared_is_refused_and_nothing_is_written(pipe, with_code
     unfitted = make_candle_pipeline("emoji-clip")
     search = GridSearchCV(unfitted, {"candle__margin": [1]})
     for other in (unfitted, search, pipe["candle"]):
-        with pytest.raises(TypeError, match="fitted pipeline .* of a search its best_estimator_"):
+        with pytest.raises(TypeError, match=r"fitted pipeline .*\(for a search, its best"):
             save_pipeline(other, tmp_path / "other")
-    with pytest.raises(ValueError, match=r"test_sharing.encode, .*_encoder a CLIPFeaturizer"):
+    with pytest.raises(ValueError, match=r"test_sharing.encode, .*_encoder as a CLIPFeaturizer"):
         save_pipeline(with_code, tmp_path / "other")
     with pytest.raises(TypeError, match="metrics"):
         save_pipeline(pipe, tmp_path / "other", metrics=[1])
     assert not (tmp_path / "other").exists()
 
 
-def test_types_of_others_are_refused_by_name(with_code, tmp_path):
+def test_types_of_other_libraries_are_refused_by_name(with_code, tmp_path):
     skops.io.dump(with_code, tmp_path / "model.skops")
     with pytest.raises(ValueError, match=r"was not loaded, .*: test_sharing.encode\. If you trust"):
         load_pipeline(tmp_path)
@@ -117,16 +117,16 @@ def test_pickles_are_not_loaded(tmp_path):
             return os.mkdir, (str(tmp_path / "made"),)
 
     (tmp_path / "model.skops").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ValueError, match="no file of skops, and pickles are not loaded"):
+    with pytest.raises(ValueError, match="not a skops file, and pickles are not loaded"):
         load_pipeline(tmp_path)
     assert not (tmp_path / "made").exists()
 
 
 def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no model.skops; save_pipeline makes one"):
+    with pytest.raises(FileNotFoundError, match="has no model.skops; save_pipeline writes one"):
         load_pipeline(tmp_path)
     for name in (tmp_path / "none", "none", "a/b/c", "bad name/x"):
-        with pytest.raises(FileNotFoundError, match="no folder .* a repository is 'owner/name'"):
+        with pytest.raises(FileNotFoundError, match="no folder .* would be 'owner/name'"):
             load_pipeline(name)
 
 
@@ -139,7 +139,7 @@ def test_a_revision_of_a_folder_is_refused(folder):
 
 
 class FakeHub:
-    """Keeps repositories as folders, and the calls; arguments are checked against the real one."""
+    """Keeps repositories in folders, and records calls, whose arguments the real class checks."""
 
     def __init__(self, root):
         self.root, self.calls, self.fails = root, [], {}
@@ -191,7 +191,7 @@ class Url(str):
 
 
 def error(name, status):
-    """An error of the Hub as its client raises it, whose constructor differs by version."""
+    """An error of the Hub's client; its constructor differs between versions."""
     kind = getattr(hub_errors, name)
     exception = kind.__new__(kind, "message")
     exception.response = SimpleNamespace(status_code=status, headers={})
@@ -217,7 +217,7 @@ def test_push_and_pull_give_the_same_answers(pipe, folder, hub, images):
     assert downloaded == ("hf_hub_download", "theirs", {"revision": "v1"})
 
 
-def test_a_repository_is_public_if_told_to(folder, hub):
+def test_a_repository_is_public_on_request(folder, hub):
     push_to_hub(folder, "ants", private=False, commit_message="more ants")
     assert hub.calls[0][2] == {"private": False, "exist_ok": True}
     assert hub.calls[1][2]["commit_message"] == "more ants"
@@ -232,7 +232,7 @@ def test_the_card_names_the_repository_and_the_folder_stays(folder, hub):
     assert content(folder) == before
 
 
-def test_an_error_of_this_machine_is_none_of_the_hub(folder, hub):
+def test_an_error_of_this_machine_is_not_blamed_on_the_hub(folder, hub):
     hub.fails["create_commit"] = PermissionError(13, "Permission denied", "model.skops")
     with pytest.raises(PermissionError, match="model.skops"):
         push_to_hub(folder, "me/ants")
@@ -248,7 +248,7 @@ def test_parameters_that_skops_does_not_know_are_made_plain(pipe, images, tmp_pa
 
 
 def test_a_clip_in_a_folder_is_found_where_the_card_says(quick_fit, images, tmp_path):
-    """The parameters that the card names are all that has the path of the author."""
+    """The card names all parameters that contain the path of the author."""
     folder = tmp_path / "author"
     shutil.copytree(Path(skcandle.__file__).parent / "data" / "emoji-clip", folder)
     clip = skcandle.CLIPFeaturizer(f"local-dir:{folder}", None)
@@ -287,16 +287,16 @@ def test_a_folder_of_the_name_comes_before_the_hub(pipe, hub, tmp_path, monkeypa
 @pytest.mark.parametrize("missing", FILES)
 def test_a_folder_without_both_files_is_not_pushed(folder, hub, missing):
     (folder / missing).unlink()
-    with pytest.raises(FileNotFoundError, match=f"has no {missing}; save_pipeline makes one"):
+    with pytest.raises(FileNotFoundError, match=f"has no {missing}; save_pipeline writes one"):
         push_to_hub(folder, "ants")
     assert hub.calls == []
 
 
 FAILURES = {
     "no token": (error("HfHubHTTPError", 401), "does not accept your token; log in with"),
-    "read only": (error("HfHubHTTPError", 403), "or give a token with the right to"),
+    "read only": (error("HfHubHTTPError", 403), "or pass a token that does"),
     "server": (error("HfHubHTTPError", 500), "did not answer as expected"),
-    "logged out": (hub_errors.LocalTokenNotFoundError("x"), "nobody is logged in"),
+    "logged out": (hub_errors.LocalTokenNotFoundError("x"), "you are not logged in"),
     "connection": (ConnectionError("name\nresolution"), r"\(ConnectionError: name resolution\)"),
 }
 
@@ -317,7 +317,10 @@ MISSING = {
     "repository": (error("RepositoryNotFoundError", 404), "no such repository .* or it is private"),
     "gated": (error("GatedRepoError", 403), "its owner has to grant you access"),
     "revision": (error("RevisionNotFoundError", 404), "no such revision"),
-    "file": (hub_errors.EntryNotFoundError("x"), "no model.skops, so it is not of save_pipeline"),
+    "file": (
+        hub_errors.EntryNotFoundError("x"),
+        "no model.skops, so it was not made by save_",
+    ),
     "network": (hub_errors.LocalEntryNotFoundError("x"), "check the network"),
 }
 
@@ -325,12 +328,12 @@ MISSING = {
 @pytest.mark.parametrize("raised, said", MISSING.values(), ids=MISSING)
 def test_what_the_hub_does_not_have_is_explained(hub, raised, said):
     hub.fails["hf_hub_download"] = raised
-    with pytest.raises(HubError, match=f"^'me/ants': .*{said}.* no folder of that name, either"):
+    with pytest.raises(HubError, match=f"^'me/ants': .*{said}.* no folder with that name either"):
         load_pipeline("me/ants")
 
 
 def test_offline_nothing_is_tried(folder):
-    """The tests set HF_HUB_OFFLINE=1, and this is the real client."""
+    """The tests set HF_HUB_OFFLINE=1; this is the real client."""
     before = content(folder)
     with pytest.raises(HubError, match="HF_HUB_OFFLINE=1 forbids the network; unset it"):
         push_to_hub(folder, "me/ants")
@@ -339,6 +342,6 @@ def test_offline_nothing_is_tried(folder):
         load_pipeline("me/ants")
 
 
-def test_a_name_that_no_repository_can_have(folder):
-    with pytest.raises(ValueError, match="'bad name' is no name of a repository"):
+def test_an_invalid_repository_name(folder):
+    with pytest.raises(ValueError, match="'bad name' is not a repository name"):
         push_to_hub(folder, "bad name")

@@ -1,4 +1,4 @@
-"""What an image report finds, beside independent computations, and which input it takes."""
+"""Findings of an image report, compared with independent computations, and its input."""
 
 import io
 import os
@@ -25,7 +25,7 @@ NEW = ["moon"]
 
 @pytest.fixture(scope="module")
 def data():
-    """Training and test images of five classes, of which one has no training image."""
+    """Images of five classes, one of them without training images."""
     emoji = load_emoji()
     chosen = np.flatnonzero(np.isin(emoji.target, CLASSES))
     images, y = [emoji.images[i] for i in chosen], emoji.target[chosen]
@@ -50,7 +50,7 @@ def test_set(data):
 
 @pytest.fixture(scope="module")
 def files(test_set, tmp_path_factory):
-    """Paths of the test images, one of them broken and one a copy in another class, and labels."""
+    """Paths and labels of the test images, a copy in another class, and a broken file."""
     folder, paths = tmp_path_factory.mktemp("images"), []
     for number, (image, label) in enumerate(zip(*test_set, strict=True)):
         (folder / label).mkdir(exist_ok=True)
@@ -96,8 +96,42 @@ def test_rows_of_nan_are_images_that_could_not_be_read(pipe, test_set):
 
     steps = make_pipeline(pipe[0], FunctionTransformer(damaged), pipe[-1])
     report = ImageReport(steps, *test_set)
-    assert report.unreadable == {2: "it could not be read"}
+    assert report.unreadable == {2: "cannot be read"}
     assert report.y_pred[2] is None
+
+
+def test_each_image_is_read_once_beside_those_that_cannot_be_read(pipe, files, monkeypatch):
+    from skcandle.clip import _image_pipeline
+
+    read, paths = _image_pipeline.read_image, []
+
+    def noting(path):
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(_image_pipeline, "read_image", noting)
+    ImageReport(pipe, *files)
+    assert sorted(paths) == sorted(files[0])
+
+
+def test_a_transform_that_is_overridden_is_used(pipe, test_set):
+    class Turned(CLIPFeaturizer):
+        def transform(self, X):
+            return super().transform(X)[::-1]
+
+    report = ImageReport(make_pipeline(Turned("emoji-clip"), pipe[-1]), test_set[0])
+    np.testing.assert_array_equal(report.embeddings, pipe[:-1].transform(test_set[0])[::-1])
+
+
+def test_steps_between_are_given_the_images_that_can_be_read(pipe, files):
+    def halved(rows):
+        assert np.isfinite(rows).all()
+        return rows / 2
+
+    steps = make_pipeline(pipe[0], FunctionTransformer(halved), pipe[-1])
+    report = ImageReport(steps, *files)
+    np.testing.assert_allclose(report.embeddings, ImageReport(pipe, *files).embeddings / 2)
+    assert list(report.unreadable) == [len(files[0]) - 1]
 
 
 def test_embeddings_of_a_data_frame_keep_their_names(pipe, files):
@@ -186,7 +220,7 @@ def test_a_changed_label_is_found(pipe, test_set):
     assert report.label_errors[0] == changed
 
 
-def test_without_labels_what_needs_them_is_none(pipe, test_set):
+def test_without_labels_findings_that_need_them_are_none(pipe, test_set):
     report = ImageReport(pipe, test_set[0])
     assert report.accuracy is None
     assert report.label_errors is None
@@ -207,7 +241,7 @@ def test_labels_that_the_classifier_does_not_know_are_errors(pipe, test_set):
     y[0] = "gnu"
     report = ImageReport(pipe, images, y)
     assert "does not know 1 of the labels (gnu)" in report._page
-    wrong = {flag.position for flag in report.flagged() if flag.reason == "wrong answer"}
+    wrong = {flag.position for flag in report.flagged() if flag.reason == "wrong prediction"}
     assert wrong == set(np.flatnonzero(report.y_pred != y))
 
 
@@ -247,22 +281,22 @@ def test_search_finds_the_images_most_similar_to_a_text(report, pipe, files):
 
 
 def test_search_needs_words_and_a_text_encoder(report, pipe, test_set):
-    with pytest.raises(ValueError, match="a search needs a few words"):
+    with pytest.raises(ValueError, match="text must be words to search for"):
         report.search(" ")
     wordless = make_pipeline(FunctionTransformer(pipe[0].transform), pipe[-1])
-    with pytest.raises(ValueError, match="No step of the pipeline has encode_text"):
+    with pytest.raises(ValueError, match="needs a step of the pipeline with encode_text"):
         ImageReport(wordless, test_set[0]).search("cat")
 
 
 # --- input -----------------------------------------------------------------------------------
 
 
-def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
-    with pytest.raises(TypeError, match="CandleClassifier; a fitted pipeline of a featurizer"):
+def test_anything_but_a_fitted_pipeline_is_an_error(pipe, test_set):
+    with pytest.raises(TypeError, match="must be a fitted pipeline .* got CandleClassifier"):
         ImageReport(pipe[-1], test_set[0])
     with pytest.raises(NotFittedError, match="is not fitted yet"):
         ImageReport(make_candle_pipeline("emoji-clip"), test_set[0])
-    with pytest.raises(TypeError, match="last step is of type CLIPFeaturizer"):
+    with pytest.raises(TypeError, match="must be a classifier .* got CLIPFeaturizer"):
         ImageReport(make_pipeline(pipe[0], pipe[0]), test_set[0])
 
 
@@ -271,7 +305,7 @@ def test_what_is_no_fitted_pipeline_is_an_error(pipe, test_set):
     [
         ({"y": ["cat"]}, "inconsistent numbers of samples"),
         ({"y": ["cat", None, "cat"]}, r"y\[1\] is missing"),
-        ({"images": []}, "X has no image"),
+        ({"images": []}, "at least one image"),
         ({"duplicate_similarity": 0.0}, r"duplicate_similarity == 0.0, must be > 0"),
         ({"n_shown": 0}, "n_shown == 0, must be >= 1"),
         ({"thumbnail_size": 0}, "thumbnail_size == 0, must be >= 1"),
@@ -287,7 +321,7 @@ def test_no_readable_image_is_an_error(pipe, files, test_set):
     with pytest.raises(ImageReadError, match="1 of 1 images cannot be read"):
         ImageReport(pipe, files[0][-1:])
     empty = make_pipeline(pipe[0], FunctionTransformer(lambda X: X * np.nan), pipe[-1])
-    with pytest.raises(ValueError, match="None of the 3 images could be read"):
+    with pytest.raises(ValueError, match="None of the 3 images can be read"):
         ImageReport(empty, test_set[0][:3])
 
 
@@ -345,4 +379,4 @@ def test_without_any_counts_the_tail_is_that_of_the_answers(pipe, test_set):
     plain = make_pipeline(pipe["clip"], Plain().fit(X, test_set[1]))
     report = ImageReport(plain, test_set[0])
     page, n_cats = report._repr_html_(), int((report.y_pred == "cat").sum())
-    assert f"cat: {n_cats} answers" in page
+    assert f"cat: {n_cats} predictions" in page

@@ -1,4 +1,4 @@
-"""Probabilities at the ends of what parameters, weights and data may be."""
+"""Probabilities for extreme parameters, weights and data."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,7 @@ from numpy.testing import assert_allclose
 
 from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::skcandle.exceptions.TextFeaturesWarning"),
-    pytest.mark.filterwarnings("ignore:The training images are worth:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # on few or useless images
 AT_ONCE = {"max_iter": 3, "batch_size": 8, "random_state": 0}
 CLASSIFIERS = {
     "candle": (CandleClassifier, {}),
@@ -62,7 +59,7 @@ def assert_probabilities(proba, dtype):
 
 
 def between(low, high):
-    """Numbers of all magnitudes, both ends included."""
+    """Numbers of all magnitudes in a range, including its ends."""
     if low > 0:
         steps = st.floats(np.log10(low), np.log10(high)).map(lambda power: 10.0**power)
     else:

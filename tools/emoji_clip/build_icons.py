@@ -1,8 +1,8 @@
 """Rasterise openly licensed icons of the things that emoji show.
 
-The icons add shapes and ways of drawing to the few styles of emoji. An icon is taken where
-its name, without words of style such as "outline" or "bold", is the name of an emoji, of a
-class, or one of the common names of a class in ``COMMON_NAMES``.
+The icons add shapes and drawing styles to the few emoji styles. An icon is used if its name,
+without style words such as "outline" or "bold", is the name of an emoji or of a class, or one of
+the common names of a class in ``COMMON_NAMES``.
 """
 
 import argparse
@@ -23,8 +23,8 @@ STYLE_WORDS = frozenset(
     """.split()
 )
 
-# What icon sets call the things of a class; a name that means something else there, such as
-# "mouse" or "apple", is in OTHER_MEANINGS.
+# Names in icon sets for the things of a class. Names that mean something else there, such as
+# "mouse" or "apple", are in OTHER_MEANINGS.
 COMMON_NAMES = {
     "airplane": "plane, aeroplane, flight, airport, travel airplane",
     "angry face": "angry, mood angry, smiley angry, emoticon angry, emoji angry, face angry",
@@ -129,10 +129,10 @@ OTHER_MEANINGS = {"mouse", "apple", "bat", "cricket", "fly", "orange", "turkey"}
 
 
 def list_sets(node_modules, packages):
-    """List the icon sets of package.json that are no style of emoji, and whether in colour.
+    """List the icon sets in package.json that are not emoji styles, and whether they are coloured.
 
-    The artists of the test styles have drawn more sets (``fluent``, ``fluent-color``,
-    ``fluent-emoji-high-contrast``, ``fluent-mdl2``). These must not be added.
+    The artists of the test styles have drawn other sets (``fluent``, ``fluent-color``,
+    ``fluent-emoji-high-contrast``, ``fluent-mdl2``). Do not add these.
     """
     sets = []
     for package in read_json(packages)["dependencies"]:
@@ -140,13 +140,13 @@ def list_sets(node_modules, packages):
         if scope == "@iconify-json" and name not in STYLES:
             info = read_json(node_modules / package / "info.json")
             if info["license"]["spdx"] not in LICENCES:
-                raise ValueError(f"The licence of {package} is none of {sorted(LICENCES)}.")
+                raise ValueError(f"The licence of {package} must be one of {sorted(LICENCES)}.")
             sets.append((name, info["palette"]))
     return sets
 
 
 def plain_name(icon):
-    """Take the words of style and the numbers off the name of an icon."""
+    """Remove style words and numbers from the name of an icon."""
     words = [re.sub(r"\d+$", "", word) for word in icon.split("-")]
     return " ".join(word for word in words if word and word not in STYLE_WORDS)
 
@@ -171,7 +171,7 @@ class NameMatcher:
         self.other = {squash(name) for name in OTHER_MEANINGS}
 
     def __call__(self, name):
-        """Find the number of an emoji and of a class, each -1 where there is none."""
+        """Find the number of an emoji and of a class, or -1 if there is none."""
         key = squash(name)
         if key in self.other:
             return -1, -1

@@ -21,8 +21,8 @@ TEST_STYLES = ["twemoji", "fluent-emoji", "fluent-emoji-flat"]
 STYLES = TRAIN_STYLES + TEST_STYLES
 IMAGE_SIZE = 64
 
-# Left out: what carries no picture of a thing (skin tones, flags, letters, arrows ...)
-# and the gendered and family variants of one person.
+# Groups without pictures of things (skin tones, flags, letters, arrows ...), and gendered and
+# family variants of a person, are skipped.
 SKIPPED_GROUPS = {"component", "flags"}
 SKIPPED_SUBGROUPS = {
     "alphanum",
@@ -62,7 +62,7 @@ def load_emoji_names(node_modules):
     Returns
     -------
     emoji : list of dict
-        One entry an emoji: ``code``, ``name``, ``kind`` (its subgroup), ``tags``
+        One entry per emoji: ``code``, ``name``, ``kind`` (its subgroup), ``tags``
         (keywords of emojibase-data) and ``keywords`` (of emojilib; the first one is
         an older short name).
     """

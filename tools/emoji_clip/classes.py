@@ -1,4 +1,4 @@
-"""The classes of the emoji image set: an everyday name and the emoji it gathers."""
+"""The classes of the emoji image set: an everyday name and the emoji that belong to it."""
 
 # name: emoji; emoji; ... (names as in emojibase-data, in any case)
 _TABLE = """

@@ -15,19 +15,19 @@ CHECKPOINT_FILES = [
     "open_clip_model.safetensors",
     "training.json",
 ]
-# A fixed time stamp keeps the archive the same, byte for byte, from build to build.
+# A fixed time stamp makes the archive identical in every build.
 TIME_STAMP = (2024, 1, 1, 0, 0, 0)
 
 
 def pack_checkpoint(checkpoint, folder):
-    """Copy the files of a checkpoint that open_clip and a reader need."""
+    """Copy the files of a checkpoint that open_clip and readers need."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CHECKPOINT_FILES:
         shutil.copyfile(checkpoint / name, folder / name)
 
 
 def pack_images(images_file, folder):
-    """Write ``images.zip`` with one WebP file an image: ``style/class/number.webp``."""
+    """Write ``images.zip`` with one WebP file per image: ``style/class/number.webp``."""
     folder.mkdir(parents=True, exist_ok=True)
     images, labels, styles = load_labelled(images_file, TEST_STYLES)
     seen = Counter()

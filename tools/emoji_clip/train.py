@@ -1,8 +1,8 @@
 """Train ``emoji-clip`` on drawings of emoji and icons of the same things.
 
-The model is open_clip's own ``CLIP`` class with a small ResNet and a small text tower. Both
-towers aim at one learned anchor for each emoji and one for each class, and at each other by
-the contrastive loss. The three test styles are never read here.
+The model is open_clip's ``CLIP`` class with a small ResNet and a small text tower. The losses pull
+both towers towards a learned anchor for each emoji and each class, and towards each other with the
+contrastive loss. The three test styles are never read here.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PREPROCESS_CONFIG = {
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
-# Sets of icons by the artists of a style, left out with it.
+# Icon sets by the artists of a style, which are held out together with it.
 RELATED_SETS = {"emojione": ["emojione-monotone"]}
 
 TEMPLATES = [
@@ -52,7 +52,7 @@ TEMPLATES = [
 
 
 def model_config(image_size, width, layers):
-    """Configuration of the model, as open_clip takes it."""
+    """Configuration of the model in open_clip's format."""
     return {
         "embed_dim": 128,
         "vision_cfg": {
@@ -115,7 +115,7 @@ class Drawings:
 
 
 class Batches(IterableDataset):
-    """Batches of augmented drawings, for ever: rows of `drawings` and pixels from 0 to 1."""
+    """Endless batches of augmented drawings: rows of `drawings` and pixels from 0 to 1."""
 
     def __init__(self, drawings, args):
         self.drawings = drawings
@@ -127,7 +127,7 @@ class Batches(IterableDataset):
         rng = np.random.default_rng([args.seed, 1])
         start = time.time()
         while True:
-            # Weak changes first: the first half of the run leads up to the full strength.
+            # The strength of changes increases during the first half of the run.
             progress = (time.time() - start) / (60 * args.minutes)
             strength = args.augment * (1 if args.start else min(1, 0.6 + 0.8 * progress))
             rows = rng.choice(len(images), args.batch_size, p=self.drawings.weights)
@@ -138,7 +138,7 @@ class Batches(IterableDataset):
 
 
 class Captions:
-    """Random captions, as tokens, of emoji and of classes.
+    """Random captions of emoji and classes, as tokens.
 
     Attributes
     ----------
@@ -170,14 +170,14 @@ class Captions:
         return caption.lower()
 
     def __call__(self, rows):
-        """Draw one caption for each row, cut to the longest of them."""
+        """Draw one caption for each row, trimmed to the longest of them."""
         choice = self.rng.integers(self.tokens.shape[1], size=len(rows))
         tokens = torch.from_numpy(self.tokens[rows, choice])
-        # Padding, token 0, is the first of the vocabulary.
+        # Padding is token 0, the first of the vocabulary.
         return tokens[:, : int((tokens != 0).sum(1).max())]
 
     def of_drawings(self, numbers, classes):
-        """Draw a caption for each drawing: of its class for about half of those that have one.
+        """Draw a caption for each drawing; about half of those with a class get one of the class.
 
         Returns
         -------
@@ -200,7 +200,7 @@ def encode_tokens(model, tokens):
 
 
 def contrastive_loss(logits, row_keys, column_keys):
-    """Symmetric cross-entropy in which pairs of one thing share the probability."""
+    """Symmetric cross-entropy in which all pairs of the same thing share the probability."""
     same = (row_keys[:, None] == column_keys[None]).float()
     rows = F.cross_entropy(logits, same / same.sum(1, keepdim=True).clamp(min=1))
     columns = F.cross_entropy(logits.T, same.T / same.T.sum(1, keepdim=True).clamp(min=1))
@@ -208,7 +208,7 @@ def contrastive_loss(logits, row_keys, column_keys):
 
 
 def anchor_loss(features, anchors, scale, targets):
-    """Cross-entropy against one anchor for each target, of the rows that have a target."""
+    """Cross-entropy against the anchor of the target, for rows that have a target."""
     known = targets >= 0
     logits = scale * features[known] @ F.normalize(anchors, dim=-1).T
     loss = F.cross_entropy(logits, targets[known], reduction="sum")
@@ -240,7 +240,7 @@ def total_loss(model, anchors, pixels, tokens, numbers, classes, says_number):
     image_features = F.normalize(image_features.float(), dim=-1)
     text_features = encode_tokens(model, tokens)
     scale = model.logit_scale.exp()
-    # Drawings of one class belong together, those without a class with the same emoji.
+    # Drawings of one class belong together; without a class, drawings of the same emoji do.
     keys = torch.from_numpy(np.where(classes >= 0, classes, numbers + len(anchors[1])))
     loss = contrastive_loss(scale * image_features @ text_features.T, keys, keys[::2])
     said_numbers = np.where(says_number, numbers[::2], -1)
@@ -255,7 +255,7 @@ def total_loss(model, anchors, pixels, tokens, numbers, classes, says_number):
 
 
 def make_optimizer(model, anchors, learning_rate, weight_decay):
-    """AdamW that decays matrices only."""
+    """AdamW with weight decay only for matrices."""
     plain, decayed = list(anchors), []
     for name, parameter in model.named_parameters():
         small = parameter.ndim < 2 or "embedding" in name
@@ -299,7 +299,7 @@ def save_checkpoint(folder, config, state, vocabulary, training):
 
 
 def make_model(config, vocabulary):
-    """Make open_clip's CLIP with an embedding of the tokens in use alone."""
+    """Make open_clip's CLIP with embeddings only for the tokens in use."""
     model = open_clip.CLIP(**config).train()
     model.token_embedding = torch.nn.Embedding.from_pretrained(
         model.token_embedding.weight.detach()[vocabulary].clone(), freeze=False
@@ -309,10 +309,10 @@ def make_model(config, vocabulary):
 
 
 def load_weights(model, folder, vocabulary):
-    """Take the weights of an earlier run."""
+    """Load the weights of an earlier run."""
     state = load_file(folder / "open_clip_model.safetensors")
     state["token_embedding.weight"] = state["token_embedding.weight"][vocabulary]
-    # For larger images: the places of the last feature map start equal.
+    # For larger images, all positions of the last feature map start equal.
     name = "visual.attnpool.positional_embedding"
     n_places = len(model.visual.attnpool.positional_embedding) - 1
     if len(state[name]) != n_places + 1:
@@ -398,8 +398,8 @@ def main():
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, default="build", help="from build_*.py")
     parser.add_argument("--out", type=Path, default="build/emoji-clip")
-    parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from")
-    parser.add_argument("--hold-out", choices=TRAIN_STYLES, help="style left out")
+    parser.add_argument("--start", type=Path, help="folder of an earlier run to continue")
+    parser.add_argument("--hold-out", choices=TRAIN_STYLES, help="style to hold out")
     parser.add_argument("--minutes", type=float, default=39)
     parser.add_argument("--image-size", type=int, default=48)
     parser.add_argument("--width", type=int, default=16)

@@ -6,7 +6,7 @@
   const header = ["position", "path", "reason", "label", "answer", "confidence"];
   const collator = new Intl.Collator(undefined, { numeric: true });
 
-  // Filter: cards and rows whose class, answer or file has the text; groups without any go, too.
+  // Filter: show cards and rows whose class, prediction or file contains the text, and their groups.
   const filter = byId("filter");
   function applyFilter() {
     const text = filter.value.trim().toLowerCase();
@@ -36,7 +36,7 @@
     }
   });
 
-  // Sort the table of classes by a column; a second click turns the order.
+  // Sort the table of classes by a column; a second click reverses the order.
   for (const button of all("#class-table thead button")) {
     button.addEventListener("click", () => {
       const head = button.closest("th");
@@ -53,7 +53,7 @@
     });
   }
 
-  // An image may be in several sections; it is chosen in all of them at once.
+  // An image may be in several sections; it is selected in all of them at once.
   const chosen = new Set();
   document.addEventListener("change", (event) => {
     const card = event.target.closest(".card");
@@ -66,10 +66,10 @@
     }
     const button = byId("save-chosen");
     button.disabled = chosen.size === 0;
-    button.textContent = `Chosen as CSV (${chosen.size})`;
+    button.textContent = `Selected as CSV (${chosen.size})`;
   });
 
-  // CSV in which no cell begins like a formula of a spreadsheet.
+  // CSV in which no cell begins like a spreadsheet formula.
   function cell(value) {
     let text = String(value);
     if (/^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(text)) text = "'" + text;
@@ -93,10 +93,10 @@
       else reasons.set(position, [...flag]);
     }
     const rows = [...chosen].map((position) => reasons.get(position) ?? plain(position));
-    save("chosen.csv", rows.sort((a, b) => a[0] - b[0]));
+    save("selected.csv", rows.sort((a, b) => a[0] - b[0]));
   });
   function plain(position) {
     const data = document.querySelector(`.card[data-position="${position}"]`).dataset;
-    return [position, data.path, "chosen", data.label ?? "", data.answer, data.confidence];
+    return [position, data.path, "selected", data.label ?? "", data.answer, data.confidence];
   }
 })();

@@ -1,0 +1,1 @@
+"""Accuracy and probabilities of the classifier beside other methods, on frozen embeddings."""

@@ -1,0 +1,113 @@
+"""Measured quantities of a fitted method on a task, and tables of them over many tasks."""
+
+import time
+
+import numpy as np
+from scipy import stats
+from scipy.special import softmax
+from sklearn.metrics import log_loss, recall_score
+
+from skcandle.metrics import base_new_report, expected_calibration_error, shot_band_accuracy
+
+# How each measured quantity is printed; accuracies are percentages.
+COLUMNS = {
+    "base": "{:.1%}", "new": "{:.1%}", "harmonic_mean": "{:.1%}",
+    "joint_base": "{:.1%}", "joint_new": "{:.1%}", "joint_harmonic_mean": "{:.1%}",
+    "best_joint_harmonic_mean": "{:.1%}", "ausuc": "{:.1%}",
+    "log_loss": "{:.3f}", "ece": "{:.1%}", "fit_seconds": "{:.2f}",
+}  # fmt: skip
+PAIRED = ["base", "harmonic_mean", "joint_harmonic_mean", "ausuc", "log_loss", "ece"]
+
+
+def evaluate(score, task):
+    """All measured quantities of one fitted method on one task."""
+    classes, new = np.arange(task.n_classes), np.arange(task.n_base, task.n_classes)
+    scores = np.asarray(score(task.X_test), dtype=float)
+    predicted = scores.argmax(axis=1)
+    if hasattr(score, "predict_proba"):
+        proba = np.asarray(score.predict_proba(task.X_test), dtype=float)
+        proba /= proba.sum(axis=1, keepdims=True)
+    else:
+        proba = softmax(scores, axis=1)
+    if len(new):
+        row = base_new_report(
+            task.y_test, scores, classes=classes, new_classes=new, output_dict=True
+        )
+    else:
+        labels = np.unique(task.y_test)
+        row = {"base": recall_score(task.y_test, predicted, labels=labels, average="macro")}
+    row["log_loss"] = log_loss(task.y_test, proba, labels=classes)
+    row["ece"] = expected_calibration_error(task.y_test, proba, classes=classes)
+    return row | shot_band_accuracy(task.y_test, predicted, y_train=task.y)
+
+
+def run(tasks, methods):
+    """Rows of measured quantities, one per task, for each method."""
+    rows = {}
+    for method in methods:
+        rows[method.__name__] = []
+        for task in tasks:
+            start = time.perf_counter()
+            score = method(task)
+            seconds = time.perf_counter() - start
+            row = evaluate(score, task) | {"fit_seconds": seconds}
+            rows[method.__name__].append({name: float(value) for name, value in row.items()})
+    return rows
+
+
+def mean(rows, column):
+    values = [row[column] for row in rows]
+    return np.nan if np.isnan(values).all() else np.nanmean(values)
+
+
+def paired_difference(rows, reference, column):
+    """Mean of reference minus method over the tasks, and half its 95 % confidence interval (t)."""
+    difference = np.array([b[column] - a[column] for a, b in zip(rows, reference, strict=True)])
+    return difference.mean(), half_interval(difference)
+
+
+def half_interval(values):
+    """Half the 95 % confidence interval of a mean (t); NaN for a single value."""
+    n = len(values)
+    return stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+
+
+def markdown_table(header, body):
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def tables(rows, reference):
+    """Markdown: main table, accuracy by number of training images, paired differences."""
+    first = next(iter(rows.values()))
+    columns = [c for c in COLUMNS if c in first[0]]
+    bands = [c for c in first[0] if c not in COLUMNS and not np.isnan(mean(first, c))]
+
+    def percent(text):
+        return text.removesuffix("%")
+
+    main = markdown_table(
+        ["method", *columns],
+        [
+            [name, *(percent(COLUMNS[c].format(mean(r, c))) for c in columns)]
+            for name, r in rows.items()
+        ],
+    )
+    by_band = markdown_table(
+        ["accuracy by training images", *bands],
+        [[name, *(percent(f"{mean(r, c):.1%}") for c in bands)] for name, r in rows.items()],
+    )
+    if reference not in rows:
+        return f"{main}\n\n{by_band}\n"
+    paired = [c for c in PAIRED if c in first[0]]
+
+    def cell(name, column):
+        scale = 1 if column == "log_loss" else 100
+        difference, half = paired_difference(rows[name], rows[reference], column)
+        return f"{scale * difference:+.2f} ± {scale * half:.2f}"
+
+    differences = markdown_table(
+        [f"{reference} minus", *paired],
+        [[name, *(cell(name, c) for c in paired)] for name in rows if name != reference],
+    )
+    return f"{main}\n\n{by_band}\n\n{differences}\n"

@@ -1,0 +1,1 @@
+"""The experiments of the Candle paper on its fifteen data sets."""

@@ -1,0 +1,91 @@
+"""What a model file may contain, and what is loaded from it."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import skops.io
+from helpers import clip_like, random_images
+from hostile_files import file_that_calls
+from sklearn.frozen import FrozenEstimator
+
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    EmbeddingCache,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+    make_candle_pipeline,
+)
+from skcandle._files import write_file
+from skcandle.hub import _model_files
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["Candle", "published"])
+def pipe(request):
+    pipe = make_candle_pipeline("emoji-clip", new_classes=["elk"]).set_params(candle__max_iter=0)
+    if request.param:
+        encoder = pipe["candle"].text_encoder
+        published = PublishedCandleClassifier(new_classes=["elk"], text_encoder=encoder, max_iter=1)
+        pipe.set_params(candle=published)
+    return pipe.fit(random_images(4), ["ant", "bee"] * 2)
+
+
+def test_all_types_of_fitted_pipelines_are_known(pipe):
+    pipe = copy.deepcopy(pipe).set_params(clip__cache=EmbeddingCache("folder"))
+    assert _model_files.foreign_types(skops.io.dumps(pipe)) == []
+    grown = pipe.add_classes({"fox": ["fox", "red fox"]}).restrict(["ant", "fox"])
+    assert _model_files.foreign_types(skops.io.dumps(grown)) == []
+
+
+def test_types_that_later_changes_of_the_classes_add_are_known():
+    X, y, texts = clip_like([6, 4], 16)
+    clf = CandleClassifier(text_encoder=dict(enumerate(texts)), class_names=["ant", "bee"])
+    clf = clf.set_params(class_prior={0: 0.3, 1: 0.7}).fit(X, y).add_images(X[:2], y[:2])
+    rejecting = RejectingClassifier(FrozenEstimator(clf), rejection_rate=0.5).fit(X, y)
+    assert _model_files.foreign_types(skops.io.dumps(rejecting)) == []
+
+
+def test_only_types_that_fitted_pipelines_have_are_known():
+    """Modules of the library also contain functions that write files."""
+    for name in _model_files.known_types():
+        module, _, class_name = name.rpartition(".")
+        assert module.startswith("skcandle.")
+        imported = getattr(__import__(module, fromlist=[class_name]), class_name)
+        assert isinstance(imported, type) and imported.__module__ == module
+
+
+def test_a_file_that_calls_a_function_of_this_library_is_foreign(tmp_path):
+    target = tmp_path / "written"
+    data = file_that_calls(write_file, str(target), "text")
+    name = "skcandle._files.write_file"
+    assert _model_files.foreign_types(data) == [name]
+    with pytest.raises(ValueError, match="can read .*write_file"):
+        _model_files.from_bytes(data, "file")
+    assert not target.exists()
+    skops.io.loads(data, trusted=[name])  # the file does what it was made for
+    assert target.read_text() == "text"
+
+
+def test_settings_of_a_machine_are_neither_written_nor_read(pipe):
+    local = copy.deepcopy(pipe).set_params(
+        clip__cache="folder", clip__n_jobs=2, clip__device="cpu", candle__text_encoder__cache="it"
+    )
+    for data in (_model_files.to_bytes(local), skops.io.dumps(local)):
+        again = _model_files.from_bytes(data, "file")
+        for clip in (again["clip"], again["candle"].text_encoder):
+            assert (clip.cache, clip.n_jobs, clip.device) == (None, None, "auto")
+    assert local["clip"].cache == "folder" and local["candle"].text_encoder.cache == "it"
+
+
+def test_weights_in_a_path_are_written_as_a_string(pipe):
+    local = copy.deepcopy(pipe).set_params(clip__pretrained=Path("weights.pt"))
+    again = _model_files.from_bytes(_model_files.to_bytes(local), "file")
+    assert again["clip"].pretrained == "weights.pt"
+
+
+def test_anything_but_a_fitted_pipeline_is_refused(pipe):
+    unfitted = make_candle_pipeline("emoji-clip")
+    for other in (unfitted, CLIPFeaturizer("emoji-clip"), pipe[:1]):
+        with pytest.raises(ValueError, match="fitted pipeline from make_candle_pipeline, but a"):
+            _model_files.from_bytes(skops.io.dumps(other), "file")
