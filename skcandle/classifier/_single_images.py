@@ -205,9 +205,9 @@ def _kernel_ridge(coordinates, target, y, sample_weight, device):
         u = torch.tensor(coordinates, device=device)
         gram = kernel(u, u)
         gram.diagonal().add_(torch.tensor(ridge, device=device, dtype=u.dtype))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        alpha = (inverse @ torch.tensor(target, device=device, dtype=u.dtype)).cpu().numpy()
-        inverse = inverse.cpu().numpy()
+        inverted = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        alpha = (inverted @ torch.tensor(target, device=device, dtype=u.dtype)).cpu().numpy()
+        inverse = inverted.cpu().numpy()
     share = np.minimum(1, 1 / sample_weight)
     remaining = 1 - share * (1 - ridge * np.diagonal(inverse))
     one = target - (ridge / remaining)[:, None] * alpha
