@@ -177,7 +177,7 @@ def fit_single_images(images, statistics, shrinkage, weights, weight, device):
     none_hidden = np.zeros(len(columns), dtype=bool)
     split = left_out_split(prototypes, base, none_hidden, texts)
     logits = split.joint_logits(weights).astype(float)
-    target = np.eye(len(columns))[base.y] - softmax(logits, axis=1)
+    target = negative_gradient(logits, base.y)
     coordinates = unit(prototypes.space.transform_images(base.X))
     alpha, one, whole = _kernel_ridge(coordinates, target, base.y, base.sample_weight, device)
     if weight == "auto":
@@ -188,6 +188,11 @@ def fit_single_images(images, statistics, shrinkage, weights, weight, device):
         images.X, images.y, images.sample_weight, alpha.astype(images.X.dtype), columns, weight
     )
     return term, LeftOutTerm(columns, weight * one, weight * whole)
+
+
+def negative_gradient(logits, y):
+    """Y - P: how the cross-entropy wants the logits to change, of shape (n_samples, n_base)."""
+    return np.eye(logits.shape[1])[y] - softmax(logits, axis=1)
 
 
 def _kernel_ridge(coordinates, target, y, sample_weight, device):
