@@ -68,8 +68,6 @@ def margin(found, quantity):
     scale = 1 if quantity.endswith("log_loss") else 100
     means = {n: sign * np.mean([r[quantity] for r in rows]) for n, rows in found.items()}
     means.pop(LIBRARY)
-    if quantity in LESS_IS_BETTER:  # of all peers, only zero-shot gives probabilities
-        means = {"zero_shot": means["zero_shot"]}
     best = max(means, key=means.get)
     difference, half = paired_difference(found[best], found[LIBRARY], quantity)
     return sign * scale * difference, scale * half, best
