@@ -139,7 +139,7 @@ class CandleScorer:
         self.term = model.single_images
         if self.term is not None:
             self.term_columns = torch.tensor(self.term.columns, device=device)
-            self.term_images = self._coordinates(self._tensor(self.term.X) - self.image_mean)
+            self.term_images = self._tensor(self.term.coordinates)
             self.coefficients = self._tensor(self.term.weight * self.term.coefficients)
         counts = self._tensor(model.counts)
         self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)

@@ -82,6 +82,8 @@ class SingleImages:
     y : ndarray of shape (n_images,)
         Columns of the classes in the model.
     sample_weight : ndarray of shape (n_images,)
+    coordinates : ndarray of shape (n_images, n_features)
+        Whitened, and of length one.
     coefficients : ndarray of shape (n_images, n_base)
         Alpha.
     columns : ndarray of shape (n_base,)
@@ -92,6 +94,7 @@ class SingleImages:
     X: np.ndarray
     y: np.ndarray
     sample_weight: np.ndarray
+    coordinates: np.ndarray
     coefficients: np.ndarray
     columns: np.ndarray
     weight: float
@@ -185,7 +188,13 @@ def fit_single_images(images, statistics, shrinkage, weights, weight, device):
         if weight == 0:
             return None, None
     term = SingleImages(
-        images.X, images.y, images.sample_weight, alpha.astype(images.X.dtype), columns, weight
+        images.X,
+        images.y,
+        images.sample_weight,
+        coordinates,
+        alpha.astype(images.X.dtype),
+        columns,
+        float(weight),
     )
     return term, LeftOutTerm(columns, weight * one, weight * whole)
 
