@@ -17,7 +17,7 @@ ALL_X, ALL_Y = np.concatenate([DATA.X[FIRST], X]), np.concatenate([DATA.y[FIRST]
 WEIGHT = RNG.integers(0, 4, len(ALL_Y)).astype(float)
 REST = slice(FIRST.sum(), None)
 # some listed new classes get images later
-pytestmark = pytest.mark.filterwarnings("ignore:new_classes names:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The class .* in new_classes has images:UserWarning")
 
 
 def assert_same(clf, expected, rtol=1e-6):
