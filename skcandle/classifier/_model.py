@@ -15,6 +15,8 @@ from ._logit_weights import (
     saturation,
 )
 from ._prototypes import PrototypeSpace, prototypes_of
+from ._pseudo_new import balanced_rows
+from ._single_images import MAX_IMAGES, SingleImages, fit_single_images, gate, kernel
 from ._statistics import ClassStatistics
 from ._training_set import TrainingSet
 
@@ -32,6 +34,7 @@ class CandleModel:
     weights : LogitWeights
     statistics : ClassStatistics
         Of the training images.
+    single_images : SingleImages or None
     """
 
     space: PrototypeSpace
@@ -39,6 +42,7 @@ class CandleModel:
     projection: np.ndarray
     weights: LogitWeights
     statistics: ClassStatistics
+    single_images: SingleImages | None
 
     @property
     def counts(self):
@@ -67,7 +71,7 @@ class CandleModel:
             statistics=self.statistics.with_classes(n_added),
         )
 
-    def with_images(self, X, y, sample_weight):
+    def with_images(self, X, y, sample_weight, device):
         """The same model with further images; weights and projection do not change.
 
         Parameters
@@ -77,11 +81,24 @@ class CandleModel:
         y : ndarray of shape (n_samples,)
             Columns of their classes in the model.
         sample_weight : ndarray of shape (n_samples,)
+        device : torch.device
+            Where the single-image term is fitted.
         """
         data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
         statistics = self.statistics.merged(ClassStatistics.of(data))
-        prototypes = prototypes_of(statistics, self.text_features, self.space.shrinkage)
-        return replace(self, space=prototypes.space, statistics=statistics)
+        shrinkage, term = self.space.shrinkage, self.single_images
+        if term is not None:
+            images = term.images(self.text_features, len(self.counts)).joined(data)
+            images = images.at(balanced_rows(images, MAX_IMAGES))
+            term, _ = fit_single_images(
+                images, statistics, shrinkage, self.weights, term.weight, device
+            )
+        return replace(
+            self,
+            space=prototypes_of(statistics, self.text_features, shrinkage).space,
+            statistics=statistics,
+            single_images=term,
+        )
 
     def half_squares(self, X):
         """Half the squared lengths of images in whitened and projected coordinates."""
@@ -119,6 +136,11 @@ class CandleScorer:
         self.whitener = self._tensor(model.space.whitener)
         self.projection = self._tensor(model.projection)
         self.texts = None if model.text_features is None else self._tensor(model.text_features)
+        self.term = model.single_images
+        if self.term is not None:
+            self.term_columns = torch.tensor(self.term.columns, device=device)
+            self.term_images = self._tensor(self.term.coordinates)
+            self.coefficients = self._tensor(self.term.weight * self.term.coefficients)
         counts = self._tensor(model.counts)
         self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
         self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
@@ -141,21 +163,29 @@ class CandleScorer:
             if self.texts is not None:
                 images = normalize(images, dim=-1)
                 text_similarity = images @ self.texts.T
-            tokens = self._project(images - self.image_mean)
+            centred = images - self.image_mean
+            tokens = self._project(centred)
             logits = self.weights.joint_logits(
                 text_similarity,
                 prototype_similarity(tokens, self.prototypes),
                 self.bonus_saturation,
                 self.offset_saturation,
             )
+            if self.term is not None:
+                term = kernel(self._coordinates(centred), self.term_images) @ self.coefficients
+                base = self.term_columns
+                logits[:, base] = gate(logits[:, base], term)
             return logits.cpu().numpy()
+
+    def _coordinates(self, centred):
+        """Whitened, and of length one."""
+        return normalize(centred @ self.whitener, dim=-1)
 
     def _project(self, centred):
         """Whiten and project; with text, directions are compared."""
         if self.texts is None:
             return centred @ self.whitener @ self.projection
-        tokens = normalize(centred @ self.whitener, dim=-1)
-        return normalize(tokens @ self.projection, dim=-1)
+        return normalize(self._coordinates(centred) @ self.projection, dim=-1)
 
     def _tensor(self, array):
         # a copy: fitted arrays may be read-only memory maps

@@ -29,6 +29,7 @@ def known_types():
     from ..classifier._model import CandleModel
     from ..classifier._prototypes import PrototypeSpace
     from ..classifier._published import PublishedModel
+    from ..classifier._single_images import SingleImages
     from ..classifier._statistics import ClassStatistics
     from ..classifier._text_features import ClassTextEncoder
     from ..clip import CLIPFeaturizer, EmbeddingCache
@@ -44,6 +45,7 @@ def known_types():
         CandleModel,
         PrototypeSpace,
         PublishedModel,
+        SingleImages,
         ClassStatistics,
         ClassTextEncoder,
         CLIPFeaturizer,
