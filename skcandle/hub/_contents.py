@@ -36,6 +36,7 @@ FIELDS = {
         "X": "id",
         "y": "i",
         "sample_weight": "i",
+        "coordinates": "id",
         "coefficients": "ib",
         "columns": "b",
     },

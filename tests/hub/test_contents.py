@@ -115,6 +115,7 @@ ALLOWED = {
         "X": np.ndarray,
         "y": np.ndarray,
         "sample_weight": np.ndarray,
+        "coordinates": np.ndarray,
         "coefficients": np.ndarray,
         "columns": np.ndarray,
         "weight": float,
@@ -359,6 +360,13 @@ MODEL = {
     "statistics.means": lambda value: value.T,
     "statistics.scatter": lambda value: value.astype(int),
     "weights.temperature": lambda value: None,
+    "single_images.X": lambda value: value[:, :64],
+    "single_images.y": lambda value: value + 3,
+    "single_images.sample_weight": lambda value: value[1:],
+    "single_images.coordinates": lambda value: value[1:],
+    "single_images.coefficients": lambda value: value[:, :1],
+    "single_images.columns": lambda value: value - 1,
+    "single_images.weight": lambda value: "1",
 }
 HELD_OUT = {
     "coefficients": lambda value: value[:1],
