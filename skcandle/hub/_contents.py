@@ -48,34 +48,37 @@ OF_ANY_TYPE = {"classes_", "is_new_", "feature_names_in_"}
 PLAIN = (str, bytes, Real, np.generic, type(None), np.random.RandomState)
 
 
-def check_plain(pipe):
+def check_plain(pipe, candle):
     """Check that a pipeline consists of plain values and of what its classifier has learned.
 
-    Featurizers are where the checks and the model card look for them, and nowhere else.
+    Estimators are where the checks, the command and the model card look for them, and nowhere else.
 
     Parameters
     ----------
     pipe : Pipeline
+    candle : CandleClassifier or PublishedCandleClassifier
+        Its fitted classifier, which may be inside a RejectingClassifier.
 
     Raises
     ------
     RefusedFileError
     """
-    clip, candle = pipe["clip"], pipe["candle"]
+    clip, last = pipe["clip"], pipe["candle"]
     for identity in (clip._identity, getattr(candle._text_encoder, "identity", None)):
         _check_identity(identity)
-    featurizers = [clip]
-    if isinstance(candle.text_encoder, type(clip)):
-        featurizers.append(candle.text_encoder)
-    seen = set(map(id, featurizers))
-    for step, estimator in (("clip", clip), ("candle", candle)):
+    estimators = {"clip": clip, "candle": last}
+    classifiers = {"candle": candle}
+    if last is not candle:
+        classifiers = {"candle.estimator": last.estimator, "candle.estimator_": candle}
+    for place, classifier in classifiers.items():
+        estimators[place] = classifier
+        if isinstance(classifier.text_encoder, type(clip)):
+            estimators[f"{place}.text_encoder"] = classifier.text_encoder
+    seen = set(map(id, estimators.values()))
+    for place, estimator in estimators.items():
         estimator._validate_params()
         for name, value in vars(estimator).items():
-            _check_value(value, f"{step}.{name}", seen)
-    for featurizer in featurizers[1:]:
-        featurizer._validate_params()
-        for name, value in vars(featurizer).items():
-            _check_value(value, f"candle.text_encoder.{name}", seen)
+            _check_value(value, f"{place}.{name}", seen)
 
 
 def _check_identity(identity):
@@ -119,11 +122,13 @@ def _is_fitted_state(value):
     return is_of_a_classifier or type(value) is ModelIdentity
 
 
-def check_shapes(candle):
+def check_shapes(last, candle):
     """Check that the arrays of a fitted classifier fit together.
 
     Parameters
     ----------
+    last : estimator
+        The last step of a pipeline: the classifier, or a RejectingClassifier around it.
     candle : CandleClassifier or PublishedCandleClassifier
 
     Raises
@@ -141,12 +146,16 @@ def check_shapes(candle):
     }
     for name, sides in ATTRIBUTES.items():
         _check_array(getattr(candle, name, None), name, sides, sizes)
-    for part in (model, getattr(candle, "_held_out", None)):
-        if part is not None:
+    for part in vars(candle).values():
+        if is_dataclass(part):
             _check_fields(part, sizes)
     if hasattr(model, "head_state"):
         _check_head(model.head_state, sizes["d"])
     _check_classes(candle, model)
+    if last is not candle:
+        _check_array(last.thresholds_, "thresholds_", "2", sizes)
+        if not np.array_equal(last.classes_, candle.classes_):
+            raise RefusedFileError("the classes_ inside and outside of its rejection differ")
 
 
 def _check_fields(part, sizes):

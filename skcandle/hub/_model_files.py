@@ -135,8 +135,8 @@ def from_bytes(data, path, *, trusted=()):
     with explains_unreadable(path):
         pipe = portable(pipe)
         if not trusted:
-            check_plain(pipe)
-        check_shapes(pipe["candle"])
+            check_plain(pipe, fitted_candle(pipe))
+        check_shapes(pipe["candle"], fitted_candle(pipe))
     return pipe
 
 
@@ -175,9 +175,17 @@ def is_fitted_pipeline(pipe):
         isinstance(pipe, Pipeline)
         and list(pipe.named_steps) == ["clip", "candle"]
         and isinstance(pipe["clip"], CLIPFeaturizer)
-        and isinstance(pipe["candle"], (CandleClassifier, PublishedCandleClassifier))
-        and hasattr(pipe["candle"], "classes_")
+        and isinstance(fitted_candle(pipe), (CandleClassifier, PublishedCandleClassifier))
+        and hasattr(fitted_candle(pipe), "classes_")
     )
+
+
+def fitted_candle(pipe):
+    """The classifier of a pipeline, also inside a RejectingClassifier."""
+    from ..classifier import RejectingClassifier
+
+    last = pipe["candle"]
+    return getattr(last, "estimator_", None) if isinstance(last, RejectingClassifier) else last
 
 
 def portable(pipe):
@@ -189,7 +197,7 @@ def portable(pipe):
     from ..classifier._text_features import class_text_encoder
     from ..clip import CLIPFeaturizer
 
-    candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
+    candle = copy(fitted_candle(pipe)).set_params(verbose=0, device="auto")
     to_dict = getattr(getattr(candle, "class_prior", None), "to_dict", None)
     if to_dict is not None:  # a pandas Series, a type that skops does not trust
         candle.class_prior = to_dict()
@@ -201,7 +209,11 @@ def portable(pipe):
         )
         identity = candle._text_encoder.identity
         candle._text_encoder = encoder and replace(encoder, identity=identity)
-    return type(pipe)([("clip", _portable_clip(pipe["clip"])), ("candle", candle)])
+    last = candle
+    if pipe["candle"] is not fitted_candle(pipe):  # in a RejectingClassifier
+        last = copy(pipe["candle"])
+        last.estimator, last.estimator_ = clone(candle), candle
+    return type(pipe)([("clip", _portable_clip(pipe["clip"])), ("candle", last)])
 
 
 def _portable_clip(clip):

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from skcandle import (
+    CandleClassifier,
     CandlePipeline,
     CLIPFeaturizer,
     EmbeddingCache,
@@ -23,7 +24,7 @@ from skcandle import (
 from skcandle.classifier._universe import LabelUniverse
 from skcandle.exceptions import ModelError
 from skcandle.hub import load_pipeline
-from skcandle.hub._model_files import from_bytes, to_bytes
+from skcandle.hub._model_files import fitted_candle, from_bytes, to_bytes
 
 PARAMETERS_OF_CLIP = {
     "model_name": str,
@@ -129,6 +130,16 @@ ALLOWED = {
         "prototype_scale": float,
     },
 }
+ALLOWED["RejectingClassifier"] = {
+    "estimator": CandleClassifier,
+    "estimator_": CandleClassifier,
+    "reject_label": str,
+    "rejection_rate": float,
+    "n_features_in_": int,
+    "classes_": np.ndarray,
+    "reject_label_": str,
+    "thresholds_": np.ndarray,
+}
 ALLOWED["PublishedCandleClassifier"] = ALLOWED["CandleClassifier"] | {
     "prototype_scale": float,
     "dropout": float,
@@ -171,6 +182,9 @@ def fits(quick_fit, images):
     clip = CLIPFeaturizer("emoji-clip")
     candle = PublishedCandleClassifier(new_classes=["elk"], text_encoder=clip, max_iter=1)
     published = CandlePipeline([("clip", clip), ("candle", candle)])
+    rejecting_candle = RejectingClassifier(
+        CandleClassifier(new_classes=["elk"], text_encoder=clip), rejection_rate=0.5
+    )
     full = make_candle_pipeline("emoji-clip", new_classes=["elk"]).fit(images, y)
     return {
         "full": full,
@@ -180,10 +194,11 @@ def fits(quick_fit, images):
         "no text": quick_fit(candle__text_encoder=None),
         "numbers": quick_fit(candle__class_names={0: "ant", 1: "bee"}, y=[0, 1] * 4),
         "published": published.fit(images, y),
+        "rejecting": CandlePipeline([("clip", clip), ("candle", rejecting_candle)]).fit(images, y),
     }
 
 
-KINDS = ["full", "grown", "prior", "vectors", "no text", "numbers", "published"]
+KINDS = ["full", "grown", "prior", "vectors", "no text", "numbers", "published", "rejecting"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +207,8 @@ def test_every_object_of_a_loaded_file_is_in_the_table(fits, kind, images):
     local = copy.deepcopy(pipe).set_params(
         clip__cache=EmbeddingCache("folder"), clip__n_jobs=2, clip__device="cpu", clip__verbose=1
     )
-    local.set_params(memory="folder", verbose=True, candle__device="cpu", candle__verbose=1)
+    local.set_params(memory="folder", verbose=True)
+    fitted_candle(local).set_params(device="cpu", verbose=1)
     for data in (skops.io.dumps(local), to_bytes(local)):
         again = from_bytes(data, "file")
         check_all_objects(again)
@@ -294,9 +310,38 @@ def test_a_pipeline_inside_another_estimator_is_refused(fits, around):
     data = skops.io.dumps(around(fits["full"]))
     with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
         from_bytes(data, "file")
-    steps = [("clip", fits["full"]["clip"]), ("candle", around(fits["full"]))]
-    with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
-        from_bytes(skops.io.dumps(CandlePipeline(steps)), "file")
+    for part in (fits["full"], fits["full"]["clip"], frozen(fits["full"]["candle"])):
+        pipe = CandlePipeline([("clip", fits["full"]["clip"]), ("candle", around(part))])
+        with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
+            from_bytes(skops.io.dumps(pipe), "file")
+
+
+def test_a_classifier_inside_a_rejecting_one_is_created_anew(fits, tmp_path):
+    pipe = copy.deepcopy(fits["rejecting"])
+    evil = CLIPFeaturizer("hf-hub:somebody/else", cache=EmbeddingCache(tmp_path / "chosen"))
+    inner = pipe["candle"].estimator_
+    inner._text_encoder = replace(inner._text_encoder, encoder=evil)
+    pipe["candle"].estimator = frozen(pipe["candle"].estimator.set_params(text_encoder=evil))
+    again = from_bytes(skops.io.dumps(pipe), "file")
+    assert {clip.model_name for clip in check_all_objects(again)} == {"emoji-clip"}
+    assert "fox" in fitted_candle(again).add_classes(["fox"]).classes_
+    assert not (tmp_path / "chosen").exists()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("thresholds_", np.zeros(3)),
+        ("classes_", np.array(["ant", "bee", "fox"])),
+        ("rejection_rate", 2.0),
+        ("more", EmbeddingCache("folder")),
+    ],
+)
+def test_a_rejecting_classifier_does_not_contradict_the_one_inside(fits, name, value):
+    pipe = copy.deepcopy(fits["rejecting"])
+    setattr(pipe["candle"], name, value)
+    with pytest.raises(ValueError, match=REFUSED):
+        from_bytes(skops.io.dumps(pipe), "file")
 
 
 @pytest.mark.parametrize("attribute", ["cache", "more"])
