@@ -64,8 +64,6 @@ def check_plain(pipe, candle):
     RefusedFileError
     """
     clip, last = pipe["clip"], pipe["candle"]
-    for identity in (clip._identity, getattr(candle._text_encoder, "identity", None)):
-        _check_identity(identity)
     estimators = {"clip": clip, "candle": last}
     classifiers = {"candle": candle}
     if last is not candle:
@@ -74,9 +72,11 @@ def check_plain(pipe, candle):
         estimators[place] = classifier
         if isinstance(classifier.text_encoder, type(clip)):
             estimators[f"{place}.text_encoder"] = classifier.text_encoder
+    _check_identity(getattr(candle._text_encoder, "identity", None))
     seen = set(map(id, estimators.values()))
     for place, estimator in estimators.items():
         estimator._validate_params()
+        _check_identity(getattr(estimator, "_identity", None))
         for name, value in vars(estimator).items():
             _check_value(value, f"{place}.{name}", seen)
 
@@ -162,6 +162,8 @@ def _check_fields(part, sizes):
     shapes = FIELDS.get(type(part).__name__, {})
     for field in fields(part):
         value, name = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
+        if is_dataclass(field.type) and type(value) is not field.type:
+            raise RefusedFileError(f"{name} is of type {type(value).__name__}")
         if is_dataclass(value):
             _check_fields(value, sizes)
         elif field.name in shapes:
@@ -221,9 +223,7 @@ def _check_classes(candle, model):
     for name, value in learned.items():
         if not np.array_equal(getattr(candle, name), value, equal_nan=False):
             raise RefusedFileError(f"{name} is not what the model has learned")
-    space = getattr(model, "space", None)
-    if (
-        space is not None
-        and len({part is None for part in (texts, space.text_mean, space.text_map)}) > 1
-    ):
-        raise RefusedFileError("some of what it has learned of texts is missing")
+    if hasattr(model, "space"):
+        of_texts = (texts, model.space.text_mean, model.space.text_map)
+        if len({part is None for part in of_texts}) > 1:
+            raise RefusedFileError("some of what it has learned of texts is missing")

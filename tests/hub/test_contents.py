@@ -405,6 +405,8 @@ MODEL = {
     "statistics.means": lambda value: value.T,
     "statistics.scatter": lambda value: value.astype(int),
     "weights.temperature": lambda value: None,
+    "weights": lambda value: None,
+    "statistics": lambda value: {},
     "single_images.X": lambda value: value[:, :64],
     "single_images.y": lambda value: value + 3,
     "single_images.sample_weight": lambda value: value[1:],
@@ -485,13 +487,15 @@ def test_a_file_without_fit_of_its_featurizer_has_the_model_of_the_day(fits, ima
         again.set_params(clip__model_name="RN50", clip__pretrained=None).predict(images)
 
 
+@pytest.mark.parametrize("place", ["clip", "text encoder"])
 @pytest.mark.parametrize(
     "wrong",
     ["abc", {"name": 1}, {"fingerprints": ()}, {"fingerprints": "ab"}, {"fingerprints": [1]}],
 )
-def test_a_file_says_in_the_right_form_which_model_it_was_fitted_with(fits, wrong):
+def test_a_file_says_in_the_right_form_which_model_it_was_fitted_with(fits, wrong, place):
     pipe = copy.deepcopy(fits["full"])
     identity = pipe["clip"]._identity
-    pipe["clip"]._identity = replace(identity, **wrong) if isinstance(wrong, dict) else wrong
+    step = pipe["clip"] if place == "clip" else pipe["candle"].text_encoder
+    step._identity = replace(identity, **wrong) if isinstance(wrong, dict) else wrong
     with pytest.raises(ValueError, match="does not say which CLIP it was fitted with"):
         from_bytes(skops.io.dumps(pipe), "file")
