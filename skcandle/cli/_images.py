@@ -6,8 +6,7 @@ import warnings
 from pathlib import Path
 
 from ._failures import say
-
-TABLES = (".csv", ".tsv", ".parquet", ".pq")
+from ._inputs import is_table
 
 
 def default_cache():
@@ -25,7 +24,7 @@ def labelled_images(photos, image_column, label_column, on_error):
     """Images with labels, of class folders or a table; see `skcandle.datasets`."""
     from ..datasets import load_image_folder, load_image_table
 
-    if photos.suffix.lower() in TABLES and not photos.is_dir():
+    if is_table(photos):
         return load_image_table(photos, image=image_column, label=label_column, on_error=on_error)
     return load_image_folder(photos, on_error=on_error)
 
@@ -46,7 +45,7 @@ def unlabelled_images(places, image_column, on_error):
     for place in places:
         if place.is_dir():
             found, problems = find_images(place, on_error=on_error)
-        elif place.suffix.lower() in TABLES:
+        elif is_table(place):
             data = load_image_table(place, image=image_column, label=None, on_error=on_error)
             found, problems = data.images, data.skipped
         else:

@@ -127,7 +127,7 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
     candle = pipe["candle"].set_params(device=device)
     image_column, label_column = columns
     data = labelled_images(photos, image_column, label_column, on_error)
-    classes = np.array(list(map(str, candle.classes_)))
+    classes = np.array(_label_names(candle))
     unknown = sorted(set(map(str, data.target_names)).difference(classes))
     if unknown:
         raise ValueError(
@@ -149,9 +149,60 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
 def add_classes(model, names, output, *, force, trust):
     """``skcandle add``."""
     pipe = load_model(model, trust=trust)
-    grown = pipe["candle"].add_classes(names)
-    save_model(type(pipe)([("clip", pipe["clip"]), ("candle", grown)]), output, force)
-    note(f"{output}: {len(grown.classes_)} classes.")
+    names = list(dict.fromkeys(names))
+    known = sorted(set(names).intersection(_label_names(pipe["candle"])))
+    if known:
+        raise ValueError(f"The model already has the class {known[0]!r}.")
+    _save_with(pipe, pipe["candle"].add_classes(names), output, force)
+
+
+def add_images_to_model(
+    model, photos, output, *, columns, on_error, cache, device, force, trust
+):
+    """``skcandle add-images``."""
+    pipe = load_model(model, trust=trust)
+    clip = _configured(pipe["clip"], cache, device, on_error)
+    candle = pipe["candle"].set_params(device=device)
+    image_column, label_column = columns
+    data = labelled_images(photos, image_column, label_column, on_error)
+    X, _, y = readable(clip, data)
+    new = sorted(set(y.tolist()).difference(_label_names(candle)))
+    if new:
+        note(f"{len(new)} new classes, such as {new[0]!r}.")
+    _save_with(pipe, candle.add_images(X, _labels_of(candle, y)), output, force)
+
+
+def restrict_classes(model, names, output, *, keep, force, trust):
+    """``skcandle restrict`` and ``skcandle remove``."""
+    pipe = load_model(model, trust=trust)
+    candle = pipe["candle"]
+    labels = _label_names(candle)
+    unknown = sorted(set(names).difference(labels))
+    if unknown:
+        raise ValueError(
+            f"The model has no class {unknown[0]!r}; `skcandle info {model}` lists its classes."
+        )
+    kept = [name for name in labels if (name in names) == keep]
+    if not kept:
+        raise ValueError("No class would be left.")
+    _save_with(pipe, candle.restrict(_labels_of(candle, kept)), output, force)
+
+
+def _save_with(pipe, candle, output, force):
+    """Write a pipeline with another classifier."""
+    save_model(type(pipe)([("clip", pipe["clip"]), ("candle", candle)]), output, force)
+    note(f"{output}: {len(candle.classes_)} classes.")
+
+
+def _label_names(candle):
+    """Labels as the names of folders."""
+    return list(map(str, candle.classes_))
+
+
+def _labels_of(candle, names):
+    """The labels with these names, which a model from Python may have as numbers."""
+    labels = dict(zip(_label_names(candle), candle.classes_.tolist(), strict=True))
+    return np.array([labels.get(name, name) for name in map(str, names)])
 
 
 def describe_model(model, *, trust):
@@ -160,10 +211,13 @@ def describe_model(model, *, trust):
     clip, candle = pipe["clip"], pipe["candle"]
     n_new = int(candle.is_new_.sum())
     weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
+    if ":" in clip.model_name:  # the name of a folder or repository, which has the weights
+        weights = None
+    model_name = ", ".join(filter(None, [clip.model_name, weights]))
     facts = {
         "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
         "classifier": type(candle).__name__,
-        "CLIP": f"{clip.model_name}, {weights}, {candle.n_features_in_} features",
+        "CLIP": f"{model_name}, {candle.n_features_in_} features",
         "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
