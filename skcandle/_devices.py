@@ -1,4 +1,4 @@
-"""From the ``device`` parameter of the estimators to a torch device, and arithmetic on it."""
+"""Torch devices from the ``device`` parameter, and the precision of arithmetic on them."""
 
 import os
 from contextlib import contextmanager, nullcontext
@@ -9,13 +9,14 @@ from ._locks import ForkSafeLock
 from .exceptions import DeviceNotAvailableError
 
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
-_n_exact, _former = 0, None  # threads in `exact_matmul`, and the settings before the first
+_n_exact = 0  # number of threads in `exact_matmul`
+_former: tuple = ()  # PyTorch's settings before the first of them
 
 _has_computed = False
 
 
 def _after_fork():
-    # The threads of OpenMP do not exist in a forked child, which would wait for them for ever.
+    # The threads of OpenMP do not exist in a forked child, which would wait for them forever.
     if _has_computed:
         torch.set_num_threads(1)
 
@@ -30,9 +31,9 @@ def resolve_device(device, metal=False):
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"`` takes CUDA where it is available, otherwise the CPU.
+        ``"auto"`` uses CUDA if available, otherwise the CPU.
     metal : bool
-        Whether ``"auto"`` takes the GPU of a Mac. It has no float64, which the classifier needs.
+        Whether ``"auto"`` may use the GPU of a Mac, which lacks the float64 of the classifier.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def resolve_device(device, metal=False):
     Raises
     ------
     DeviceNotAvailableError
-        If the name is no device, or the device is not there.
+        If the name is not a device, or this machine does not have the device.
     """
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
@@ -51,24 +52,24 @@ def resolve_device(device, metal=False):
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise DeviceNotAvailableError(
-            f"device={device!r} is not a device. Use 'auto', 'cpu', 'cuda' or 'cuda:<index>'."
+            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:<index>', got {device!r}."
         ) from error
     if resolved.type == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (resolved.index or 0) >= n_devices:
             raise DeviceNotAvailableError(
-                f"device={device!r} was asked for, but there are {n_devices} CUDA devices here. "
-                "Use device='auto' to take CUDA only where it is available, or device='cpu'."
+                f"device={device!r} is not available: PyTorch finds {n_devices} CUDA devices. Use "
+                "device='auto' to use CUDA only where it is available, or device='cpu'."
             )
     elif resolved.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceNotAvailableError(
-            f"device={device!r} was asked for, but Metal is not available here. Use device='auto'."
+            f"device={device!r} is not available: PyTorch finds no Metal device. Use device='auto'."
         )
     return resolved
 
 
 def fastest_precision(device, prefer_bf16=False):
-    """The fastest number format that a device multiplies natively.
+    """The fastest number format that a device supports natively.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def fastest_precision(device, prefer_bf16=False):
     precision : {"fp32", "bf16", "fp16"}
     """
     if device.type == "cuda":
-        # Volta brought units for float16, Ampere for bfloat16; before, float16 was not faster.
+        # Native float16 began with Volta, bfloat16 with Ampere; earlier, float16 is not faster.
         generation = torch.cuda.get_device_capability(device)[0]
         if prefer_bf16:
             return "bf16" if generation >= 8 else "fp32"
@@ -94,8 +95,8 @@ def fastest_precision(device, prefer_bf16=False):
 
 
 def cpu_has_bf16():
-    """Whether the processor has units for products of bfloat16: AMX, or AVX-512 BF16."""
-    # Not public, and not in every version of PyTorch: without them, float32 is right everywhere.
+    """Whether the processor multiplies bfloat16 natively, with AMX or AVX-512 BF16."""
+    # Private, and not in every version of PyTorch; without them, float32 is a safe choice.
     names = ["_is_amx_tile_supported", "_is_avx512_bf16_supported"]
     tests = [getattr(torch.cpu, name, lambda: False) for name in names]
     return torch.backends.mkldnn.is_available() and any(test() for test in tests)
@@ -103,10 +104,10 @@ def cpu_has_bf16():
 
 @contextmanager
 def exact_matmul(device):
-    """Multiply in the precision of the tensors: not in TF32 on CUDA, and not under autocast.
+    """Multiply in the precision of the tensors, without TF32 on CUDA and without autocast.
 
-    Autocast belongs to a thread. The settings of CUDA belong to the process: they change when the
-    first thread enters, and change back when the last one leaves.
+    Autocast belongs to a thread. The settings for CUDA belong to the process: they change when the
+    first thread enters, and are restored when the last one leaves.
 
     Parameters
     ----------
@@ -149,10 +150,10 @@ def _set_precision(matmul, allow_tf32, deterministic):
 
 @contextmanager
 def seeded_defaults(seed):
-    """PyTorch's own settings, and a seed, for modules that are made inside, on the CPU.
+    """Set PyTorch's own defaults, and a seed, for modules that are created inside, on the CPU.
 
-    Modules take the number format and the device that are the default, and random numbers from
-    the generator of the process. They are as before at the end; one thread at a time is inside.
+    New modules use the default number format and device, and random numbers from the generator of
+    the process. All are restored at the end. Only one thread can be inside.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Images in folders and tables to paths and labels, each file looked at once."""
+"""Paths and labels of images in folders and tables; each file is opened once."""
 
 import csv
 import os
@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from ._images.failures import check_image_file
 from ._labels import label_array
 from ._typing import Path as PathLike
 from ._warnings import warn_user
 from .exceptions import ImageReadError, UnreadableImageWarning
 
-# What an image file mostly ends in. Others are images if Pillow says so.
+# Usual suffixes of image files. Other files are images if Pillow can open them.
 SUFFIXES = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png",
     ".ppm", ".pgm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-# Files that systems leave in folders, beside those that begin with a dot.
+# Files that systems create in folders, besides those that begin with a dot.
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
 MAX_LISTED = 10  # files that a message names
-BLOCK = 100  # files that a thread opens one after the other
-N_THREADS = 8  # opening files is mostly waiting, for a disk or a server
+BLOCK = 100  # files per task of a thread
+N_THREADS = 8  # opening files mostly means waiting for a disk or a server
 
 
 def load_image_folder(
@@ -36,29 +37,29 @@ def load_image_folder(
     suffixes: Sequence[str] | None = None,
     on_error: str = "raise",
 ) -> Bunch:
-    """Paths and labels of images in class folders.
+    """Load the paths and labels of images in class folders.
 
-    A folder in `path` is a class, and its name the label. Every file is opened to read its
-    header; no image is decoded.
+    Each folder in `path` is a class, and its name is the label. Every file is opened to read its
+    header, but no image is decoded.
 
     Parameters
     ----------
     path : str or path-like
-        A folder with one folder a class, such as ``photos/snow leopard/2021/IMG_1.jpg``. Links
-        to folders are followed.
+        A folder with one folder per class, as in ``photos/snow leopard/2021/IMG_1.jpg``. Links to
+        folders are followed.
 
     recursive : bool, default=True
-        Whether images are looked for at any depth below the class folder, or in it alone.
+        Whether to look for images at any depth below the class folders, or only directly in them.
 
     suffixes : list of str, default=None
-        What names of images end in, such as ``[".jpg", ".png"]``, in capitals or not. None takes
+        Suffixes of image files, such as ``[".jpg", ".png"]``, in upper or lower case. None accepts
         every file that is an image, whatever its name.
 
     on_error : {"raise", "skip"}, default="raise"
-        What becomes of files that are broken, empty or unreadable, and of images beside the class
-        folders. ``"raise"`` is an error that names them, ``"skip"`` leaves them out with one
-        warning. An image that is broken beyond its header is found by `CLIPFeaturizer`, which
-        has an `on_error` of its own.
+        What to do about files that are broken, empty or unreadable, and about images outside the
+        class folders. ``"raise"`` raises an error that names them, ``"skip"`` leaves them out with
+        one warning. An image with an intact header may still be broken; `CLIPFeaturizer`, which
+        has its own `on_error`, finds it.
 
     Returns
     -------
@@ -66,33 +67,33 @@ def load_image_folder(
         Dictionary-like object, with the following attributes.
 
         images : list of str
-            Paths, sorted by class and by name, the same on every machine.
+            Paths, sorted by class and name in the same order on every machine.
         target : ndarray of shape (n_images,), dtype str
             Label of each image.
         target_names : ndarray of shape (n_classes,), dtype str
             Labels, sorted.
         empty_names : list of str
-            Class folders without any image, which may do as `new_classes`.
+            Class folders without images, which can be used as `new_classes`.
         skipped : list of (str, str)
-            Path of each file that was left out, and why: other files than images included.
+            Path of each file that was left out, and the reason; includes files of other kinds.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If `path` is no folder.
+        If `path` does not exist or is not a folder.
     ValueError
-        If there is no image in it.
+        If it contains no image.
     ImageReadError
-        If files cannot be used, and `on_error` is ``"raise"``.
+        If files cannot be used and `on_error` is ``"raise"``.
 
     See Also
     --------
-    load_image_table : Paths and labels from a table.
+    load_image_table : Load paths and labels from a table.
 
     Notes
     -----
-    Hidden files and folders, ``__MACOSX`` and ``Thumbs.db`` are passed over. Labels are in
-    Unicode's normal form C, so that folders made on a Mac and elsewhere have equal labels.
+    Hidden files and folders, ``__MACOSX`` and ``Thumbs.db`` are ignored. Labels are in Unicode
+    normal form C, so that folders created on a Mac and elsewhere have equal labels.
 
     Examples
     --------
@@ -115,8 +116,8 @@ def load_image_folder(
     path = Path(path)
     check_folder(path)
     endings = None if suffixes is None else _endings(suffixes)
-    problems: list[tuple[str, str]] = []  # what ought to be an image and is not
-    others: list[tuple[str, str]] = []  # what need not be one
+    problems: list[tuple[str, str]] = []  # files that should be images but are not usable
+    others: list[tuple[str, str]] = []  # files that need not be images
     files, folders = [], []
     for entry in _entries(path, problems):
         if not entry.is_dir():
@@ -133,9 +134,9 @@ def load_image_folder(
         elif kind == "broken":
             problems.append((file, reason))
         elif label is None:
-            problems.append((file, "lies beside the class folders and so has no class"))
+            problems.append((file, "is not in a class folder, so it has no class"))
         elif not _is_text(label):
-            problems.append((file, "is in a folder whose name is no text in UTF-8"))
+            problems.append((file, "is in a folder whose name is not valid UTF-8"))
         else:
             images.append(file)
             labels.append(label)
@@ -167,31 +168,31 @@ def load_image_table(
     root: PathLike | None = None,
     on_error: str = "raise",
 ) -> Bunch:
-    """Paths and labels of images that a table lists.
+    """Load the paths and labels of images from a table.
 
-    Every file is opened to read its header; no image is decoded.
+    Every file is opened to read its header, but no image is decoded.
 
     Parameters
     ----------
     table : str, path-like or DataFrame
         A file of comma-separated values (``.csv``; ``.tsv`` with tabs) in UTF-8 with a header, a
-        Parquet file, or a DataFrame of pandas or polars. Labels of a csv file are strings as
-        they are written, ``007`` and ``NA`` included.
+        Parquet file, or a DataFrame of pandas or polars. Labels of a csv file are strings, exactly
+        as written, including ``007`` and ``NA``.
 
     image : str, default="image"
         The column with the paths.
 
     label : str or None, default="label"
-        The column with the labels, or None if there are none.
+        The column with the labels, or None if there are no labels.
 
     root : str or path-like, default=None
-        The folder to which paths are relative. None is the folder of the table's file, or the
-        working directory for a DataFrame.
+        The folder that paths are relative to. None means the folder of the file, or the working
+        directory for a DataFrame.
 
     on_error : {"raise", "skip"}, default="raise"
-        What becomes of files that are missing, broken, empty or no images, and of rows without a
-        label. ``"raise"`` is an error that names them, ``"skip"`` leaves them out with one
-        warning.
+        What to do about files that are missing, broken, empty or not images, and about rows
+        without a label. ``"raise"`` raises an error that names them, ``"skip"`` leaves them out
+        with one warning.
 
     Returns
     -------
@@ -205,22 +206,22 @@ def load_image_table(
         target_names : ndarray of shape (n_classes,) or None
             Labels, sorted.
         skipped : list of (str, str)
-            Path of each row that was left out, and why.
+            Path of each row that was left out, and the reason.
 
     Raises
     ------
     FileNotFoundError
         If the file of the table does not exist.
     ImportError
-        If it is a Parquet file, and PyArrow is not installed.
+        If it is a Parquet file and PyArrow is not installed.
     ValueError
-        If the table is empty, or has no such column.
+        If the table is empty, or does not have these columns.
     ImageReadError
-        If rows cannot be used, and `on_error` is ``"raise"``; `positions` has their numbers.
+        If rows cannot be used and `on_error` is ``"raise"``; `positions` has their numbers.
 
     See Also
     --------
-    load_image_folder : Paths and labels from class folders.
+    load_image_folder : Load paths and labels from class folders.
 
     Examples
     --------
@@ -259,7 +260,9 @@ def load_image_table(
     kept = [i for i in range(len(paths)) if i not in reasons]
     what = f"of {len(paths)} rows of the table"
     if problems and (on_error == "raise" or not kept):
-        remedy = REMEDY if kept else "None is left; are the paths relative to another root?"
+        remedy = (
+            REMEDY if kept else "No row is left. If paths are relative to another folder, set root."
+        )
         error = ImageReadError(_message(problems, what) + f" {remedy}")
         error.positions, error.reasons = sorted(reasons), reasons
         raise error
@@ -275,7 +278,7 @@ def load_image_table(
 
 
 def find_images(path, *, on_error="raise"):
-    """All images below a folder, of any class or none.
+    """Find all images below a folder, with or without classes.
 
     Parameters
     ----------
@@ -288,11 +291,12 @@ def find_images(path, *, on_error="raise"):
     images : list of str
         Sorted paths.
     skipped : list of (str, str)
-        Path of each image that was left out, and why.
+        Path of each image that was left out, and the reason.
     """
     path = Path(path)
     check_folder(path)
-    problems, images = [], []
+    problems: list[tuple[str, str]] = []
+    images = []
     files = list(_walk(path, True, problems, []))
     for file, (kind, reason) in zip(files, _examine(files, None), strict=True):
         if kind == "image":
@@ -303,16 +307,16 @@ def find_images(path, *, on_error="raise"):
         what = f"of {len(images) + len(problems)} images in {str(path)!r}"
         raise ImageReadError(_message(problems, what) + f" {REMEDY}")
     if not images and not problems:
-        raise ValueError(f"There is no image in the folder {str(path)!r}.")
+        raise ValueError(f"The folder {str(path)!r} contains no image.")
     return images, problems
 
 
 def check_folder(path):
-    """An error unless the path is a folder."""
+    """Raise an error unless the path is a folder."""
     if not path.exists():
-        raise FileNotFoundError(f"There is no folder {str(path)!r}.")
+        raise FileNotFoundError(f"The folder {str(path)!r} does not exist.")
     if not path.is_dir():
-        raise NotADirectoryError(f"{str(path)!r} is a file; a folder of images is needed.")
+        raise NotADirectoryError(f"{str(path)!r} must be a folder of images, not a file.")
 
 
 def _check_on_error(on_error):
@@ -322,12 +326,12 @@ def _check_on_error(on_error):
 
 def _endings(suffixes):
     if isinstance(suffixes, str):
-        raise TypeError(f"suffixes is the single string {suffixes!r}; use [{suffixes!r}].")
+        raise TypeError(f"suffixes must be a list; use [{suffixes!r}].")
     return tuple(f".{suffix.lower().lstrip('.')}" for suffix in suffixes)
 
 
 def _entries(folder, problems):
-    """What is in a folder, sorted by name, without what is hidden."""
+    """Entries of a folder that are not hidden, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not _is_hidden(entry.name)]
@@ -342,7 +346,7 @@ def _is_hidden(name):
 
 
 def _walk(folder, recursive, problems, others, above=()):
-    """Files below a folder; of links that lead back up, none."""
+    """Files below a folder; links to a folder above it are not followed."""
     try:
         status = os.stat(folder)
     except OSError as error:
@@ -357,7 +361,7 @@ def _walk(folder, recursive, problems, others, above=()):
         elif recursive:
             yield from _walk(entry.path, recursive, problems, others, above)
         else:
-            others.append((entry.path, "is a folder, and recursive=False"))
+            others.append((entry.path, "is a folder, which recursive=False leaves out"))
 
 
 def _label(name):
@@ -367,7 +371,7 @@ def _label(name):
 def _is_text(name):
     try:
         name.encode()
-    except UnicodeEncodeError:  # half a surrogate, which stands for a byte
+    except UnicodeEncodeError:  # a surrogate, which stands for a byte that is not UTF-8
         return False
     return True
 
@@ -377,51 +381,49 @@ def _is_missing(label):
 
 
 def _examine(paths, endings, skip=()):
-    """(kind, reason) of each path: "image", "broken", or "other" for what need not be one."""
-    from .clip._image_reading import check_image_file
+    """(kind, reason) of each path; "other" is a file that need not be an image."""
 
     def examine(block):
-        return [
-            ("", "") if i in skip else _kind(paths[i], endings, check_image_file) for i in block
-        ]
+        return [("", "") if i in skip else _kind(paths[i], endings) for i in block]
 
     blocks = [range(len(paths))[i : i + BLOCK] for i in range(0, len(paths), BLOCK)]
     with ThreadPoolExecutor(N_THREADS) as pool:
         return list(chain.from_iterable(pool.map(examine, blocks)))
 
 
-def _kind(path, endings, check):
+def _kind(path, endings):
     is_named = path.lower().endswith(SUFFIXES if endings is None else endings)
     if endings is not None and not is_named:
-        return "other", "its suffix is not one of those asked for"
-    reason = check(path)
+        return "other", "its suffix is not in suffixes"
+    reason = check_image_file(path)
     if reason is None:
         return "image", ""
     return ("broken" if is_named else "other"), reason
 
 
 def read_columns(table, names):
-    """Values of the columns of a table, one list each; see :func:`load_image_table`."""
+    """Read the columns of a table, one list each; see :func:`load_image_table`."""
     return _read_table(table, names)[0]
 
 
 def _read_table(table, names):
-    """Values of the columns, and the folder to which paths in them are relative."""
+    """Values of the columns, and the folder that their paths are relative to."""
     if not isinstance(table, (str, os.PathLike)):
         if not hasattr(table, "columns"):
             raise TypeError(
-                f"table is a {type(table).__name__}; a csv or Parquet file, or a DataFrame, is "
-                "needed."
+                f"table must be a csv or Parquet file or a DataFrame, got {type(table).__name__}."
             )
         _check_columns(list(table.columns), names, "The DataFrame")
         return [list(table[name]) for name in names], Path()
     path = Path(table)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        raise FileNotFoundError(f"The file {str(path)!r} does not exist.")
     if path.suffix.lower() in (".parquet", ".pq"):
         return _parquet_columns(path, names), path.parent
     if path.suffix.lower() not in (".csv", ".tsv"):
-        raise ValueError(f"{str(path)!r} is no table; its name ends in .csv, .tsv or .parquet.")
+        raise ValueError(
+            f"The name of a table must end in .csv, .tsv or .parquet, got {str(path)!r}."
+        )
     return _csv_columns(path, names), path.parent
 
 
@@ -433,7 +435,7 @@ def _csv_columns(path, names):
             _check_columns(list(reader.fieldnames or []), names, f"The table {str(path)!r}")
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is no table in UTF-8 ({error}).") from error
+        raise ValueError(f"{str(path)!r} must be a table in UTF-8 ({error}).") from error
     if not rows:
         raise ValueError(f"The table {str(path)!r} has no rows.")
     return [[row[name] for row in rows] for name in names]
@@ -449,7 +451,7 @@ def _parquet_columns(path, names):
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{str(path)!r} is no Parquet file ({error}).") from error
+        raise ValueError(f"{str(path)!r} is not a Parquet file ({error}).") from error
     with file:
         _check_columns(file.schema_arrow.names, names, f"The table {str(path)!r}")
         found = file.read(columns=names)
@@ -463,23 +465,23 @@ def _check_columns(found, names, table):
         if name not in found:
             columns = ", ".join(map(repr, found[:MAX_LISTED])) or "none"
             raise ValueError(
-                f"{table} has no column {name!r}; its columns are {columns}. Name the columns "
-                "with the paths and with the labels."
+                f"{table} has no column {name!r}; its columns are {columns}. Set image and label "
+                "to the columns with the paths and labels."
             )
 
 
 def _message(problems, what):
-    """A sentence that names the first files and says how many there are."""
+    """A sentence that counts the files and names the first."""
     listed = "; ".join(f"{path!r} {reason}" for path, reason in sorted(problems)[:MAX_LISTED])
     more = "; ..." if len(problems) > MAX_LISTED else ""
     return f"{len(problems)} {what} cannot be used ({listed}{more})."
 
 
 def _no_image(path, folders, left_out):
-    sentence = f"There is no image in the folder {str(path)!r}."
+    sentence = f"The folder {str(path)!r} contains no image."
     if not folders:
-        return f"{sentence} It needs one folder a class, such as {str(path / 'cat' / '1.jpg')!r}."
+        return f"{sentence} It needs one folder per class, as in {str(path / 'cat' / '1.jpg')!r}."
     return (
-        f"{sentence} Its {len(folders)} folders (such as {folders[0]!r}) hold "
-        f"{len(left_out) or 'no'} files, none of them an image."
+        f"{sentence} Its {len(folders)} folders (such as {folders[0]!r}) contain "
+        f"{len(left_out) or 'no'} files, none of which is an image."
     )

@@ -1,18 +1,18 @@
-"""Names of a package that are loaded when they are first used (PEP 562)."""
+"""Public names of a package that are imported when they are first used (PEP 562)."""
 
 import sys
 from importlib import import_module
 
 
 def lazy_names(package, origins):
-    """``__getattr__`` and ``__dir__`` of a package.
+    """Make the ``__getattr__`` and ``__dir__`` of a package.
 
     Parameters
     ----------
     package : str
         The ``__name__`` of the package.
     origins : dict of str to str
-        From each public name to the module of the package that has it; a module stands for itself.
+        The module that has each public name; for a module, its own name.
 
     Returns
     -------

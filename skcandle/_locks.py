@@ -1,4 +1,4 @@
-"""Locks that a forked child finds open."""
+"""Locks that are free in a forked child."""
 
 import os
 import threading
@@ -8,13 +8,13 @@ _locks: WeakSet = WeakSet()
 
 
 class ForkSafeLock:
-    """A lock for module state, open in a forked child whoever held it in the parent.
+    """A lock for module state that is free in a forked child, even if the parent held it.
 
-    A thread of the parent that held the lock does not exist in the child, which would wait for
-    it for ever.
+    A thread of the parent that held the lock does not exist in the child, which would wait for it
+    forever.
 
-    ``with`` finds the methods of the lock itself, since Ctrl-C may end a method written in Python
-    when it has taken the lock, or before it has released it.
+    ``with`` uses the methods of the lock itself. Ctrl-C could interrupt a method in Python after it
+    has acquired the lock, or before it has released it.
     """
 
     def __init__(self):

@@ -6,6 +6,7 @@ All imports of them are here, so that a release of scikit-learn that moves one b
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _wrap_data_with_container as wrap_data_with_container
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "fit_context",
     "is_pandas_na",
     "is_scalar_nan",
+    "wrap_data_with_container",
 ]

@@ -1,7 +1,6 @@
 """Errors and warnings of skcandle.
 
-Every error is also a ValueError, TypeError or OSError, so that code which knows
-only scikit-learn's conventions catches it.
+Every error is also a ValueError, TypeError or OSError, as usual in scikit-learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,7 @@ __all__ = [
     "DeviceNotAvailableError",
     "HubError",
     "ImageReadError",
-    "ModelMismatchError",
-    "ModelNotFoundError",
+    "ModelError",
     "PrecisionWarning",
     "TextFeaturesWarning",
     "TruncatedPromptWarning",
@@ -25,11 +23,11 @@ __all__ = [
 
 
 class DeviceNotAvailableError(ValueError):
-    """The requested device, for example ``device="cuda"``, does not exist on this machine."""
+    """The requested device, for example ``device="cuda"``, is not available on this machine."""
 
 
 class HubError(OSError):
-    """The Hugging Face Hub cannot be reached, does not have what was asked for, or refuses it."""
+    """The Hugging Face Hub cannot be reached, does not have a file, or refuses access to it."""
 
 
 class ImageReadError(ValueError):
@@ -38,7 +36,7 @@ class ImageReadError(ValueError):
     Attributes
     ----------
     positions : sequence of int
-        The positions of all these images, sorted.
+        The sorted positions of all these images.
     reasons : mapping of int to str
         What is wrong with each of them, by position.
     """
@@ -47,20 +45,16 @@ class ImageReadError(ValueError):
     reasons: Mapping[int, str] = MappingProxyType({})
 
 
-class ModelNotFoundError(ValueError):
-    """The model name, or the tag of its weights, is unknown to open_clip."""
-
-
-class ModelMismatchError(ValueError):
-    """Architecture and weights do not belong together, for example GELU with OpenAI's weights."""
+class ModelError(ValueError):
+    """A model name or a tag of weights is unknown, or the two do not belong together."""
 
 
 class WeightsNotAvailableError(OSError):
-    """Pretrained weights could neither be found locally nor downloaded."""
+    """Pretrained weights are not available locally and cannot be downloaded."""
 
 
 class BatchSizeWarning(UserWarning):
-    """A batch did not fit into the memory of the GPU and was divided."""
+    """A batch did not fit into the memory of the GPU and was split."""
 
 
 class CacheWarning(UserWarning):
@@ -72,11 +66,11 @@ class PrecisionWarning(UserWarning):
 
 
 class TextFeaturesWarning(UserWarning):
-    """Text was left out, or says little: names like codes, or text of another model."""
+    """Text is not used, or not informative: names that are codes, or text of another model."""
 
 
 class TruncatedPromptWarning(UserWarning):
-    """A prompt is longer than the context of the text encoder and was cut."""
+    """A prompt was longer than the context of the text encoder and was cut."""
 
 
 class UnreadableImageWarning(UserWarning):
@@ -85,7 +79,7 @@ class UnreadableImageWarning(UserWarning):
     Attributes
     ----------
     positions : sequence of int
-        The positions of all these images, sorted, where there are rows for them.
+        The sorted positions of all these images, if they have rows.
     reasons : mapping of int to str
         What is wrong with each of them, by position.
     """
@@ -95,4 +89,4 @@ class UnreadableImageWarning(UserWarning):
 
 
 class VersionWarning(UserWarning):
-    """A saved estimator is loaded by another version of skcandle than the one that saved it."""
+    """A saved estimator is loaded by a different version of skcandle than saved it."""

@@ -59,6 +59,7 @@ def at_once(work, n_threads=6):
         return list(pool.map(begin, range(n_threads)))
 
 
+@pytest.mark.slow
 @each_classifier
 def test_one_instance_is_fitted_and_used_by_many_threads(make):
     clf = make().fit(X, LABELS)
@@ -75,6 +76,7 @@ def test_one_instance_is_fitted_and_used_by_many_threads(make):
         assert_array_equal(labels, clf.predict(X))
 
 
+@pytest.mark.slow
 @each_classifier
 def test_clones_are_fitted_on_other_data_by_many_threads(make):
     original = make()

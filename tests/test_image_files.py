@@ -87,21 +87,24 @@ def test_a_message_names_ten_files_and_their_number(tmp_path):
 def test_images_beside_the_class_folders_are_no_silent_loss(tmp_path):
     image_in(tmp_path / "cat")
     image_in(tmp_path, "stray.png")
-    with pytest.raises(ImageReadError, match="stray.png' lies beside the class folders"):
+    with pytest.raises(ImageReadError, match="stray.png' is not in a class folder"):
         load_image_folder(tmp_path)
 
 
 def test_without_recursion_deeper_folders_are_listed(odd):
     data = load_image_folder(odd, recursive=False)
     assert len(data.images) == 2 * len(ODD_CLASSES)
-    assert sum(reason == "is a folder, and recursive=False" for _, reason in data.skipped) == 6
+    assert (
+        sum(reason == "is a folder, which recursive=False leaves out" for _, reason in data.skipped)
+        == 6
+    )
 
 
 def test_suffixes_choose_files_in_capitals_or_not(odd):
     data = load_image_folder(odd, suffixes=["png", ".JPG"])
     assert {os.path.splitext(path)[1] for path in data.images} == {".PNG", ".jpg"}
-    assert any("suffix is not one" in reason for _, reason in data.skipped)
-    with pytest.raises(TypeError, match=r"single string '.png'; use \['.png'\]"):
+    assert any("suffix is not in suffixes" in reason for _, reason in data.skipped)
+    with pytest.raises(TypeError, match=r"suffixes must be a list; use \['.png'\]"):
         load_image_folder(odd, suffixes=".png")
 
 
@@ -127,7 +130,7 @@ def test_a_folder_whose_name_is_no_text_is_told(tmp_path):
     except OSError:
         pytest.skip("the file system wants UTF-8")
     image_in(tmp_path / os.fsdecode(b"\xff"))
-    with pytest.raises(ImageReadError, match="name is no text in UTF-8"):
+    with pytest.raises(ImageReadError, match="name is not valid UTF-8"):
         load_image_folder(tmp_path)
 
 
@@ -149,11 +152,15 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "entries, error, message",
     [
-        (None, FileNotFoundError, "There is no folder '.*photos'"),
-        ("file", NotADirectoryError, "photos' is a file; a folder of images is needed"),
-        ([], ValueError, "no image in the folder .*one folder a class, such as .*cat/1.jpg"),
-        (["cat/", "dog/deep/"], ValueError, r"no image .* 2 folders \(such as 'cat'\) hold no fil"),
-        (["cat/a.txt"], ValueError, "hold 1 files, none of them an image"),
+        (None, FileNotFoundError, "The folder '.*photos' does not exist"),
+        ("file", NotADirectoryError, "photos' must be a folder of images, not a file"),
+        ([], ValueError, "contains no image.*one folder per class, as in .*cat/1.jpg"),
+        (
+            ["cat/", "dog/deep/"],
+            ValueError,
+            r"no image.* 2 folders \(such as 'cat'\) contain no fil",
+        ),
+        (["cat/a.txt"], ValueError, "contain 1 files, none of which is an image"),
     ],
 )
 def test_what_is_no_folder_of_images(tmp_path, entries, error, message):
@@ -253,7 +260,7 @@ def test_rows_that_cannot_be_used_are_named_with_their_numbers(table):
     assert "9.png' cannot be opened (No such file" in message
     assert "1.png' has no label in the column 'label'" in message
     assert "'row 3' has no path in the column 'image'" in message
-    assert "'http://x.org/1.png' is a URL; download it first" in message
+    assert "'http://x.org/1.png' is a URL; download it" in message
     with pytest.warns(UnreadableImageWarning, match="4 of 5 rows"):
         data = load_image_table(table, on_error="skip")
     assert data.target.tolist() == ["a"] and len(data.skipped) == 4
@@ -267,20 +274,20 @@ def test_labels_that_are_nan_are_named(table):
 
 
 def test_a_table_of_which_nothing_is_left_asks_for_the_root(table):
-    with pytest.raises(ImageReadError, match="None is left; are the paths relative to another ro"):
+    with pytest.raises(ImageReadError, match="No row is left. If paths are relative to another"):
         load_image_table(table, root="/elsewhere", on_error="skip")
 
 
 @pytest.mark.parametrize(
     "name, content, error, message",
     [
-        ("none.csv", None, FileNotFoundError, "There is no file '.*none.csv'"),
-        ("a.xlsx", b"a", ValueError, "is no table; its name ends in .csv, .tsv or .parquet"),
+        ("none.csv", None, FileNotFoundError, "The file '.*none.csv' does not exist"),
+        ("a.xlsx", b"a", ValueError, "must end in .csv, .tsv or .parquet, got .*a.xlsx"),
         ("a.csv", b"", ValueError, "has no column 'image'; its columns are none"),
         ("a.csv", b"image,kind\n", ValueError, "no column 'label'; its columns are 'image', 'ki"),
         ("a.csv", b"image,label\n", ValueError, "has no rows"),
-        ("a.csv", b"image,label\n\xff,a\n", ValueError, "is no table in UTF-8"),
-        ("a.parquet", b"image", ValueError, "is no Parquet file"),
+        ("a.csv", b"image,label\n\xff,a\n", ValueError, "must be a table in UTF-8"),
+        ("a.parquet", b"image", ValueError, "is not a Parquet file"),
     ],
 )
 def test_what_is_no_table(tmp_path, name, content, error, message):
@@ -293,5 +300,7 @@ def test_what_is_no_table(tmp_path, name, content, error, message):
 
 
 def test_a_table_is_a_file_or_a_frame():
-    with pytest.raises(TypeError, match="table is a list; a csv or Parquet file, or a DataFrame"):
+    with pytest.raises(
+        TypeError, match="table must be a csv or Parquet file or a DataFrame, got list"
+    ):
         load_image_table([("a.png", "a")])

@@ -20,6 +20,16 @@ def loaded(code):
     return set(result.stdout.split("\n"))
 
 
+FOLDER_OF_IMAGES = """
+import tempfile, pathlib
+from PIL import Image
+from skcandle.datasets import load_image_folder
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "red" / "1.png"
+    path.parent.mkdir()
+    Image.new("RGB", (8, 8), "red").save(path)
+    assert load_image_folder(folder).target.tolist() == ["red"]
+"""
 CLIP = {"open_clip", "torchvision", "skcandle.clip"}
 PREDICT_ON_GIVEN_TEXT_FEATURES = """
 import numpy as np, pickle
@@ -36,6 +46,7 @@ assert clf.predict(np.eye(2)).tolist() == ["a", "b"]
     [
         ("import skcandle", {"torch", "sklearn", "open_clip", "pandas"}),
         ("from skcandle import metrics, model_selection, datasets", CLIP | {"torch"}),
+        (FOLDER_OF_IMAGES, CLIP | {"torch"}),
         ("from skcandle import CandleClassifier", CLIP),
         (PREDICT_ON_GIVEN_TEXT_FEATURES, CLIP),
         ("from skcandle.inspection import ImageReport", {"matplotlib", "cleanlab", "open_clip"}),

@@ -24,7 +24,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, features
 
-from skcandle.clip._image_reading import read_image
+from skcandle._images.reading import read_image
 from skcandle.clip._preprocessing import Preprocessing
 
 SECONDS, SECONDS_IN_ALL, BYTES, CHUNK = 10, 600, 2 * 2**30, 500

@@ -41,7 +41,7 @@ from benchmarks.speed.machine import (
 )
 from skcandle import CLIPFeaturizer, clear_memory
 from skcandle._devices import cpu_has_bf16
-from skcandle.clip._cache.file_digests import SETTLED_NS, file_digests
+from skcandle._images.file_digests import SETTLED_NS, file_digests
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._checkpoint import find_checkpoint, open_clip_name
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from pathlib import Path
 
 from ._failures import say
@@ -70,22 +69,14 @@ def encode(clip, files):
     reasons : dict of int to str
         By position.
     """
-    from ..clip._image_reading import without_name
-    from ..exceptions import UnreadableImageWarning
+    from .._images.failures import without_name
+    from ..clip._featurizer import embed_images
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        X = clip.transform(files)
-    reasons = {}
-    for warning in caught:
-        if isinstance(warning.message, UnreadableImageWarning):
-            found = warning.message.reasons.items()
-            reasons = {i: without_name(reason, files[i]) for i, reason in found}
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return X, reasons
+    result = embed_images(clip, files)
+    if result.reasons and clip.on_error == "raise":
+        raise result.error()
+    reasons = {i: without_name(reason, files[i]) for i, reason in result.reasons.items()}
+    return result.rows, reasons
 
 
 def readable(clip, data):

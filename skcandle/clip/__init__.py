@@ -1,13 +1,16 @@
-"""Images and prompts to embeddings: the frozen CLIP and the cache in front of it."""
+"""From images and prompts to embeddings: CLIP and the cache of its embeddings.
+
+Import the public names from `skcandle`.
+"""
 
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy_names
 
-if TYPE_CHECKING:  # at run time when first used: open_clip takes seconds to import
+if TYPE_CHECKING:  # loaded when first used, because open_clip takes seconds to import
     from ._cache.folder import CacheInfo, EmbeddingCache
-    from ._encoder import clear_memory
     from ._featurizer import CLIPFeaturizer
+    from ._memory import clear_memory
 
 __all__ = ["CLIPFeaturizer", "CacheInfo", "EmbeddingCache", "clear_memory"]
 
@@ -17,6 +20,6 @@ __getattr__, __dir__ = lazy_names(
         "CLIPFeaturizer": "_featurizer",
         "CacheInfo": "_cache.folder",
         "EmbeddingCache": "_cache.folder",
-        "clear_memory": "_encoder",
+        "clear_memory": "_memory",
     },
 )

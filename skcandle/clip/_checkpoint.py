@@ -1,7 +1,7 @@
-"""Which model is meant: names, weights and configuration, without reading any weights.
+"""Names, weights and configuration of a model, without reading the weights.
 
-A model is named, checked (:func:`find_checkpoint`), measured (:func:`embedding_dim`) and told
-from every other model (:func:`fingerprint`) before, and often instead of, being loaded.
+A model is checked (:func:`find_checkpoint`), measured (:func:`embedding_dim`) and identified
+(:func:`fingerprint`) before it is loaded, and often without being loaded at all.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .._bundled import BUNDLED_MODEL
-from ..exceptions import ModelMismatchError, ModelNotFoundError, WeightsNotAvailableError
+from ..exceptions import ModelError, WeightsNotAvailableError
 from ._open_clip_private import (
     HF_SAFE_WEIGHTS_NAME,
     HF_WEIGHTS_NAME,
@@ -29,19 +29,19 @@ from ._open_clip_private import (
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL
 OFFLINE_HINT = (
-    f'Without a network, model_name="{BUNDLED_MODEL}", pretrained=None works: '
+    f'Without a network, use model_name="{BUNDLED_MODEL}", pretrained=None: '
     "it is part of this package."
 )
 
 CONFIG_NAME = "open_clip_config.json"
 HUB_WEIGHTS = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
-FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those open_clip looks for
+FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those that open_clip looks for
 QUICK_GELU_SUFFIX = "-quickgelu"
 
-# Up to this side of its input, a model is faster than the decoding of its images.
+# Models with input images up to this side are faster than the decoding of the images.
 SMALL_IMAGE = 64
 
-# To be raised when the way from an image to a row changes: cached rows are then not used.
+# Increase it when the computation of rows changes, so that cached rows are not used.
 PIPELINE_VERSION = 2
 
 
@@ -54,13 +54,13 @@ class Checkpoint(NamedTuple):
 
 
 def embedding_dim(model_name):
-    """Width of the embeddings of a model; no weights are loaded.
+    """Width of the embeddings of a model, without loading weights.
 
     Parameters
     ----------
     model_name : str
-        As for :class:`~skcandle.CLIPFeaturizer`. Only ``"hf-hub:..."`` may need the network,
-        for a configuration file of a few kilobytes.
+        As for :class:`~skcandle.CLIPFeaturizer`. Only ``"hf-hub:..."`` may need the network, to
+        download a configuration file of a few kilobytes.
 
     Returns
     -------
@@ -68,14 +68,14 @@ def embedding_dim(model_name):
 
     Raises
     ------
-    ModelNotFoundError
-        If the name, or the folder it points to, is unknown.
+    ModelError
+        If the name is unknown, or the folder it points to is not a model.
     """
     return int(_model_config(_locate(model_name))["embed_dim"])
 
 
 def find_checkpoint(model_name, pretrained):
-    """Check that a model and its weights exist and fit each other; neither loads nor downloads.
+    """Check that a model and its weights exist and fit, without loading or downloading them.
 
     Parameters
     ----------
@@ -89,16 +89,16 @@ def find_checkpoint(model_name, pretrained):
     """
     checkpoint = _locate(model_name)
     if checkpoint.scheme != "built-in":
-        # "openai" is the default of the estimator, hence not something the caller has said.
+        # "openai" is the default of the estimator, so the caller may not have chosen it.
         if pretrained not in (None, "openai"):
-            raise ModelNotFoundError(
-                f"pretrained={pretrained!r} has no meaning with model_name={model_name!r}, "
-                "which comes with its own weights. Use pretrained=None."
+            raise ModelError(
+                f"pretrained must be None for model_name={model_name!r}, which comes with its own "
+                f"weights; got {pretrained!r}."
             )
         if checkpoint.scheme == "local-dir" and not _weight_files(checkpoint):
             raise WeightsNotAvailableError(
-                f"The folder {checkpoint.name!r} has a {CONFIG_NAME}, but no weights beside it "
-                f"(looked for files that end in {', '.join(FOLDER_WEIGHTS_SUFFIXES)})."
+                f"The folder {checkpoint.name!r} has a {CONFIG_NAME}, but no weights: no file in "
+                f"it ends in {', '.join(FOLDER_WEIGHTS_SUFFIXES)}."
             )
         return checkpoint
     if pretrained is None:
@@ -109,22 +109,23 @@ def find_checkpoint(model_name, pretrained):
 
 
 def is_small(checkpoint):
-    """Whether the forward pass takes so little time that 16 bits save none, as of emoji-clip."""
+    """Whether a model is so fast, like emoji-clip, that 16 bits would save no time."""
     size = _model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
-    return np.max(size) <= SMALL_IMAGE  # of a height and a width, or of one side
+    return np.max(size) <= SMALL_IMAGE  # one side, or a height and a width
 
 
 def trained_in_bf16(checkpoint):
-    """Whether a model is of a family trained in bfloat16, as SigLIP is, of which fp16 overflows."""
-    # A bias of the logits is what open_clip's configurations of the sigmoid loss have in common.
+    """Whether a model was trained in bfloat16, like SigLIP, and therefore overflows in float16."""
+    # In open_clip, the configurations for the sigmoid loss are those with a bias of the logits.
     return "init_logit_bias" in _model_config(checkpoint)
 
 
 def fingerprint(checkpoint, precision, exact=True):
-    """Digest of everything but the image that a row depends on; reads no weights into memory.
+    """Digest of everything that a row depends on except the image, without loading weights.
 
-    The device is left out on purpose: with TF32 off, devices differ by rounding, as batch sizes
-    do. A cache filled on a GPU so serves a machine without one.
+    The device is deliberately not part of it: without TF32, results on different devices differ
+    only by rounding, as with different batch sizes. A cache filled on a GPU can therefore be used
+    on a machine without one.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def fingerprint(checkpoint, precision, exact=True):
     precision : {"fp32", "bf16", "fp16"}
         Number format of the forward pass.
     exact : bool
-        Whether images are decoded at their full size; prompts always are exact.
+        Whether images are decoded at full size; True for prompts.
 
     Returns
     -------
@@ -141,7 +142,7 @@ def fingerprint(checkpoint, precision, exact=True):
     facts = [PIPELINE_VERSION, precision, exact]
     facts += [_model_config(checkpoint), preprocess_config(checkpoint)]
     if checkpoint.scheme == "hf-hub":
-        # The snapshot folder is named after the commit, which stands for all its files.
+        # The snapshot folder has the name of the commit, which identifies all its files.
         facts += [checkpoint.name, hub_config_path(checkpoint.name).parent.name]
     elif checkpoint.scheme == "local-dir":
         facts += [_file_identity(path) for path in _weight_files(checkpoint)]
@@ -155,7 +156,7 @@ def fingerprint(checkpoint, precision, exact=True):
 
 
 def _locate(model_name):
-    """The checkpoint behind a name, without a word on weights."""
+    """The checkpoint of a name, without its weights."""
     if model_name == BUNDLED_MODEL:
         model_name = f"local-dir:{BUNDLED_FOLDER}"
     scheme, _, rest = model_name.partition(":")
@@ -163,18 +164,18 @@ def _locate(model_name):
         return Checkpoint(scheme, rest)
     if scheme == "local-dir" and rest:
         if not (Path(rest) / CONFIG_NAME).is_file():
-            raise ModelNotFoundError(
-                f"model_name={model_name!r}: there is no {CONFIG_NAME} in the folder {rest!r}. "
-                "A local model is a folder in open_clip's format, with configuration and weights."
+            raise ModelError(
+                f"model_name={model_name!r}: the folder {rest!r} has no {CONFIG_NAME}. It must be "
+                "a folder in open_clip's format, with a configuration and weights."
             )
         return Checkpoint(scheme, str(Path(rest).resolve()))
-    # open_clip takes "ViT-B/16" for "ViT-B-16".
+    # open_clip accepts "ViT-B/16" for "ViT-B-16".
     architecture = model_name.replace("/", "-")
     known = open_clip.list_models()
     if architecture not in known:
         near = _near_misses(model_name, [BUNDLED_MODEL, *known])
-        raise ModelNotFoundError(
-            f"open_clip knows no model_name={model_name!r}. {near}Use a name of "
+        raise ModelError(
+            f"model_name={model_name!r} is unknown to open_clip. {near}Use a name from "
             f"open_clip.list_models(), 'hf-hub:<owner>/<name>', 'local-dir:<folder>' or "
             f"{BUNDLED_MODEL!r}."
         )
@@ -192,10 +193,10 @@ def _join(names):
 
 
 def _check_tag(architecture, pretrained):
-    """Raise unless ``pretrained`` is a file, or a tag whose activation the architecture has."""
+    """Raise unless ``pretrained`` is a file, or a tag with the activation of the architecture."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     # OpenAI's and some later weights were trained with QuickGELU, an approximation of GELU.
-    # With the other activation they load, run, and lose several points of accuracy.
+    # With the other activation they load and run, but lose several points of accuracy.
     if architecture.endswith(QUICK_GELU_SUFFIX):
         twin = architecture.removesuffix(QUICK_GELU_SUFFIX)
     else:
@@ -204,7 +205,7 @@ def _check_tag(architecture, pretrained):
         here, there = (_tag_config(name, pretrained) for name in (architecture, twin))
         if not _activation_fits(architecture, here) and _activation_fits(twin, there):
             activation = "QuickGELU" if twin.endswith(QUICK_GELU_SUFFIX) else "plain GELU"
-            raise ModelMismatchError(
+            raise ModelError(
                 f"pretrained={pretrained!r} was trained with {activation}, which "
                 f"model_name={architecture!r} does not use. Use model_name={twin!r}."
             )
@@ -215,12 +216,12 @@ def _check_tag(architecture, pretrained):
         or os.sep in pretrained
         or pretrained.endswith((*FOLDER_WEIGHTS_SUFFIXES, ".pt"))
     ):
-        raise WeightsNotAvailableError(f"pretrained={pretrained!r}: there is no such file.")
-    raise ModelNotFoundError(
+        raise WeightsNotAvailableError(f"The file pretrained={pretrained!r} does not exist.")
+    raise ModelError(
         f"open_clip has no weights pretrained={pretrained!r} for model_name={architecture!r}. "
         f"{_near_misses(pretrained, tags)}"
-        f"It has {', '.join(map(repr, tags)) if tags else 'none'}; the path of a file with "
-        "weights works as well."
+        f"Use {', '.join(map(repr, tags)) + ', or ' if tags else ''}the path of a file with "
+        "weights."
     )
 
 
@@ -244,13 +245,13 @@ def _model_config(checkpoint):
 
 
 def preprocess_config(checkpoint):
-    """Resizing and normalisation that belong to the weights, as far as they are written down."""
+    """Resizing and normalisation for the weights, as far as they are known."""
     if checkpoint.scheme != "built-in":
         return _folder_config(checkpoint).get("preprocess_cfg", {})
     if _is_tag(checkpoint):
         return _preprocess_part(_tag_config(checkpoint.name, checkpoint.weights))
-    # A bare file says nothing. Where all published weights of the architecture agree, a file
-    # for it was made the same way; otherwise open_clip's defaults stand.
+    # A file of weights has no configuration. If all published weights of the architecture agree,
+    # theirs is used, otherwise open_clip's defaults.
     published = [
         _preprocess_part(_tag_config(checkpoint.name, tag))
         for tag in open_clip.list_pretrained_tags_by_model(checkpoint.name)
@@ -273,24 +274,24 @@ def _folder_config(checkpoint):
         config = json.loads(path.read_text(encoding="utf-8"))
         config["model_cfg"]["embed_dim"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelNotFoundError(
-            f"{path} is no model configuration of open_clip: it needs an entry 'model_cfg' "
-            f"with 'embed_dim' ({type(error).__name__}: {error})."
+        raise ModelError(
+            f"{path} must be a model configuration of open_clip, with an entry 'model_cfg' that "
+            f"has 'embed_dim' ({type(error).__name__}: {error})."
         ) from error
     return config
 
 
 def hub_config_path(repository):
-    """Path of a repository's configuration in the Hub's cache."""
+    """Path of a repository's configuration in the cache of the Hub."""
     with explain_missing(Checkpoint("hf-hub", repository), "its configuration"):
         return Path(_hub_file(repository, [CONFIG_NAME]))
 
 
 def _hub_file(repository, names, revision=None):
-    """Path of the first of several files that the cache has, or else that the Hub has.
+    """Path of the first of several files that is in the cache, or else on the Hub.
 
-    open_clip asks the Hub for news each time. Here what is in the cache stays, so that a job
-    needs no network once it has run, and does not change models half-way.
+    open_clip checks for updates on the Hub every time. Here, cached files stay as they are, so that
+    a job needs no network after its first run and never switches models half-way.
     """
     for name in names:
         path = try_to_load_from_cache(repository, name, revision=revision)
@@ -300,7 +301,7 @@ def _hub_file(repository, names, revision=None):
         try:
             return hf_hub_download(repository, name, revision=revision)
         except EntryNotFoundError as error:
-            # "Local": there was no connection, so the other names need not be tried.
+            # "Local" means that there was no connection, so other names need not be tried.
             if isinstance(error, LocalEntryNotFoundError) or name == names[-1]:
                 raise
 
@@ -312,7 +313,7 @@ def _weight_files(checkpoint):
 
 
 def weights_path(checkpoint):
-    """Path of the weights, downloaded if need be; None where open_clip finds them itself."""
+    """Path of the weights, downloaded if necessary; None if open_clip finds them itself."""
     if (
         checkpoint.scheme == "local-dir"
         or checkpoint.weights is None
@@ -334,20 +335,20 @@ def weights_path(checkpoint):
 
 @contextmanager
 def explain_missing(checkpoint, part):
-    """Turn whatever a download raises into one error that says what was tried."""
+    """Turn any error of a download into one that says what was tried."""
     try:
         yield
     except WeightsNotAvailableError:
         raise
     except Exception as error:
         raise WeightsNotAvailableError(
-            f"{describe(checkpoint)}: {part} could not be found in the local cache nor downloaded "
-            f"({type(error).__name__}: {first_line(error)}). {OFFLINE_HINT}"
+            f"{describe(checkpoint)}: cannot find {part} in the local cache, and the download "
+            f"failed ({type(error).__name__}: {first_line(error)}). {OFFLINE_HINT}"
         ) from error
 
 
 def hub_repository(model_name, pretrained):
-    """Repository of the Hugging Face Hub that has the weights of a model, "owner/name".
+    """Repository on the Hugging Face Hub with the weights of a model, "owner/name".
 
     Parameters
     ----------
@@ -358,7 +359,7 @@ def hub_repository(model_name, pretrained):
     Returns
     -------
     repository : str or None
-        None for weights of another place.
+        None for weights from elsewhere.
     """
     scheme, _, rest = model_name.partition(":")
     if scheme == "hf-hub":
@@ -367,7 +368,7 @@ def hub_repository(model_name, pretrained):
 
 
 def is_published(model_name, pretrained):
-    """Whether open_clip knows where to find the weights of one of its architectures."""
+    """Whether open_clip knows where to find the weights for one of its architectures."""
     return bool(_published_config(model_name, pretrained))
 
 
@@ -393,13 +394,13 @@ def first_line(error):
 
 
 def _file_identity(path):
-    """Digest of a file of weights, without reading gigabytes for every process.
+    """Digest of a file of weights, without reading gigabytes in every process.
 
-    Small files are read whole. Of a large one, blocks spread evenly over all tensors are read;
-    training moves all tensors, and the time of change covers an edit between the blocks.
+    Small files are read whole. Of a large file, evenly spread blocks are read: training changes all
+    tensors, and the modification time reveals an edit between the blocks.
     """
     status = os.stat(path)
-    # The time of the last change of status cannot be set back, as that of the content can.
+    # Unlike the modification time, the time of the last change of status cannot be set back.
     return _sampled_digest(
         os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,59 +14,96 @@ from joblib import cpu_count, effective_n_jobs
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
-from .._warnings import warn_user
-from ._image_reading import (
-    describe_failure,
-    read_image,
-    reread,
-    unreadable_error,
-    unreadable_warning,
-)
+from .._images.failures import describe_failure, unreadable_error, unreadable_warning
+from .._images.reading import read_image, reread
 
-# Images that are read together, and looked up in the cache by one query.
+# Images that are read together and looked up in the cache with one query.
 READ_TOGETHER = 32
-# Seconds to read one image from which threads do it: handing over small files that are in memory
-# takes longer than reading them.
+# Threads read images if one takes at least this many seconds: handing a small file that is already
+# in memory to a thread takes longer than reading it.
 WORTH_A_THREAD = 1e-3
-# Seconds of work below which no progress is shown, as of a prediction of two images.
+# Seconds of work before progress is shown, so that short calls print nothing.
 PROGRESS_DELAY = 0.5
-# Encoded images that wait for a thread to decode them. A hundred photographs of 5 MB are
-# enough to keep any number of threads busy; a thousand are too much for a small machine.
+# Bytes of compressed images that wait to be decoded. 256 MiB are about fifty photographs of 5 MB,
+# enough to keep all threads busy, and not too much for a small machine.
 MAX_WAITING_BYTES = 256 * 2**20
 
 
-class ImagePipeline:
-    """One call of :meth:`skcandle.clip._encoder.Encoder.encode_images`.
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """Rows of images, and the reasons for those without one.
 
-    Threads read and decode; this thread looks up and encodes. No more than about two batches are
-    held at a time.
+    Attributes
+    ----------
+    rows : ndarray of shape (n_images, n_features) and dtype float32
+        NaN for images that cannot be read.
+    reasons : dict of int to str
+        What is wrong with each of these, by position.
+    """
+
+    rows: np.ndarray
+    reasons: dict[int, str]
+
+    @property
+    def readable(self):
+        """Positions of the images that have a row, in order."""
+        return [i for i in range(len(self.rows)) if i not in self.reasons]
+
+    def error(self):
+        """The error that names the images that cannot be read."""
+        return unreadable_error(self.reasons, len(self.rows))
+
+    def warning(self):
+        """The warning that counts the images that cannot be read and names the first."""
+        return unreadable_warning(self.reasons, len(self.rows))
+
+
+class ImagePipeline:
+    """Embed the images of one call.
+
+    Threads read and decode; the calling thread queries the cache and runs the model. At most about
+    two batches are held in memory. An image that cannot be read does not stop the others.
 
     Parameters
     ----------
     encoder : Encoder
+    cache : CachedRows
+        Of the image encoder.
     images : list
+        As returned by :func:`skcandle._images.inputs.as_image_list`.
+    n_jobs : int or None
+        Threads that read and decode.
+    verbose : int
+        Whether to show progress.
     """
 
-    def __init__(self, encoder, images):
+    def __init__(self, encoder, cache, images, *, n_jobs=None, verbose=0):
         self.encoder = encoder
+        self.cache = cache
         self.images = images
-        self.n_threads = n_threads(encoder.n_jobs)
+        self.n_threads = n_threads(n_jobs)
+        self.verbose = verbose
         self.n_ahead = encoder.batch_size if decodes_ahead(encoder.device) else 0
         self.rows = np.empty((len(images), encoder.n_features), dtype=np.float32)
-        self.first = {}  # from digest to the position where the content was met first
-        self.copies = {}  # from the position of a content met before to that first position
-        self.failures = {}  # from position to reason
-        self.decoding = deque()  # images on their way to the model, in order
+        self.first = {}  # from digest to the first position with this content
+        self.copies = {}  # from the position of a repeated image to its first position
+        self.reasons = {}  # what is wrong with images that cannot be read, by position
+        self.decoding: deque[_Decoding] = deque()  # images that wait for the model, in order
 
     def run(self):
-        """Rows of all images, in order; see ``Encoder.encode_images``."""
+        """Embed all images.
+
+        Returns
+        -------
+        result : EmbeddedImages
+        """
         size = self.encoder.batch_size
         n_read = 0
         progress = tqdm(
             total=len(self.images),
             desc="CLIPFeaturizer",
             unit="image",
-            disable=not self.encoder.verbose,
+            disable=not self.verbose,
             delay=PROGRESS_DELAY,
         )
         with progress, _threads(self.n_threads) as pool:
@@ -79,27 +116,27 @@ class ImagePipeline:
             while self.decoding:
                 self._encode_batch()
                 progress.update(n_read - len(self.decoding) - progress.n)
-        self._finish()
-        return self.rows
+        return self._result()
 
     def _contents(self, pool):
-        """Contents by position, None for failures; some at a time, the next are read meanwhile."""
-        ahead = deque()
+        """Contents by position, None for failures, in groups; the next group is read ahead."""
+        ahead: deque[list[Future]] = deque()
         for start in range(0, len(self.images), READ_TOGETHER):
             ahead.append(self._start_reading(pool, start))
             if len(ahead) == 2:
                 yield self._finish_reading(ahead.popleft())
-        yield self._finish_reading(ahead.popleft())
+        while ahead:
+            yield self._finish_reading(ahead.popleft())
 
     def _start_reading(self, pool, start):
-        """Futures of what has become of some images."""
+        """Futures with the contents or errors of a group of images."""
         first, *rest = range(len(self.images))[start : start + READ_TOGETHER]
         clock = time.perf_counter()
         outcome = self._read([first])
         n_tasks = min(self.n_threads, len(rest))
         if n_tasks < 2 or time.perf_counter() - clock < WORTH_A_THREAD:
             return [_done(outcome + self._read(rest))]
-        # One task a thread; one an image would cost more than finding it in the cache.
+        # One task per thread: a task per image would take longer than a cache look-up.
         tasks = [pool.submit(self._read, rest[k::n_tasks]) for k in range(n_tasks)]
         return [_done(outcome), *tasks]
 
@@ -108,7 +145,7 @@ class ImagePipeline:
 
     def _finish_reading(self, tasks):
         contents = {}
-        # in order of position, so that batches do not depend on the number of threads
+        # In order of position, so that batches do not depend on the number of threads.
         for i, content, error in sorted(chain.from_iterable(task.result() for task in tasks)):
             contents[i] = content
             if error is not None:
@@ -116,7 +153,7 @@ class ImagePipeline:
         return contents
 
     def _new(self, contents):
-        """Contents that this call has not met before."""
+        """Contents that are new in this call."""
         new = {}
         for i, content in contents.items():
             if content is None:
@@ -129,9 +166,8 @@ class ImagePipeline:
         return new
 
     def _not_cached(self, contents):
-        """Contents whose rows the store does not have."""
-        digests = [content.digest for content in contents.values()]
-        cached = self.encoder.cached(self.encoder.fingerprint, digests)
+        """Contents whose rows are not cached."""
+        cached = self.cache.get([content.digest for content in contents.values()])
         missing = {}
         for i, content in contents.items():
             if content.digest in cached:
@@ -143,8 +179,8 @@ class ImagePipeline:
     def _start_decoding(self, pool, contents):
         if not contents:
             return
-        # Here, not at the start: with a warm cache the model is never loaded.
-        preprocess = partial(self.encoder.model.preprocess, exact=self.encoder.exact)
+        # Only now, so that the model is not loaded if all images are cached.
+        preprocess = self.encoder.preprocess
         for i, content in contents.items():
             task = pool.submit(_outcome, self._pixels, i, content, preprocess)
             self.decoding.append(_Decoding(i, content.digest, content.n_bytes, task))
@@ -160,8 +196,8 @@ class ImagePipeline:
         return preprocess(reread(self.images[i], content))
 
     def _encode_batch(self):
-        """Rows of the next full batch, or of all that is left."""
-        batch = []
+        """Encode the next full batch, or what is left."""
+        batch: list[tuple] = []
         if not self.n_ahead:
             wait([item.task for item in self.decoding])
         while self.decoding and len(batch) < self.encoder.batch_size:
@@ -176,45 +212,41 @@ class ImagePipeline:
         positions, digests, pixels = zip(*batch, strict=True)
         rows = self.encoder.encode_pixels(pixels)
         self.rows[list(positions)] = rows
-        self.encoder.store.put_many(self.encoder.fingerprint, digests, rows)
+        self.cache.put(digests, rows)
 
     def _note_failure(self, i, error):
-        self.failures[i] = describe_failure(self.images[i], error)
+        self.reasons[i] = describe_failure(self.images[i], error)
 
-    def _finish(self):
+    def _result(self):
         for i, original in self.copies.items():
             self.rows[i] = self.rows[original]
-            if original in self.failures:
-                self.failures[i] = self.failures[original]
-        if not self.failures:
-            return
-        if self.encoder.on_error == "raise":
-            raise unreadable_error(self.failures, len(self.images))
-        self.rows[list(self.failures)] = np.nan
-        warn_user(unreadable_warning(self.failures, len(self.images)))
+            if original in self.reasons:
+                self.reasons[i] = self.reasons[original]
+        self.rows[list(self.reasons)] = np.nan
+        return EmbeddedImages(self.rows, self.reasons)
 
 
 def n_threads(n_jobs):
-    """Number of threads that `n_jobs` stands for; None is as many as PyTorch uses."""
+    """Number of threads for `n_jobs`; None means as many as PyTorch uses."""
     backend, n_in_context = get_active_backend()
     if n_jobs is not None or n_in_context is not None:
         return effective_n_jobs(n_jobs)
-    # A worker of joblib is one of several; in its own processes, and Dask in its own, each has set
-    # PyTorch's threads to a share.
+    # Several joblib workers run at once. In processes of joblib and of Dask, the number of
+    # PyTorch's threads is already that worker's share.
     return 1 if backend.nesting_level else min(cpu_count(), torch.get_num_threads())
 
 
 def decodes_ahead(device):
     """Whether the next batch is decoded while the model works on one.
 
-    Not on a CPU: there, either is done on all cores. A product of matrices waits for the slowest
-    core, and a core that decodes as well is slow.
+    Not on a CPU, where both use all cores: a matrix product waits for the slowest core, and a core
+    that also decodes is slow.
     """
     return device.type != "cpu"
 
 
 class _Decoding(NamedTuple):
-    """An image that a thread decodes, or has decoded."""
+    """An image that is being decoded, or is decoded."""
 
     position: int
     digest: bytes
@@ -224,7 +256,7 @@ class _Decoding(NamedTuple):
 
 @contextmanager
 def _threads(n_threads):
-    """A pool that, after an error, leaves what has not begun."""
+    """A thread pool that cancels the tasks that have not started when an error occurs."""
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="skcandle")
     try:
         yield pool
@@ -233,8 +265,8 @@ def _threads(n_threads):
 
 
 def _done(result):
-    """A future that has its result."""
-    task = Future()
+    """A future with this result."""
+    task: Future = Future()
     task.set_result(result)
     return task
 
@@ -244,5 +276,5 @@ def _outcome(function, *args):
         return function(*args), None
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise all kinds of errors on damaged data
+    except Exception as error:  # decoders raise errors of any type on damaged data
         return None, error

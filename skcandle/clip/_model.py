@@ -1,4 +1,4 @@
-"""From a model checkpoint to a loaded model; few models, each loaded once per process."""
+"""Load the model of a checkpoint, once per process, and keep the last few models."""
 
 import os
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from .._devices import exact_matmul, seeded_defaults
 from .._locks import ForkSafeLock
 from .._warnings import warn_user
-from ..exceptions import ModelMismatchError, WeightsNotAvailableError
+from ..exceptions import ModelError, WeightsNotAvailableError
 from ._checkpoint import (
     describe,
     explain_missing,
@@ -27,19 +27,19 @@ from ._preprocessing import Preprocessing
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Pixels for each thread of a CPU in one forward pass: 16 images of 224 x 224. What layers pass on
-# to each other then stays in the processor's cache, which is up to a sixth faster than 64 images.
+# Pixels per CPU thread in one forward pass: 16 images of 224 x 224. The activations then stay in
+# the processor's cache, which is up to a sixth faster than 64 images.
 CPU_PIXELS = 16 * 224**2
 
-# Two models let a comparison of two models alternate; the third is the text encoder of one, which
-# is apart where images are encoded in another number format.
+# Two models can be compared in turns. The third is the text encoder of one of them, a separate
+# model if images are encoded in another number format.
 MAX_LOADED_MODELS = 3
 _loaded: OrderedDict = OrderedDict()
 _loading = ForkSafeLock()
 
 
 def load_model(checkpoint, precision, device, text_only=False):
-    """Load a model, or take it from the few that this process keeps loaded.
+    """Load a model, or return it if this process has it loaded.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def load_model(checkpoint, precision, device, text_only=False):
     precision : {"fp32", "bf16", "fp16"}
     device : torch.device
     text_only : bool
-        Whether the image encoder may be left out.
+        Whether the image encoder is not needed.
 
     Returns
     -------
     model : LoadedModel
     """
     whole = (fingerprint(checkpoint, precision), str(device), False)
-    # Loading under the lock: threads that want the same model wait for one load.
+    # Load under the lock, so that threads which need the same model wait for one load.
     with _loading:
         key = whole if whole in _loaded else (*whole[:2], text_only)
         if key not in _loaded:
@@ -67,7 +67,7 @@ def load_model(checkpoint, precision, device, text_only=False):
 
 
 def release_models():
-    """Drop the loaded models, so that their memory is freed when no call uses them."""
+    """Drop the loaded models; their memory is freed when no call uses them."""
     with _loading:
         _loaded.clear()
     if torch.cuda.is_initialized():  # pragma: no cover - needs CUDA
@@ -75,7 +75,7 @@ def release_models():
 
 
 class LoadedModel:
-    """A loaded CLIP model: images and prompts in, L2-normalised float32 rows out.
+    """A loaded CLIP model, from images and prompts to L2-normalised float32 rows.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ class LoadedModel:
     precision : {"fp32", "bf16", "fp16"}
     device : torch.device
     text_only : bool
-        Whether to let go of the image encoder.
+        Whether to drop the image encoder.
 
     Attributes
     ----------
     preprocess : Preprocessing
-        From the content of an image to its pixels.
+        Function from the content of an image to its pixels.
     """
 
     def __init__(self, checkpoint, module, precision, device, text_only=False):
@@ -104,8 +104,8 @@ class LoadedModel:
 
     def encode_images(self, pixels):
         """Embed a sequence of preprocessed images; rows that overflowed are not finite."""
-        # Pixels become floats here, not image by image in threads: there, PyTorch would start
-        # threads in each of them, and four times as many bytes would go to a GPU.
+        # Pixels become floats here, not in the decoding threads: PyTorch would start threads in
+        # each of them, and four times as many bytes would be copied to a GPU.
         batch = torch.stack(list(pixels))
         if self.device.type == "cuda":  # pragma: no cover - needs CUDA
             batch = batch.pin_memory().to(self.device, non_blocking=True)
@@ -121,7 +121,7 @@ class LoadedModel:
         return torch.cat(parts)
 
     def _encode_part(self, batch):
-        # The arithmetic of ToTensor and Normalize, in the same order.
+        # The same arithmetic as ToTensor and Normalize, in the same order.
         images = batch.permute(0, 3, 1, 2).to(torch.float32).contiguous()
         images = self.preprocess.normalise(images.div_(255))
         images = images.to(self.dtype, memory_format=self.memory_format)
@@ -134,10 +134,10 @@ class LoadedModel:
         return rows
 
     def tokenize(self, prompts):
-        """Token matrix of the prompts, and which of them were cut to the context length."""
+        """Return the token matrix of the prompts, and which of them were cut to the context."""
         context = self.tokenizer.context_length
-        # Tokenizers cut without a word. With one place more, only a prompt that does not fit
-        # fills it; what fills it otherwise is read off an empty prompt.
+        # Tokenizers cut silently. With one more token, only a prompt that does not fit has a last
+        # token other than that of an empty prompt.
         longer = self.tokenizer([*prompts, ""], context_length=context + 1)[:, -1]
         return self.tokenizer(prompts), (longer[:-1] != longer[-1]).tolist()
 
@@ -151,38 +151,38 @@ class LoadedModel:
             return normalize(encode(inputs).float(), dim=-1).cpu().numpy()
 
     def check_finite(self, rows):
-        """An error for rows that are not finite although they were computed in float32."""
+        """Raise an error for rows that are not finite even in float32."""
         if not np.isfinite(rows).all():
             raise ValueError(
-                f"{describe(self.checkpoint)} gives values that are not finite: its weights are "
-                "damaged. Download or save them again."
+                f"{describe(self.checkpoint)} returns values that are not finite because its "
+                "weights are damaged. Download or save them again."
             )
 
 
 def _memory_format(visual):
-    """The order of pixels and channels that the image encoder is fast in."""
-    # Patches of a transformer are one convolution; from the second on, the order matters.
+    """The memory layout in which the image encoder is fastest."""
+    # The patches of a transformer need one convolution. With more of them, the layout matters.
     n_convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in visual.modules())
     return torch.channels_last if n_convolutions > 1 else torch.contiguous_format
 
 
 def _create_module(checkpoint, precision):
-    """The model on the CPU, with its weights and ``visual.preprocess_cfg``."""
+    """Create the model on the CPU, with its weights and ``visual.preprocess_cfg``."""
     path = weights_path(checkpoint)
     arguments = {"precision": precision, "force_preprocess_cfg": preprocess_config(checkpoint)}
     if checkpoint.scheme == "hf-hub":
-        # The snapshot is a folder in open_clip's format; going through it pins the commit.
+        # The snapshot is a folder in open_clip's format; loading it pins the commit.
         name = f"local-dir:{hub_config_path(checkpoint.name).parent}"
     else:
         name = open_clip_name(checkpoint)
         if path is not None:
             arguments["pretrained"] = os.fspath(path)
-    # Every model starts from random weights. Their seed is fixed so that weights that stay
-    # random are the same in every process.
+    # open_clip first creates random weights. The seed makes weights that stay random the same in
+    # every process.
     with seeded_defaults(0):
         if checkpoint.scheme == "built-in" and path is None:
             warn_user(
-                f"{describe(checkpoint)} has random weights. Its embeddings carry next to no "
+                f"{describe(checkpoint)} has random weights, so its embeddings contain almost no "
                 "information about an image.",
             )
             return open_clip.create_model(name, pretrained_text=False, **arguments)
@@ -195,12 +195,12 @@ def _create_module(checkpoint, precision):
 def _load_error(checkpoint, path, error):
     where = f"the file {str(path)!r}" if path else "the weights in its folder"
     reason = f"{type(error).__name__}: {first_line(error)}"
-    # PyTorch's words for missing or misshapen tensors, and open_clip's check of widths.
+    # PyTorch's message about missing or misshapen tensors, and open_clip's check of widths.
     if "state_dict" in str(error) or isinstance(error, AssertionError):
-        return ModelMismatchError(
-            f"{describe(checkpoint)}: {where} belongs to another architecture ({reason})."
+        return ModelError(
+            f"{describe(checkpoint)}: {where} belongs to a different architecture ({reason})."
         )
     return WeightsNotAvailableError(
-        f"{describe(checkpoint)}: {where} cannot be read; it may be incomplete or of another "
+        f"{describe(checkpoint)}: {where} cannot be read; it may be incomplete or in another "
         f"format ({reason}). Download or save it again, as .safetensors or a PyTorch state_dict."
     )

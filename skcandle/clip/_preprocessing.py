@@ -1,4 +1,4 @@
-"""From the content of an image to the pixels that a model takes, as open_clip resizes and crops."""
+"""From the content of an image to the pixels for a model, resized and cropped as by open_clip."""
 
 import io
 from math import ceil
@@ -9,21 +9,21 @@ from PIL import Image
 from torchvision.transforms import Resize
 from torchvision.transforms.v2.functional import resize
 
-from ._image_formats import open_image
-from ._image_reading import decode_image, in_rgb, orientation, turned
+from .._images.formats import open_image
+from .._images.pixels import decode_image, in_rgb, orientation, turned
 from ._open_clip_private import PreprocessCfg, image_transform_v2
 
-# How many times larger than needed an image is still to be after decoding at reduced scale. With
-# this, black text, stripes and checks of any size keep 45 dB of PSNR after resizing, photographs
-# 57 dB; with 2, text keeps 32 dB.
+# How many times the needed size an image must still have after decoding at reduced scale. With
+# this value, black text, stripes and checks of any size keep a PSNR of 45 dB after resizing, and
+# photographs 57 dB; with 2, text keeps 32 dB.
 REDUCED_MARGIN = 5.25
-# Of the sides of an image. One pixel beside what is kept of a longer one does not matter.
+# Images with a longer ratio of sides are cut before they are resized; only a square is kept anyway.
 MAX_RATIO = 100
-SIDEWAYS = range(5, 9)  # EXIF orientations that exchange width and height
+SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
 
 
 class Preprocessing:
-    """Resizing, cropping and normalisation of one model.
+    """Resizing, cropping and normalisation for one model.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ class Preprocessing:
     Attributes
     ----------
     normalise : callable
-        From floats between 0 and 1 to what the model takes.
+        Function from floats between 0 and 1 to the input of the model.
     """
 
     def __init__(self, config):
         transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
-        # All that works on PIL images, and then two steps to floats.
+        # Steps on PIL images, and then two steps that make floats.
         self._resize, *self._crop, _, self.normalise = transform.transforms
-        # What this module does faster; open_clip's other ways of resizing are left as they are.
+        # This module does plain resizing faster; open_clip's other kinds are used as they are.
         self._is_plain = isinstance(self._resize, Resize)
 
     def __call__(self, content, exact):
@@ -50,9 +50,9 @@ class Preprocessing:
         ----------
         content : ImageContent
         exact : bool
-            Whether to decode every image at its full size and resize it as open_clip does.
-            Otherwise a JPEG is decoded at 1/2, 1/4 or 1/8 where `REDUCED_MARGIN` allows it, and
-            resizing is torchvision's on tensors, whose pixels differ by at most one level.
+            Whether to decode every image at full size and resize it as open_clip does.
+            Otherwise a JPEG is decoded at 1/2, 1/4 or 1/8 if `REDUCED_MARGIN` allows it, and
+            torchvision resizes tensors, whose pixels differ by at most one level.
 
         Returns
         -------
@@ -71,31 +71,31 @@ class Preprocessing:
         return self._shrink(image, self._target(image.size))
 
     def _decode_reduced(self, data):
-        """Image, upright and resized; None where reduced scale gains nothing or fails."""
+        """The image, upright and resized; None if reduced scale gains nothing or fails."""
         if isinstance(data, Image.Image):
             return None
         try:
             with open_image(io.BytesIO(data)) as image:
                 full_size, turn = image.size, orientation(image)
                 size = self._target(full_size, turn in SIDEWAYS)
-                # The box is what the image covers: its last pixels may be partly beyond its edge.
+                # The box is the image area; the last pixels may lie partly outside it.
                 _, box = image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size]) or (0, 0)
                 if not box or image.size == full_size:
                     return None
                 return turned(self._shrink(in_rgb(image), size, box), turn)
         except MemoryError:
             raise
-        except Exception:  # whatever is wrong, decoding in full shows it
+        except Exception:  # full decoding then reports what is wrong
             return None
 
     def _middle(self, image):
-        """The image without ends that are cropped anyway, where it would become a long strip.
+        """A very long image without the ends, which are cropped anyway.
 
-        Resized to 224 pixels, one pixel by 20,000 would take three gigabytes.
+        An image of 1 x 20,000 pixels, resized to a shorter side of 224, would take three gigabytes.
         """
         if not isinstance(self._resize, Resize) or not isinstance(self._resize.size, int):
             return image
-        shorter = min(image.size)  # whole squares leave the positions after resizing as they are
+        shorter = min(image.size)  # cutting whole squares keeps the positions after resizing
         ends = [max(side // shorter - MAX_RATIO, 0) // 2 * shorter for side in image.size]
         if not any(ends):
             return image
@@ -103,10 +103,10 @@ class Preprocessing:
         return image.crop((ends[0], ends[1], width - ends[0], height - ends[1]))
 
     def _shrink(self, image, size, box=None):
-        """The image, or the box of it, resized to a width and height."""
+        """Resize the image, or a box of it, to a width and height."""
         interpolation = self._resize.interpolation
         whole = box is None or box == (0, 0, *image.size)
-        # Tensors are resized as a whole, and are no faster where they grow.
+        # Tensors can only be resized whole, and are not faster when they grow.
         if not whole or image.width * image.height <= size[0] * size[1]:
             return image.resize(size, Image.Resampling[interpolation.name], box=box)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -114,10 +114,10 @@ class Preprocessing:
         return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
     def _target(self, full_size, is_sideways=False):
-        """Width and height to which an image is resized, before it is turned upright."""
+        """Width and height to resize an image to before it is turned upright."""
         if not isinstance(self._resize.size, int):
             height, width = self._resize.size
             return (height, width) if is_sideways else (width, height)
-        # of the shorter side; torchvision cuts off the fraction of the other
+        # The size is that of the shorter side; torchvision rounds the other one down.
         shorter = min(full_size)
         return tuple(int(self._resize.size * side / shorter) for side in full_size)

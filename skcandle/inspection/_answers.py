@@ -8,8 +8,8 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import normalize
 
+from .._sklearn_private import wrap_data_with_container
 from ..classifier import CandleClassifier
-from ..exceptions import ImageReadError
 from ._fitted import is_readable, rows_of, shown_as, shown_labels, zero_shot_log_proba
 
 N_FOLDS = 5
@@ -69,27 +69,33 @@ def embed(featurizer, images):
     featurizer : Pipeline
         Steps before the classifier.
     images : list
+        See :func:`skcandle._images.inputs.as_image_list`.
 
     Returns
     -------
     rows : ndarray or DataFrame of shape (n_images, n_features)
     reasons : dict of int to str
-        What is wrong with the images that cannot be read, as far as it is known.
+        What is wrong with the images that cannot be read, as far as the first step tells it.
     """
-    try:
+    from ..clip._featurizer import embed_images, is_featurizer  # open_clip takes seconds to import
+
+    clip = featurizer[0]
+    if not is_featurizer(clip):
         return featurizer.transform(images), {}
-    except ImageReadError as error:
-        reasons = dict(error.reasons)
-        unreadable = set(error.positions)
-        if len(unreadable) == len(images):
-            raise
-    kept = [position for position in range(len(images)) if position not in unreadable]
-    rows = featurizer.transform([images[position] for position in kept])  # from the cache
+    result = embed_images(clip, images)
+    readable = result.readable
+    if not readable:
+        raise result.error()
+    rows = wrap_data_with_container("transform", result.rows[readable], images, clip)
+    if len(featurizer) > 1:
+        rows = featurizer[1:].transform(rows)
+    if not result.reasons:
+        return rows, {}
     if hasattr(rows, "iloc"):  # a DataFrame, whose column names the classifier may know
-        return rows.set_axis(kept).reindex(range(len(images))), reasons
+        return rows.set_axis(readable).reindex(range(len(images))), result.reasons
     everything = np.full((len(images), rows.shape[1]), np.nan, dtype=rows.dtype)
-    everything[kept] = rows
-    return everything, reasons
+    everything[readable] = rows
+    return everything, result.reasons
 
 
 def answer(classifier, rows, y, is_training="auto"):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, check_random_state, check_scalar
 
+from .._images.inputs import as_image_list
 from .._labels import label_array
 from .._typing import Images, Labels, RandomState
-from ..clip._image_input import as_image_list
 from ._display import Display, require_matplotlib
 from ._fitted import is_readable, rows_of, shown_as, shown_labels, split_pipeline
 from ._style import BLUE, GREY, VERMILION, WIDTH, shortened

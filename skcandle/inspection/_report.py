@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils import check_consistent_length, check_scalar
 
 from .._files import write_file
+from .._images.inputs import as_image_list
 from .._labels import label_array
 from .._typing import Images, Labels, Path
-from ..clip._image_input import as_image_list
 from ._answers import Answers, answer, embed
 from ._csv import csv_text
 from ._findings import Findings, find

@@ -9,15 +9,9 @@ import numpy as np
 from PIL import Image
 from torch import get_num_threads
 
-from ..clip._image_formats import open_image
-from ..clip._image_reading import (
-    decode_image,
-    in_rgb,
-    orientation,
-    read_image,
-    reread,
-    turned,
-)
+from .._images.formats import open_image
+from .._images.pixels import decode_image, in_rgb, orientation, turned
+from .._images.reading import read_image, reread
 
 WEBP_QUALITY = 70
 

@@ -1,4 +1,4 @@
-"""Encoding and prediction of more images than one machine can hold, on Dask."""
+"""Encode and classify more images than fit on one machine, with Dask."""
 
 from ._dataset import encode_dataset, predict_dataset, read_embeddings
 

@@ -1,4 +1,4 @@
-"""The Dask cluster: whether it is there, whether its workers can do the work, and its results."""
+"""Checks of the Dask cluster and its workers, and results with clear errors."""
 
 import pickle
 
@@ -17,20 +17,20 @@ def require_dask():
 
 
 def check_workers(estimator):
-    """An error where workers cannot import it: in a task, Dask would lose them and wait on."""
+    """Raise if workers cannot import the estimator; in a task, Dask would hang."""
     import cloudpickle
 
     try:
         on_all_workers(_load, cloudpickle.dumps(estimator))
     except Exception as error:
         raise RuntimeError(
-            f"A worker cannot load this {type(estimator).__name__}: {error}. Workers need the "
-            "packages and modules of the caller, in the same versions."
+            f"A worker cannot load this {type(estimator).__name__}: {error}. Install the packages "
+            "and modules of the caller on the workers, in the same versions."
         ) from error
 
 
 def on_all_workers(function, *args):
-    """Results of a call on each worker that is there; none without a cluster."""
+    """Results of a call on each worker; an empty list without a cluster."""
     from distributed import default_client
 
     try:
@@ -45,24 +45,24 @@ def _load(pickled):
 
 
 def compute(*collections):
-    """Results of collections or tasks, with errors of workers in words that help."""
+    """Compute collections or tasks; errors of workers say what to do."""
     import dask
     from distributed import KilledWorker
 
-    # Threads, Dask's choice for tasks, would share the processors with those of the featurizer.
+    # Dask's default, threads, would compete with the threads of the featurizer.
     scheduler = dask.base.get_scheduler() or "synchronous"
-    resume = "What is stored stays; call again to go on from there."
+    resume = "Stored embeddings are kept; call again to resume."
     try:
         results = dask.compute(*collections, scheduler=scheduler)
     except MemoryError as error:
         raise MemoryError(
-            "A worker ran out of memory. Give workers more of it, or use smaller partitions, "
+            "A worker ran out of memory. Give workers more memory, or use smaller partitions, "
             f"shards or batches. {resume}"
         ) from error
     except KilledWorker as error:
         raise RuntimeError(
-            f"Workers died {error.allowed_failures + 1} times over the same images, mostly for "
-            "want of memory: see their logs. Give workers more of it, or use smaller partitions, "
-            f"shards or batches. {resume}"
+            f"Workers died {error.allowed_failures + 1} times on the same images, usually because "
+            "they ran out of memory; see their logs. Give workers more memory, or use smaller "
+            f"partitions, shards or batches. {resume}"
         ) from error
     return results[0] if len(results) == 1 else results

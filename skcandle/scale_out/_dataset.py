@@ -1,4 +1,4 @@
-"""Encoding and prediction of more images than one machine can hold, on Dask."""
+"""Encode and classify more images than fit on one machine, with Dask."""
 
 import os
 from functools import partial
@@ -9,12 +9,13 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._images.failures import is_url
+from .._images.inputs import DatasetItem, is_encoded, to_list
+from .._images.reading import encoded_bytes
 from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._cache.store import is_embedding
-from ..clip._featurizer import CLIPFeaturizer
-from ..clip._image_input import DatasetItem, is_encoded, to_list
-from ..clip._image_reading import encoded_bytes, is_url
+from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
@@ -36,68 +37,70 @@ def encode_dataset(
 ) -> "pandas.DataFrame":
     """Encode images on Dask workers into a folder of Parquet files.
 
-    Every image is stored under a key. A call with the same folder skips the images whose keys
-    are stored already, so that a job that was interrupted, or has got more images, is just run
-    again. Work goes to the current :class:`distributed.Client`, if there is one; otherwise it
-    is done in this process, unless Dask is configured to do otherwise.
+    Every image is stored under a key. A call with the same folder skips images whose keys are
+    already stored, so that you can run a job again if it was interrupted or if there are more
+    images. The work runs on the current :class:`distributed.Client` if there is one, otherwise in
+    this process, unless Dask is configured differently.
 
     Parameters
     ----------
     images : list, array, Series, dask Bag or dask Series of images
-        Images as for :meth:`skcandle.CLIPFeaturizer.transform`. The elements of a bag are paths, or
-        pairs (key, image). What is in a Dask collection need not fit into memory.
+        Images as for :meth:`skcandle.CLIPFeaturizer.transform`. The elements of a bag are paths or
+        pairs (key, image). A Dask collection need not fit into memory.
 
     folder : str or path-like
-        Where the data set is, or is to be. All workers must see it under this name. One call
-        at a time writes to it: a second one stops the first, its tasks left over included.
+        Folder of the data set, which is created if necessary. All workers must see it under this
+        name. Only one call at a time can write to it: a second call stops the first, including its
+        remaining tasks.
 
     featurizer : CLIPFeaturizer
         The model, with its batch size, precision and cache. Each worker process loads it once.
+        A subclass must not override `transform`.
 
     keys : list, array, Series or dask Series of str, default=None
-        A distinct name for each image. With a dask Series of images, these are a dask Series
-        from the same DataFrame. None takes paths as they are given.
+        A distinct name for each image. For a dask Series of images, a dask Series from the same
+        DataFrame. None uses the paths of the images.
 
     shard_size : int, default=10_000
-        Images per file. A worker that is killed loses at most those of the file it was at.
+        Images per file. A worker that is killed loses at most those of one file.
 
     Returns
     -------
     failures : DataFrame with columns "key" and "reason"
-        Images that could not be read. They are not in the data set, and the next call tries
-        them again. A warning gives their number and the first.
+        Images that could not be read. They are not in the data set; the next call tries them
+        again. A warning counts them and names the first.
 
     Raises
     ------
     ImportError
         If Dask, distributed or PyArrow is not installed.
     ValueError
-        If keys are not distinct, or the folder holds embeddings of another model.
+        If keys are not distinct, or the folder has embeddings of another model.
     MemoryError
         If a worker runs out of memory in Python.
     RuntimeError
-        If workers cannot import what they need, or die again and again, mostly for want of
-        memory.
+        If workers cannot import what they need, or die repeatedly, usually because they run out
+        of memory.
 
     See Also
     --------
-    read_embeddings : Reads what this function stores.
-    predict_dataset : Classifies it.
+    read_embeddings : Read the embeddings.
+    predict_dataset : Classify them.
 
     Notes
     -----
     The files ``part-*.parquet`` have the columns ``key`` and ``embedding``, a list of float32 of
-    fixed size. The fingerprint of the model (weights, preprocessing, precision) is in their
-    schema's metadata and in ``_skcandle.json``. A worker whose weights are not those of the caller
-    stops the job, and so do workers for which ``precision="auto"`` means different formats. A file
-    gets its name when it is complete and on disk; tasks that Dask repeats after the death of a
-    worker find it and do not encode its images again.
+    fixed size. The fingerprint of the model (weights, preprocessing, precision) is in the metadata
+    of their schema and in ``_skcandle.json``. The job stops with an error if the weights on a
+    worker differ from those of the caller, or if ``precision="auto"`` means different formats on
+    different workers. A file gets its name when it is complete and on disk; when Dask repeats tasks
+    after the death of a worker, they find the file and do not encode its images again.
 
-    Keys are known to be distinct in a list before anything is encoded. In a Dask collection,
-    that is checked in each partition, and over all partitions at the end.
+    Keys in a list are checked for repetitions before anything is encoded. Keys in a Dask collection
+    are checked in each partition, and over all partitions at the end.
 
-    ``device="auto"`` takes the GPU that `dask-cuda` gives a worker. Without `dask-cuda`, where
-    a worker sees several GPUs, the number at the end of its name chooses one of them.
+    ``device="auto"`` uses the GPU that `dask-cuda` assigns to a worker. Without `dask-cuda`, a
+    worker that sees several GPUs uses the one given by the number at the end of its name.
 
     Examples
     --------
@@ -116,11 +119,14 @@ def encode_dataset(
     import dask
     import pandas as pd
 
-    if not isinstance(featurizer, CLIPFeaturizer):
-        raise TypeError(f"featurizer is a {type(featurizer).__name__}; a CLIPFeaturizer is needed.")
+    if not is_featurizer(featurizer):
+        raise TypeError(
+            f"featurizer must be a CLIPFeaturizer, or a subclass that does not override transform; "
+            f"got a {type(featurizer).__name__}."
+        )
     if not isinstance(shard_size, int) or shard_size < 1:
-        raise ValueError(f"shard_size={shard_size!r}: a positive number of images is needed.")
-    featurizer = clone(featurizer).set_params(on_error="raise").fit()  # failures have a table
+        raise ValueError(f"shard_size must be a positive integer, got {shard_size!r}.")
+    featurizer = clone(featurizer).fit()
     pairs = _as_bag(images, keys, shard_size)
     check_workers(featurizer)
     shards = ShardFolder(folder)
@@ -144,34 +150,33 @@ def encode_dataset(
         key, reason = failures[0]
         warn_user(
             f"{len(failures)} images cannot be read and are not in {str(shards.path)!r}; the "
-            f"first has the key {key!r}: {reason}. The table that is returned has all of them."
+            f"first has the key {key!r}: {reason}. The returned table lists all of them."
         )
     return pd.DataFrame(failures, columns=["key", "reason"], dtype=object)
 
 
 def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings that :func:`encode_dataset` has stored, as an array to fit on.
+    """Read the embeddings that :func:`encode_dataset` has stored, as an array.
 
     Parameters
     ----------
     folder : str or path-like
-        What :func:`encode_dataset` has made.
+        A data set from :func:`encode_dataset`.
 
     keys : list, array, Series or Index of str of length n_images, default=None
-        Distinct keys of the images wanted, for example of those that have a label. Files are
-        read one after the other, so that memory is needed for these images only. None takes
-        all, in the order of the files.
+        Distinct keys of the images to read, for example of those with a label. Files are read one
+        by one, so that only these images need memory. None reads all, in the order of the files.
 
     Returns
     -------
     keys : ndarray of shape (n_images,) of str objects
-        As given, or those of all images.
+        The given keys, or those of all images.
     X : ndarray of shape (n_images, n_features) and dtype float32
-        Row i has the embedding of image ``keys[i]``; rows have length 1.
+        Row i is the embedding of image ``keys[i]``; rows have length 1.
 
     Examples
     --------
-    With labels in a Series whose index has the keys::
+    With labels in a Series whose index is the keys::
 
         keys, X = read_embeddings("embeddings", labels.index)
         classifier.fit(X, labels)
@@ -182,7 +187,7 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
     shards = ShardFolder(folder)
     n_features = shards.facts().get("n_features")
     if n_features is None:
-        raise ValueError(f"The folder {str(shards.path)!r} holds no embeddings.")
+        raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
     if keys is None:
         n_rows = sum(shards.n_rows(part) for part in parts)
@@ -208,7 +213,7 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
     if missing.any():
         raise ValueError(
             f"{missing.sum()} of {len(wanted)} keys have no embedding in {str(shards.path)!r}; the "
-            f"first is {wanted[missing][0]!r}. Encode these images, or leave them out."
+            f"first is {wanted[missing][0]!r}. Encode these images or leave them out."
         )
     return wanted.to_numpy(), X
 
@@ -216,34 +221,34 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
 def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = False) -> None:
     """Classify the embeddings of a folder on Dask workers, into a folder of Parquet files.
 
-    Each file of embeddings gives a file of predictions of the same name. Files that are there
-    already are left as they are, so that a job that was interrupted, or has got more
-    embeddings, is just run again.
+    Each file of embeddings gets a file of predictions with the same name. Existing files are kept,
+    so that you can run a job again if it was interrupted or if there are more embeddings.
 
     Parameters
     ----------
     classifier : fitted classifier with `predict_proba`
-        A :class:`skcandle.CandleClassifier`, or another, fitted on embeddings of the same model.
+        A :class:`skcandle.CandleClassifier` or another classifier, fitted on embeddings of the same
+        model.
 
     folder : str or path-like
-        What :func:`encode_dataset` has made.
+        A data set from :func:`encode_dataset`.
 
     out : str or path-like
-        Where the predictions are, or are to be. All workers must see both folders.
+        Folder of the predictions, which is created if necessary. All workers must see both folders.
 
     proba : bool, default=False
-        Whether to store the probabilities of all classes: 4 bytes an image and class.
+        Whether to store the probabilities of all classes, with 4 bytes per image and class.
 
     See Also
     --------
-    encode_dataset : Makes the embeddings, and tells where the work is done.
+    encode_dataset : Make the embeddings; its documentation says where the work runs.
 
     Notes
     -----
     The files have the columns ``key``; ``label``, the most probable class; ``probability``, its
-    probability as float32; and with `proba` ``probabilities``, a list in the order of
-    ``classifier.classes_``. The classes, and digests of classifier and model, are in the
-    metadata and in ``_skcandle.json``. `dask.dataframe.read_parquet` reads such a folder.
+    probability as float32; and with `proba`, ``probabilities``, a list in the order of
+    ``classifier.classes_``. The classes and the digests of classifier and model are in the metadata
+    and in ``_skcandle.json``. `dask.dataframe.read_parquet` reads such a folder.
     """
     require_dask()
     import dask
@@ -251,19 +256,19 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     check_is_fitted(classifier)
     if not hasattr(classifier, "predict_proba"):
         raise TypeError(
-            f"classifier is a {type(classifier).__name__}, which has no predict_proba. Use a "
-            "classifier that has, or wrap it into CalibratedClassifierCV."
+            f"classifier must have predict_proba, which {type(classifier).__name__} does not have. "
+            "Use another classifier, or wrap this one in CalibratedClassifierCV."
         )
     source, target = ShardFolder(folder), ShardFolder(out)
     found = source.facts()
     n_features = found.get("n_features")
     if n_features is None:
-        raise ValueError(f"The folder {str(source.path)!r} holds no embeddings.")
+        raise ValueError(f"The folder {str(source.path)!r} contains no embeddings.")
     if getattr(classifier, "n_features_in_", n_features) != n_features:
         raise ValueError(
             f"classifier was fitted on {classifier.n_features_in_} features, but the embeddings "
-            f"in {str(source.path)!r} have {n_features}. Use a classifier fitted on embeddings of "
-            f"{found['model']}."
+            f"in {str(source.path)!r} have {n_features}. Use a classifier that was fitted on "
+            f"embeddings of {found['model']}."
         )
     facts = {
         "fingerprint": found["fingerprint"],
@@ -291,34 +296,36 @@ def _as_bag(images, keys, shard_size):
 
     if isinstance(images, dask.bag.Bag):
         if keys is not None:
-            raise ValueError("A bag has its keys in its elements: use pairs (key, image).")
+            raise ValueError("keys must be None for a bag; use elements (key, image) instead.")
         return images
     if isinstance(images, dask.dataframe.DataFrame):
         raise TypeError(
-            "images is a dask DataFrame; select the columns with the images and with the keys, "
-            "for example images=frame['path'], keys=frame['id']."
+            "images must be a dask Series or Bag, got a dask DataFrame. Select the columns "
+            "with the images and the keys, for example images=frame['path'], keys=frame['id']."
         )
     if isinstance(images, dask.dataframe.Series):
         if keys is None:
             return images.to_bag()
         if not isinstance(keys, dask.dataframe.Series):
             raise TypeError(
-                f"keys is a {type(keys).__name__}; with a dask Series of images, keys are a dask "
-                "Series of the same DataFrame."
+                "With a dask Series of images, keys must be a dask Series of the same DataFrame, "
+                f"got {type(keys).__name__}."
             )
         return images.to_frame("image").assign(key=keys)[["key", "image"]].to_bag()
     images = to_list(images)
     if not images:
-        raise ValueError("images is empty; at least one image is needed.")
+        raise ValueError("images must not be empty.")
     names = _key_list(images if keys is None else keys, "images" if keys is None else "keys")
     if len(names) != len(images):
-        raise ValueError(f"There are {len(names)} keys for {len(images)} images.")
+        raise ValueError(
+            f"keys must have one key per image, got {len(names)} keys for {len(images)} images."
+        )
     pairs = list(zip(names, map(_for_workers, names, images), strict=True))
     return dask.bag.from_sequence(pairs, partition_size=shard_size)
 
 
 def _for_workers(key, image):
-    """An image as another process can have it."""
+    """An image in a form that can be sent to another process."""
     if isinstance(image, DatasetItem):
         image = image.image()
     if isinstance(image, (str, os.PathLike)) and not is_url(image):
@@ -332,21 +339,21 @@ def _for_workers(key, image):
 
 
 def _key_list(keys, parameter):
-    """Keys as strings, which must be distinct."""
+    """Keys as strings; repeated keys are an error."""
     names = [as_key(key, f"{parameter}[{i}]") for i, key in enumerate(keys)]
     seen = set()
     for name in names:
         if name in seen:
             raise ValueError(
-                f"{len(names) - len(set(names))} of {len(names)} {parameter} repeat others; the "
-                f"first is {name!r}. Each image needs a key of its own."
+                f"{len(names) - len(set(names))} of {len(names)} {parameter} are repeated; the "
+                f"first is {name!r}. Give each image a distinct key."
             )
         seen.add(name)
     return names
 
 
 def _note_stored_keys(folder, facts):
-    """Digests of all stored keys into one file for the workers; stored twice is an error."""
+    """Write the digests of all stored keys to a file for the workers; repetitions raise."""
     import dask.bag
 
     parts = folder.part_names()
@@ -363,7 +370,7 @@ def _digests_of_part(part, folder, facts):
 
 
 def _read_rows(folder, part, n_features):
-    """Keys and embeddings of a part; what is no embedding is an error."""
+    """Keys and embeddings of a part; rows that are not embeddings are an error."""
     import pyarrow as pa
 
     table = folder.read_part(part, ["key", "embedding"])[0]
@@ -375,7 +382,7 @@ def _read_rows(folder, part, n_features):
         or kind.list_size != n_features
         or column.null_count
     ):
-        raise _damaged(folder, part, f"has {kind}, not {n_features} floats a row")
+        raise _damaged(folder, part, f"must have {n_features} floats per row, got {kind}")
     rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_features)
     wrong = [key for key, row in zip(keys, rows, strict=True) if not is_embedding(row, n_features)]
     if wrong:
@@ -386,15 +393,15 @@ def _read_rows(folder, part, n_features):
 
 def _damaged(folder, part, problem):
     return ValueError(
-        f"{str(folder.path / part)!r} {problem}. Remove it and run the job again: its rows are "
-        "then computed anew."
+        f"{str(folder.path / part)!r} {problem}. Remove it and run the job again, which computes "
+        "its rows again."
     )
 
 
 def _predict_part(classifier, source, target, part, run, facts, n_features):
     import pyarrow as pa
 
-    target.facts()  # an error on a machine that does not see the folder
+    target.facts()  # raises on a machine that does not see the folder
     keys, rows = _read_rows(source, part, n_features)
     proba = np.empty((0, len(facts["classes"])), dtype=np.float32)
     if len(rows):

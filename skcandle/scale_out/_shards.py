@@ -1,4 +1,4 @@
-"""A folder of Parquet files, each of which is there as a whole or not at all."""
+"""A folder of Parquet files, each of which is complete or does not exist."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from uuid import uuid4
 
-# Names with an underscore in front are not data to those who read folders of Parquet files.
+# Readers of Parquet folders ignore names that begin with an underscore.
 MANIFEST_NAME = "_skcandle.json"
 RUN_NAME = "_run"
 FACTS_FIELD = b"skcandle"
@@ -14,7 +14,7 @@ FAILURES_FIELD = b"skcandle.failures"
 
 
 class ShardFolder:
-    """Parts of a data set, with the facts that all of them have in common.
+    """Parts of a data set, and the facts that they all share.
 
     Parameters
     ----------
@@ -22,25 +22,25 @@ class ShardFolder:
     """
 
     def __init__(self, path):
-        # Absolute, since a worker process may have another working directory.
+        # Absolute, because a worker process may have another working directory.
         self.path = Path(path).expanduser().absolute()
 
     def open(self, facts, remedy):
-        """Make the folder, or check that it holds what is to be added to.
+        """Create the folder, or check that its parts have the same facts.
 
         Parameters
         ----------
         facts : dict of str to str, int or bool
-            What the parts were made from. They are written into each of them. Of those that
-            differ, the error names the first. "model" is a name for messages, which may hold a
-            path and differ between machines.
+            What the parts were computed from; they are written into each part. An error names
+            the first that differs. "model" is only for messages: it may contain a path and differ
+            between machines.
         remedy : str
-            What to do if the folder has others.
+            What to do if the folder has other facts.
 
         Returns
         -------
         facts : dict
-            Those of the folder.
+            The facts of the folder.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / MANIFEST_NAME).exists():
@@ -54,18 +54,18 @@ class ShardFolder:
             facts = found
         elif self.part_names():
             raise ValueError(
-                f"The folder {str(self.path)!r} has Parquet files of another origin. Use an empty "
-                "folder."
+                f"The folder {str(self.path)!r} has Parquet files that skcandle did not write. Use "
+                "an empty folder."
             )
         else:
             self.write_file(MANIFEST_NAME, lambda file: file.write(json.dumps(facts).encode()))
         return facts
 
     def start_run(self):
-        """Let nobody write parts but those who are told what this returns.
+        """Start a run, after which only its own tasks can write parts.
 
-        A call that was interrupted may leave tasks behind that run to their end. If they wrote
-        parts after the next call has listed what there is, images would be stored twice.
+        An interrupted call may leave tasks that continue to run. If they wrote parts after the next
+        call has listed the stored keys, images would be stored twice.
 
         Returns
         -------
@@ -73,39 +73,39 @@ class ShardFolder:
         """
         run = uuid4().hex[:8]
         self.write_file(RUN_NAME, lambda file: file.write(run.encode()))
-        # Of tasks of earlier runs, and of killed ones. It has to come second: a task that found
-        # its run in the file before, and has not given its part its name yet, is stopped here.
+        # Remove files of earlier runs and of killed tasks. This must come second: it also stops a
+        # task that has found its run in the file but has not renamed its part yet.
         for leftover in self.path.glob("_tmp-*"):
             leftover.unlink(missing_ok=True)
         return run
 
     def facts(self):
-        """What :meth:`open` was called with at first."""
+        """The facts of the first call of :meth:`open`."""
         try:
             return json.loads(_no_pipe(self.path / MANIFEST_NAME).read_bytes())
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"The folder {str(self.path)!r}, seen from {socket.gethostname()!r}, is no data "
-                "set of skcandle. Check its name; if other machines have it, put it on a file "
-                "system that all of them share."
+                f"The folder {str(self.path)!r} on {socket.gethostname()!r} is not a data set of "
+                "skcandle. Check its name; if another machine has it, put it on a file system that "
+                "all machines share."
             ) from error
 
     def part_names(self, run="*"):
-        """Names of the parts, sorted; of one run of the job, or of all."""
+        """Sorted names of the parts of one run, or of all runs."""
         return sorted(_no_pipe(path).name for path in self.path.glob(f"part-{run}-*.parquet"))
 
     def write_part(self, name, run, facts, columns, failures=()):
-        """Write a part; a process that is killed meanwhile leaves no trace in the data set.
+        """Write a part; a killed process leaves no partial file in the data set.
 
         Parameters
         ----------
         name : str
         run : str
-            What :meth:`start_run` has returned.
+            As returned by :meth:`start_run`.
         facts : dict
         columns : dict of str to pyarrow.Array
         failures : list of (str, str)
-            Keys that are not in the part, with the reasons.
+            Keys of images that could not be read, with the reasons.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -115,7 +115,7 @@ class ShardFolder:
             FAILURES_FIELD: json.dumps(list(failures)).encode(),
         }
         table = pa.table(columns).replace_schema_metadata(metadata)
-        # The bytes of floats compress by place only, not as they are: 17 % are saved.
+        # Bytes of floats compress only when split by their position in a float; this saves 17 %.
         split = [_leaf_path(field) for field in table.schema if _holds_floats(field.type)]
         options = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": split}
 
@@ -123,13 +123,13 @@ class ShardFolder:
             pq.write_table(table, file, **options)
             if (self.path / RUN_NAME).read_text() != run:
                 raise ValueError(
-                    f"A later call writes to {str(self.path)!r}, so this one has to stop."
+                    f"A later call writes to {str(self.path)!r}, so this call must stop."
                 )
 
         self.write_file(name, write)
 
     def read_part(self, name, columns):
-        """A part as a table, with the failures noted in it."""
+        """Read a part: its table, its facts and its failures."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -141,17 +141,17 @@ class ShardFolder:
         except (pa.ArrowException, KeyError, TypeError) as error:
             raise ValueError(
                 f"{str(self.path / name)!r} cannot be read ({type(error).__name__}: {error}). "
-                "Remove it and run the job again: its rows are then computed anew."
+                "Remove it and run the job again, which computes its rows again."
             ) from error
         return table, facts, failures
 
     def read_keys(self, name, facts):
-        """Keys of a part, after a check that it belongs here."""
+        """Keys of a part, after a check of its facts."""
         table, found, _ = self.read_part(name, ["key"])
         if found != facts:
             raise ValueError(
-                f"{str(self.path / name)!r} was made from {found}, all else in its folder from "
-                f"{facts}. Remove it."
+                f"{str(self.path / name)!r} was computed from {found}, but the other files in its "
+                f"folder from {facts}. Remove it."
             )
         return table["key"].to_pylist()
 
@@ -161,7 +161,7 @@ class ShardFolder:
         return pq.read_metadata(self.path / name).num_rows
 
     def write_file(self, name, write):
-        """Write a file under a temporary name, and give it its own when it is safe on disk."""
+        """Write a file under a temporary name, and rename it when it is on disk."""
         temporary = self.path / f"_tmp-{uuid4().hex}"
         try:
             with open(temporary, "wb") as file:
@@ -181,9 +181,9 @@ def _holds_floats(dtype):
 
 
 def _no_pipe(path):
-    """The path, unless reading it would wait for somebody who writes."""
+    """Return the path, or raise if it is a pipe, where reading would wait for a writer."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{str(path)!r} is no file. Remove it and run the job again.")
+        raise ValueError(f"{str(path)!r} must be a regular file. Remove it and run the job again.")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Which keys a data set has, in a file that all workers map into memory."""
+"""The stored keys of a data set, in a file that all workers map into memory."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ STORED_KEYS_NAME = "_stored_keys.npy"
 
 
 class StoredKeys:
-    """Which keys a folder has, as sorted digests in a file that all workers map into memory.
+    """Membership test for the stored keys of a folder, on sorted digests in a file.
 
-    A key takes 16 bytes, so that those of 100 million images are 1.6 GB of a machine's page
-    cache, and of that only what is looked up. Two keys with the same digest would need 2**64
+    A key takes 16 bytes. 100 million keys take 1.6 GB of a machine's page cache, of which only the
+    pages that are looked up are loaded. Two keys with the same digest are expected only among 2**64
     keys.
 
     Parameters
@@ -39,7 +39,7 @@ def write_stored_keys(folder, digests):
     ----------
     folder : ShardFolder
     digests : dict
-        From the name of each part to what :func:`key_digests` gave for it.
+        The result of :func:`key_digests` for each part, by its name.
     """
     parts = list(digests)
     sizes = [digests[part].shape[1] for part in parts]
@@ -55,7 +55,7 @@ def write_stored_keys(folder, digests):
         key = next(key for key in keys if (_digest(key) == everything[:, first]).all())
         raise ValueError(
             f"{is_twice.sum()} keys are stored more than once in {str(folder.path)!r}; the first "
-            f"is {key!r}, in {one!r} and {other!r}. Make the keys of the images distinct, remove "
+            f"is {key!r}, in {one!r} and {other!r}. Give each image a distinct key, remove "
             f"{other!r}, and run the job again."
         )
     folder.write_file(STORED_KEYS_NAME, lambda file: np.save(file, everything))

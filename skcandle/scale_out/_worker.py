@@ -1,4 +1,4 @@
-"""What a Dask worker does with its share of the images."""
+"""Encode the images of one partition on a Dask worker."""
 
 import hashlib
 import io
@@ -11,18 +11,19 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 
+from .._images.inputs import check_kind
 from ..clip._checkpoint import describe
-from ..clip._image_input import check_kind
-from ..exceptions import ImageReadError, ModelMismatchError
+from ..clip._featurizer import embed_images
+from ..exceptions import ModelError
 from ._cluster import on_all_workers
 from ._stored_keys import StoredKeys
 
-# Images given as bytes, pixels or PIL images that are held at a time, in bytes.
+# Bytes of images in memory (bytes, pixels or PIL images) that are encoded together.
 MAX_HELD_BYTES = 256 * 2**20
 
 
 def model_facts(featurizer):
-    """What all embeddings of a folder have in common; no model is loaded."""
+    """The facts that all embeddings of a folder share, without loading a model."""
     encoder = featurizer._encoder()
     decoding = "" if encoder.exact else ", reduced decoding"
     return {
@@ -34,13 +35,13 @@ def model_facts(featurizer):
 
 
 def agreed_facts(featurizer):
-    """What all workers agree on; where the precision is left to the device, it is theirs."""
+    """The facts that all workers agree on, with the precision that their devices use."""
     here = model_facts(featurizer)
     found = {facts["model"]: facts for facts in on_all_workers(model_facts, featurizer)}
     if len(found) > 1:
         raise ValueError(
-            f"Workers would encode with {' and with '.join(sorted(found))}. Give the featurizer a "
-            "precision other than 'auto', so that all embeddings are of one kind."
+            f"Workers would encode with {' and with '.join(sorted(found))}. Give the "
+            "featurizer a precision other than 'auto', so that all embeddings agree."
         )
     facts = next(iter(found.values()), here)
     _check_same_weights(here, facts)
@@ -53,8 +54,8 @@ def as_key(key, place):
         key = os.fspath(key)
     if not isinstance(key, str):
         raise TypeError(
-            f"{place} is of type {type(key).__name__}; a key is a string. Give every image one, "
-            "for example with keys=table['id'].astype(str), or as a pair (key, image) in a bag."
+            f"{place} must be a string, got {type(key).__name__}. Give each image a key, for "
+            "example with keys=table['id'].astype(str), or as a pair (key, image) in a bag."
         )
     return str(key)
 
@@ -68,9 +69,9 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
     featurizer : CLIPFeaturizer
     folder : ShardFolder
     facts : dict
-        See :func:`model_facts`.
+        As returned by :func:`model_facts`.
     run : str
-        See :meth:`ShardFolder.start_run`.
+        As returned by :meth:`ShardFolder.start_run`.
     shard_size : int
 
     Returns
@@ -78,16 +79,17 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
     failures : list of (str, str)
         Keys of images that cannot be read, with the reasons.
     """
-    folder.facts()  # an error on a machine that does not see the folder
+    folder.facts()  # raises on a machine that does not see the folder
     featurizer = _on_device_of_worker(featurizer)
     _check_same_model(model_facts(featurizer), facts)
     stored = StoredKeys(folder)
     present = {name.rpartition("-")[0]: name for name in folder.part_names(run)}
-    failures, done = [], set()
+    failures: list[tuple[str, str]] = []
+    done: set[str] = set()
     new = (pair for pair in _pairs(elements) if pair[0] not in stored and pair[0] not in done)
     for first in new:
-        # The name depends on nothing but the run and the keys: a task that is repeated since its
-        # worker died comes across the parts that were written before.
+        # The name depends only on the run and the keys, so that a task that is repeated because its
+        # worker died finds the parts that were already written.
         start = f"part-{run}-{_short_digest([first[0]])}"
         if start in present:
             table, _, failed = folder.read_part(present[start], ["key"])
@@ -104,7 +106,7 @@ def _encode_part(pairs, start, run, featurizer, folder, facts):
 
     keys, blocks, failures = [], [], []
     for block in _blocks(pairs):
-        readable, rows, failed = _encode_block(featurizer, block, facts["n_features"])
+        readable, rows, failed = _encode_block(featurizer, block)
         keys += readable
         blocks.append(rows)
         failures += failed
@@ -117,7 +119,7 @@ def _encode_part(pairs, start, run, featurizer, folder, facts):
     return failures
 
 
-def _encode_block(featurizer, block, n_features):
+def _encode_block(featurizer, block):
     """Keys and rows of the images that can be read, and (key, reason) of the others."""
     failures = {}
     for key, image in block:
@@ -126,27 +128,24 @@ def _encode_block(featurizer, block, n_features):
         except (TypeError, ValueError) as error:
             failures[key] = str(error)
     left = [pair for pair in block if pair[0] not in failures]
-    while left:
-        try:
-            rows = featurizer.transform([image for _, image in left])
-            return [key for key, _ in left], rows, list(failures.items())
-        except ImageReadError as error:
-            # What could be read is in the featurizer's cache now, and is not encoded again.
-            failures |= {left[i][0]: reason for i, reason in error.reasons.items()}
-            left = [pair for i, pair in enumerate(left) if i not in error.reasons]
-    return [], np.empty((0, n_features), dtype=np.float32), list(failures.items())
+    result = embed_images(featurizer, [image for _, image in left])
+    failures |= {left[i][0]: reason for i, reason in result.reasons.items()}
+    keys = [left[i][0] for i in result.readable]
+    return keys, result.rows[result.readable], list(failures.items())
 
 
 def _pairs(elements):
-    """Pairs of key and image from the elements of a bag; keys must be distinct."""
+    """Pairs of key and image from the elements of a bag; repeated keys are an error."""
     seen = set()
     for element in elements:
         key, image = element if isinstance(element, tuple) else (element, element)
-        key = as_key(key, f"the key {key!r}" if isinstance(element, tuple) else "an image")
+        key = as_key(
+            key, f"the key {key!r}" if isinstance(element, tuple) else "the key of an image"
+        )
         if key in seen:
             raise ValueError(
-                f"The key {key!r} comes twice in a partition of images. Each image needs a key "
-                "of its own."
+                f"The key {key!r} is repeated in a partition of images. Give each image a distinct "
+                "key."
             )
         seen.add(key)
         yield key, image
@@ -157,7 +156,7 @@ def _short_digest(keys):
 
 
 def _blocks(pairs):
-    """Lists of pairs whose images, as far as they are in memory, are not too large together."""
+    """Lists of pairs whose images in memory are not too large together."""
     block, n_bytes = [], 0
     for pair in pairs:
         block.append(pair)
@@ -182,24 +181,24 @@ def _n_bytes(image):
 def _check_same_model(found, facts):
     _check_same_weights(found, facts)
     if found["fingerprint"] != facts["fingerprint"]:
-        raise ModelMismatchError(
-            f"A worker would encode with {found['model']}, the others with {facts['model']}. Give "
-            "the featurizer a precision other than 'auto', so that all embeddings are of one kind."
+        raise ModelError(
+            f"A worker would encode with {found['model']}, the others with {facts['model']}. "
+            "Give the featurizer a precision other than 'auto', so that all embeddings agree."
         )
 
 
 def _check_same_weights(found, facts):
     if found["weights"] != facts["weights"]:
-        raise ModelMismatchError(
-            f"The weights of {facts['model']} on a worker are not those of the caller. Use one "
+        raise ModelError(
+            f"The weights of {facts['model']} on a worker differ from those of the caller. Use a "
             "folder of weights that all machines share, or copy it with the times of its files."
         )
 
 
 def _on_device_of_worker(featurizer):
-    """The featurizer on the GPU of this worker, if the choice is left to it and there are several.
+    """Choose a GPU for this worker if the device is "auto" and there are several.
 
-    Without `dask-cuda`, all workers of a machine see all its GPUs, and "cuda" is the first.
+    Without `dask-cuda`, all workers of a machine see all its GPUs, and "cuda" is the first one.
     """
     from distributed import get_worker
 
@@ -207,7 +206,7 @@ def _on_device_of_worker(featurizer):
         return featurizer
     try:
         index = _worker_index(get_worker().name)
-    except ValueError:  # no worker
+    except ValueError:  # not on a worker
         return featurizer
     if index is None:
         return featurizer
@@ -215,6 +214,6 @@ def _on_device_of_worker(featurizer):
 
 
 def _worker_index(name):
-    """The number at the end of a worker's name; None if it has none, as in an address."""
+    """The number at the end of a worker's name, or None, for example for an address."""
     match = re.search(r"(?:^|-)(\d+)$", str(name))
     return int(match[1]) if match else None

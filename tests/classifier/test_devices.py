@@ -22,13 +22,13 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
 @no_cuda
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
 def test_cuda_without_cuda(device):
-    with pytest.raises(DeviceNotAvailableError, match="there are 0 CUDA .*device='auto'"):
+    with pytest.raises(DeviceNotAvailableError, match="finds 0 CUDA .*device='auto'"):
         fit(device=device)
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu0", ""])
 def test_a_device_that_is_none(device):
-    with pytest.raises(DeviceNotAvailableError, match="is not a device. Use 'auto', 'cpu', 'cuda'"):
+    with pytest.raises(DeviceNotAvailableError, match="device must be 'auto', 'cpu', 'cuda'"):
         fit(device=device)
 
 
@@ -72,10 +72,10 @@ def test_devices_that_are_there_are_taken(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(DeviceNotAvailableError, match="there are 2 CUDA devices here"):
+    with pytest.raises(DeviceNotAvailableError, match="finds 2 CUDA devices"):
         resolve_device("cuda:2")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(DeviceNotAvailableError, match="Metal is not available here"):
+    with pytest.raises(DeviceNotAvailableError, match="no Metal device"):
         resolve_device("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert resolve_device("mps") == torch.device("mps")

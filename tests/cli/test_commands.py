@@ -176,11 +176,11 @@ def test_a_single_class_is_an_error_before_images_are_encoded(run, tmp_path, enc
 def test_weights_that_cannot_be_had_name_the_bundled_model(run, odd, tmp_path):
     pretrained = ["--model", "ViT-B-32-quickgelu", "--offline"]
     message = run("fit", odd, "-o", tmp_path / "model.skops", *pretrained, code=1).stderr
-    assert "could not be found in the local cache nor downloaded" in message
+    assert "cannot find its weights in the local cache, and the download failed" in message
     assert message.rstrip().endswith("In this command, use --model emoji-clip.")
 
 
-@pytest.mark.parametrize("photos, message", [("none", "There is no folder"), ("", "no image in")])
+@pytest.mark.parametrize("photos, message", [("none", "does not exist"), ("", "contains no image")])
 def test_missing_and_empty_folders(run, tmp_path, photos, message):
     result = run("fit", tmp_path / photos, "-o", tmp_path / "model.skops", *MODEL, code=1)
     assert message in result.stderr and len(result.stderr.splitlines()) == 1

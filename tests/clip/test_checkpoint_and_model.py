@@ -17,13 +17,12 @@ from helpers import TINY_CONFIG, open_clip_rows, random_images, save_tiny_clip
 from safetensors.torch import load_file, save_file
 
 from skcandle import CLIPFeaturizer
+from skcandle._images.reading import read_image
 from skcandle.clip import _checkpoint, _model
 from skcandle.clip._checkpoint import embedding_dim, find_checkpoint, fingerprint
-from skcandle.clip._image_reading import read_image
 from skcandle.clip._model import load_model
 from skcandle.exceptions import (
-    ModelMismatchError,
-    ModelNotFoundError,
+    ModelError,
     WeightsNotAvailableError,
 )
 
@@ -49,17 +48,17 @@ def test_embedding_dim_of_a_folder(tiny_clip):
 @pytest.mark.parametrize(
     "model_name, message",
     [
-        ("ViT-B16", "no model_name='ViT-B16'. Did you mean 'ViT-B-16'"),
+        ("ViT-B16", "model_name='ViT-B16' is unknown.* Did you mean 'ViT-B-16'"),
         ("vit-b-16-quickgelu", "Did you mean 'ViT-B-16-quickgelu'"),
         ("emoji-klip", "Did you mean 'emoji-clip'"),
-        ("zzzzzz", "no model_name='zzzzzz'. Use a name of"),
-        ("local-dir:nowhere", "no open_clip_config.json in the folder 'nowhere'"),
-        ("local-dir:", "no model_name='local-dir:'"),
+        ("zzzzzz", "model_name='zzzzzz' is unknown.* Use a name from"),
+        ("local-dir:nowhere", "the folder 'nowhere' has no open_clip_config.json"),
+        ("local-dir:", "model_name='local-dir:' is unknown"),
     ],
 )
 def test_unknown_names_are_refused_with_near_misses(model_name, message):
     for check in (embedding_dim, lambda name: find_checkpoint(name, None)):
-        with pytest.raises(ModelNotFoundError, match=message):
+        with pytest.raises(ModelError, match=message):
             check(model_name)
 
 
@@ -74,25 +73,25 @@ def test_unknown_names_are_refused_with_near_misses(model_name, message):
     ],
 )
 def test_activation_and_weights_must_match(model_name, pretrained, right_name):
-    with pytest.raises(ModelMismatchError, match=f"Use model_name='{right_name}'"):
+    with pytest.raises(ModelError, match=f"Use model_name='{right_name}'"):
         find_checkpoint(model_name, pretrained)
     assert find_checkpoint(right_name, pretrained).weights == pretrained
 
 
 def test_unknown_tag_names_the_known_ones():
     with pytest.raises(
-        ModelNotFoundError, match="'openai_'.*Did you mean 'openai'.*'openai', .*'metaclip_fullcc'"
+        ModelError, match="'openai_'.*Did you mean 'openai'.*'openai', .*'metaclip_fullcc'"
     ):
         find_checkpoint("ViT-B-16-quickgelu", "openai_")
 
 
 def test_missing_file_of_weights():
-    with pytest.raises(WeightsNotAvailableError, match="'folder/clip.pt': there is no such file"):
+    with pytest.raises(WeightsNotAvailableError, match="'folder/clip.pt' does not exist"):
         find_checkpoint("ViT-B-16-quickgelu", "folder/clip.pt")
 
 
 def test_pretrained_has_no_meaning_for_a_folder(tiny_clip):
-    with pytest.raises(ModelNotFoundError, match="'laion2b' has no meaning .*pretrained=None"):
+    with pytest.raises(ModelError, match="pretrained must be None .*got 'laion2b'"):
         find_checkpoint(tiny_clip, "laion2b")
     assert find_checkpoint(tiny_clip, "openai") == find_checkpoint(tiny_clip, None)
 
@@ -101,7 +100,7 @@ def test_weights_that_cannot_be_downloaded_name_the_offline_model(cold, tmp_path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         WeightsNotAvailableError,
-        match=r"'ViT-B-16-quickgelu', pretrained='openai'.*cache nor downloaded.*emoji-clip",
+        match=r"'ViT-B-16-quickgelu', pretrained='openai'.*the download failed.*emoji-clip",
     ):
         load("ViT-B-16-quickgelu", "openai")
     with pytest.raises(WeightsNotAvailableError, match="hf-hub:no/model.*emoji-clip"):
@@ -110,14 +109,14 @@ def test_weights_that_cannot_be_downloaded_name_the_offline_model(cold, tmp_path
 
 def test_folder_without_weights(tiny_clip_dir, tmp_path):
     shutil.copy(tiny_clip_dir / "open_clip_config.json", tmp_path)
-    with pytest.raises(WeightsNotAvailableError, match="no weights beside it"):
+    with pytest.raises(WeightsNotAvailableError, match="but no weights: no file"):
         find_checkpoint(f"local-dir:{tmp_path}", None)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_cfg": {}}'])
 def test_folder_with_a_broken_configuration(tmp_path, text):
     (tmp_path / "open_clip_config.json").write_text(text)
-    with pytest.raises(ModelNotFoundError, match="no model configuration of open_clip"):
+    with pytest.raises(ModelError, match="must be a model configuration of open_clip"):
         embedding_dim(f"local-dir:{tmp_path}")
 
 
@@ -154,7 +153,7 @@ def test_weights_that_are_a_program_are_not_run(tiny_clip_dir, tmp_path, name):
 
 def test_weights_of_another_architecture(tiny_clip_dir):
     path = tiny_clip_dir / "open_clip_model.safetensors"
-    with pytest.raises(ModelMismatchError, match="belongs to another architecture"):
+    with pytest.raises(ModelError, match="belongs to a different architecture"):
         load("RN50-quickgelu", path)
 
 
@@ -165,7 +164,7 @@ def test_weights_that_are_not_finite(tiny_clip_dir, tmp_path):
     save_file(weights, tmp_path / "open_clip_model.safetensors")
     for precision in ("auto", "fp32", "bf16"):
         clip = CLIPFeaturizer(f"local-dir:{tmp_path}", precision=precision)
-        with pytest.raises(ValueError, match="not finite: its weights are damaged"):
+        with pytest.raises(ValueError, match="not finite because its weights are damaged"):
             clip.transform(random_images(1))
 
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 from helpers import random_images
 from joblib import Parallel, delayed
-from PIL import Image
 
 from skcandle import CLIPFeaturizer, EmbeddingCache, clear_memory
-from skcandle.clip import _checkpoint, _image_pipeline, _image_reading, _model, _preprocessing
-from skcandle.clip._cache.file_digests import FileDigests, file_digests
+from skcandle._images.file_digests import FileDigests, file_digests
+from skcandle._images.reading import read_image
+from skcandle.clip import _checkpoint, _image_pipeline, _model, _preprocessing
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._cache.sqlite import DATABASE_NAME, _checksum
-from skcandle.clip._image_reading import read_image
+from skcandle.clip._featurizer import embed_images
 from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
 
 
@@ -43,7 +43,7 @@ def save(images, folder):
 @pytest.fixture
 def age(monkeypatch):
     """Wait until files are old enough for their times to be trusted, here 50 ms."""
-    monkeypatch.setattr("skcandle.clip._cache.file_digests.SETTLED_NS", 50 * 10**6)
+    monkeypatch.setattr("skcandle._images.file_digests.SETTLED_NS", 50 * 10**6)
     return lambda: time.sleep(0.06)
 
 
@@ -62,8 +62,9 @@ def files(tmp_path):
     return save(random_images(10), tmp_path)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2, 5])
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize(
+    "n_jobs, batch_size", [pytest.param(1, 1, marks=pytest.mark.slow), (2, 4), (5, 100)]
+)
 def test_rows_depend_neither_on_threads_nor_on_cache(clip, files, tmp_path, n_jobs, batch_size):
     memory_cache.clear()
     X = [*files, *random_images(70, seed=1), *files[::-1]]
@@ -123,6 +124,7 @@ def test_images_are_decoded_while_a_gpu_works(clip, monkeypatch, cold):
     assert batches == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_only_few_batches_are_held(clip, monkeypatch, cold):
     """Images are made when they are read; those not yet encoded are counted."""
     alive, most = 0, 0
@@ -131,7 +133,7 @@ def test_only_few_batches_are_held(clip, monkeypatch, cold):
         nonlocal alive, most
         alive += 1
         most = max(most, alive)
-        return _image_reading.read_image(random_images(1, seed=image)[0])
+        return read_image(random_images(1, seed=image)[0])
 
     encode = _model.LoadedModel.encode_images
 
@@ -142,7 +144,7 @@ def test_only_few_batches_are_held(clip, monkeypatch, cold):
 
     monkeypatch.setattr(_image_pipeline, "read_image", reading)
     monkeypatch.setattr(_model.LoadedModel, "encode_images", encoding)
-    _image_pipeline.ImagePipeline(clip._encoder(), range(1000)).run()
+    embed_images(clip, range(1000))
     assert alive == 0
     assert most <= 3 * 4 + 2 * _image_pipeline.READ_TOGETHER
 
@@ -382,14 +384,6 @@ def test_unchanged_files_are_not_read_again_even_if_their_rows_are_gone(clip, fi
     assert all(read_image(path).data is None for path in files)
     memory_cache.clear()
     np.testing.assert_array_equal(clip.transform(files), rows)
-
-
-def test_a_file_that_changes_between_two_looks_is_an_error(clip, files, monkeypatch, cold):
-    known = read_image(files[0])._replace(data=None)
-    monkeypatch.setattr(_image_pipeline, "read_image", lambda image: known)
-    Image.new("RGB", (8, 8)).save(files[0])
-    with pytest.raises(ImageReadError, match="image 0: .*0.png.*changed meanwhile"):
-        clip.transform(files[:1])
 
 
 def test_young_files_are_not_trusted(tmp_path):

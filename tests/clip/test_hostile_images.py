@@ -18,14 +18,9 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from skcandle import CLIPFeaturizer
-from skcandle.clip import _image_reading
-from skcandle.clip._image_reading import (
-    check_image_file,
-    decode_image,
-    describe_failure,
-    in_rgb,
-    read_image,
-)
+from skcandle._images.failures import check_image_file, describe_failure
+from skcandle._images.pixels import decode_image, in_rgb
+from skcandle._images.reading import read_image
 from skcandle.exceptions import ImageReadError
 
 resource = pytest.importorskip("resource")
@@ -305,7 +300,7 @@ def test_a_file_of_a_terabyte_is_not_read(clip, tmp_path):
     except OSError:
         pytest.skip("no such files here")
     for image in (path, open(path, "rb"), open(path, "rb", buffering=0)):
-        with pytest.raises(ImageReadError, match="photo.png' has 1099.5 GB; no more than 1.1 GB"):
+        with pytest.raises(ImageReadError, match="photo.png' has 1099.5 GB; the limit is 1.1 GB"):
             clip.transform([image])
     assert "has 1099.5 GB" in check_image_file(str(path))
 
@@ -313,13 +308,13 @@ def test_a_file_of_a_terabyte_is_not_read(clip, tmp_path):
 def test_what_is_open_and_has_no_end_is_not_read(clip):
     for buffering in (-1, 0):
         with open("/dev/zero", "rb", buffering=buffering) as file:
-            with pytest.raises(ImageReadError, match="'/dev/zero' is no regular file"):
+            with pytest.raises(ImageReadError, match="'/dev/zero' is not a regular file"):
                 clip.transform([file])
 
 
 def test_a_link_to_what_has_no_end_is_not_read(clip, tmp_path):
     (tmp_path / "photo.png").symlink_to("/dev/zero")
-    with pytest.raises(ImageReadError, match="photo.png' is no regular file"):
+    with pytest.raises(ImageReadError, match="photo.png' is not a regular file"):
         clip.transform([tmp_path / "photo.png"])
 
 
@@ -330,7 +325,7 @@ def test_a_device_in_a_folder_of_images_is_not_read(clip, tmp_path):
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
     except OSError:
         pytest.skip("no devices here")
-    with pytest.raises(ImageReadError, match="photo.png' is no regular file"):
+    with pytest.raises(ImageReadError, match="photo.png' is not a regular file"):
         clip.transform([path])
 
 
@@ -376,9 +371,9 @@ def link_to_no_end(path):
     "change, message",
     [
         (remove, "No such file"),
-        (make_a_pipe, "is no regular file"),
-        (link_to_no_end, "is no regular file"),
-        (lambda path: path.write_bytes(b"other"), "changed meanwhile"),
+        (make_a_pipe, "is not a regular file"),
+        (link_to_no_end, "is not a regular file"),
+        (lambda path: path.write_bytes(b"other"), "changed while"),
     ],
     ids=["removed", "a pipe", "a device", "other bytes"],
 )
@@ -400,10 +395,9 @@ def test_a_known_file_that_is_something_else_when_it_is_read_again(
 def test_a_file_that_changes_before_it_is_described(clip, tmp_path, monkeypatch, change):
     path = tmp_path / "photo.png"
     path.write_bytes(b"no image")
-    read = _image_reading.read_image
 
     def changing(image):
-        content = read(image)
+        content = read_image(image)
         change(path)
         return content
 

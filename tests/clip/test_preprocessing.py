@@ -7,8 +7,8 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageDraw, ImageFont, ImageOps, JpegImagePlugin
 
+from skcandle._images.reading import read_image
 from skcandle.clip import _preprocessing
-from skcandle.clip._image_reading import read_image
 from skcandle.clip._preprocessing import REDUCED_MARGIN, Preprocessing
 
 SIZE = 64  # of the pixels a model takes

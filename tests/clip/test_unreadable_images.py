@@ -119,9 +119,9 @@ def run_out_of_memory(*args, **kwargs):
     "function, work",
     [
         ("clip._image_pipeline.reread", lambda path, clip: clip.transform([path])),
-        ("clip._image_reading.open_image", lambda path, clip: load_image_folder(path.parents[1])),
+        ("_images.failures.open_image", lambda path, clip: load_image_folder(path.parents[1])),
         ("clip._preprocessing.open_image", lambda path, clip: clip.transform([path])),
-        ("clip._image_reading.Image.Image.getexif", lambda path, clip: clip.transform([path])),
+        ("_images.pixels.Image.Image.getexif", lambda path, clip: clip.transform([path])),
         ("inspection._thumbnails.thumbnail", lambda path, clip: rgb_array(path, 8)),
         ("inspection._thumbnails.thumbnail", lambda path, clip: thumbnails([path], [0], 8)),
     ],

@@ -100,6 +100,40 @@ def test_rows_of_nan_are_images_that_could_not_be_read(pipe, test_set):
     assert report.y_pred[2] is None
 
 
+def test_each_image_is_read_once_beside_those_that_cannot_be_read(pipe, files, monkeypatch):
+    from skcandle.clip import _image_pipeline
+
+    read, paths = _image_pipeline.read_image, []
+
+    def noting(path):
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(_image_pipeline, "read_image", noting)
+    ImageReport(pipe, *files)
+    assert sorted(paths) == sorted(files[0])
+
+
+def test_a_transform_that_is_overridden_is_used(pipe, test_set):
+    class Turned(CLIPFeaturizer):
+        def transform(self, X):
+            return super().transform(X)[::-1]
+
+    report = ImageReport(make_pipeline(Turned("emoji-clip"), pipe[-1]), test_set[0])
+    np.testing.assert_array_equal(report.embeddings, pipe[:-1].transform(test_set[0])[::-1])
+
+
+def test_steps_between_are_given_the_images_that_can_be_read(pipe, files):
+    def halved(rows):
+        assert np.isfinite(rows).all()
+        return rows / 2
+
+    steps = make_pipeline(pipe[0], FunctionTransformer(halved), pipe[-1])
+    report = ImageReport(steps, *files)
+    np.testing.assert_allclose(report.embeddings, ImageReport(pipe, *files).embeddings / 2)
+    assert list(report.unreadable) == [len(files[0]) - 1]
+
+
 def test_embeddings_of_a_data_frame_keep_their_names(pipe, files):
     pd = pytest.importorskip("pandas")
     images, y, _ = files[0][:-2], files[1][:-2], None
@@ -271,7 +305,7 @@ def test_anything_but_a_fitted_pipeline_is_an_error(pipe, test_set):
     [
         ({"y": ["cat"]}, "inconsistent numbers of samples"),
         ({"y": ["cat", None, "cat"]}, r"y\[1\] is missing"),
-        ({"images": []}, "X has no image"),
+        ({"images": []}, "at least one image"),
         ({"duplicate_similarity": 0.0}, r"duplicate_similarity == 0.0, must be > 0"),
         ({"n_shown": 0}, "n_shown == 0, must be >= 1"),
         ({"thumbnail_size": 0}, "thumbnail_size == 0, must be >= 1"),

@@ -32,7 +32,7 @@ from sklearn.svm import LinearSVC
 
 from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
 from skcandle.datasets import load_emoji
-from skcandle.exceptions import ModelMismatchError
+from skcandle.exceptions import ModelError
 from skcandle.scale_out import _worker, encode_dataset, predict_dataset, read_embeddings
 from skcandle.scale_out._shards import MANIFEST_NAME, ShardFolder
 from skcandle.scale_out._stored_keys import StoredKeys, key_digests, write_stored_keys
@@ -45,19 +45,24 @@ N_IMAGES = 24
 class Watched(CLIPFeaturizer):
     """Notes each image that it encodes in a file beside the images; slow, or dies, when told to."""
 
-    def transform(self, X):
-        folder = Path(X[0]).parent
+    def _embed(self, images):
+        folder = Path(images[0]).parent
         if (folder / "slow").exists():
             time.sleep(0.3)
-        for path in X:
+        for path in images:
             if (folder / f"kill-{Path(path).name}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
             if (folder / f"kill-once-{Path(path).name}").exists():
                 (folder / f"kill-once-{Path(path).name}").unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
         with open(folder / "encoded.txt", "a") as file:
-            file.write("".join(f"{path}\n" for path in X))
-        return super().transform(X)
+            file.write("".join(f"{path}\n" for path in images))
+        return super()._embed(images)
+
+
+class Cropping(CLIPFeaturizer):
+    def transform(self, X):
+        return super().transform([image.crop((0, 0, 9, 9)) for image in X])
 
 
 def encoded(paths):
@@ -213,7 +218,7 @@ def test_added_images_alone_are_encoded(client, paths, clip, rows, folder):
 
 def test_job_that_stopped_half_way_goes_on(paths, tiny_clip, folder):
     clip = CLIPFeaturizer(tiny_clip)
-    with pytest.raises(MemoryError, match="What is stored stays; call again"):
+    with pytest.raises(MemoryError, match="Stored embeddings are kept; call again"):
         encode_dataset(as_bag(paths).map(out_of_memory), folder, clip, shard_size=4)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
     assert before
@@ -232,13 +237,13 @@ def only_here(monkeypatch):
 
 
 def test_worker_that_cannot_import_is_explained(client, only_here, tiny_clip, paths, folder):
-    with pytest.raises(RuntimeError, match="load this Own: No module named 'only_here'. Workers"):
+    with pytest.raises(RuntimeError, match="load this Own: No module named 'only_here'. Install"):
         encode_dataset(paths, folder, only_here.Own(tiny_clip))
     assert not folder.exists()
 
 
 def test_worker_out_of_memory_is_explained(client, paths, tiny_clip, folder):
-    with pytest.raises(MemoryError, match="A worker ran out of memory. Give workers more of it"):
+    with pytest.raises(MemoryError, match="A worker ran out of memory. Give workers more memory"):
         encode_dataset(as_bag(paths).map(out_of_memory), folder, CLIPFeaturizer(tiny_clip))
 
 
@@ -324,8 +329,8 @@ def test_worker_with_another_model_stops_the_job(paths, tiny_clip, folder, tmp_p
         )
     else:
         clip.set_params(model_name=f"local-dir:{save_tiny_clip(tmp_path, seed=1)}")
-        message = "on a worker are not those of the caller"
-    with pytest.raises(ModelMismatchError, match=message):
+        message = "on a worker differ from those of the caller"
+    with pytest.raises(ModelError, match=message):
         _worker.encode_partition(
             paths,
             featurizer=clip,
@@ -348,7 +353,7 @@ def test_workers_decide_what_is_fast(paths, tiny_clip, folder, monkeypatch):
     with pytest.raises(ValueError, match="'bf16'.* and with .*'fp16'.*precision other than 'auto'"):
         encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
     found[:] = [fast | {"weights": "00"}]
-    with pytest.raises(ModelMismatchError, match="on a worker are not those of the caller"):
+    with pytest.raises(ModelError, match="on a worker differ from those of the caller"):
         encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip))
 
 
@@ -366,16 +371,16 @@ def test_tasks_left_over_from_an_earlier_call_store_nothing(paths, clip, folder)
 
 
 def test_worker_that_does_not_see_the_folder_stops_the_job(paths, clip, folder):
-    with pytest.raises(FileNotFoundError, match="file system that all of them share"):
+    with pytest.raises(FileNotFoundError, match="file system that all machines share"):
         _worker.encode_partition(
             paths, featurizer=clip, folder=ShardFolder(folder), facts={}, run="r", shard_size=5
         )
 
 
 def test_repeated_keys_of_a_list_are_found_before_any_work(paths, clip, folder):
-    with pytest.raises(ValueError, match="1 of 3 images repeat others; the first is .*00.png"):
+    with pytest.raises(ValueError, match="1 of 3 images are repeated; the first is .*00.png"):
         encode_dataset([paths[0], paths[1], paths[0]], folder, clip)
-    with pytest.raises(ValueError, match="2 of 3 keys repeat others; the first is 'a'"):
+    with pytest.raises(ValueError, match="2 of 3 keys are repeated; the first is 'a'"):
         encode_dataset(paths[:3], folder, clip, keys=["a", "a", "a"])
     assert not folder.exists()
 
@@ -383,7 +388,7 @@ def test_repeated_keys_of_a_list_are_found_before_any_work(paths, clip, folder):
 @pytest.mark.parametrize(
     "order, message",
     [
-        ([0, 1, 0], "The key '.*00.png' comes twice in a partition"),
+        ([0, 1, 0], "The key '.*00.png' is repeated in a partition"),
         ([0, 1, 2, 3, 0], "1 keys are stored more than once .* the first is '.*00.png', in 'part-"),
     ],
 )
@@ -417,9 +422,9 @@ def test_a_damaged_part_is_named(paths, clip, folder):
         (lambda rows: rows * np.float32(np.nan), "not finite or not of length 1"),
         (lambda rows: rows * np.float32(2), "not finite or not of length 1"),
         (lambda rows: rows * np.float32(0), "not finite or not of length 1"),
-        (lambda rows: rows[:, :1] * 0 + 1, "not 64 floats a row"),
-        (lambda rows: np.repeat(rows, 2, axis=1), "not 64 floats a row"),
-        (lambda rows: rows.astype(float), "not 64 floats a row"),
+        (lambda rows: rows[:, :1] * 0 + 1, "must have 64 floats per row"),
+        (lambda rows: np.repeat(rows, 2, axis=1), "must have 64 floats per row"),
+        (lambda rows: rows.astype(float), "must have 64 floats per row"),
     ],
     ids=["nan", "twice", "zeros", "one", "wide", "double"],
 )
@@ -447,14 +452,14 @@ def test_a_pipe_in_the_place_of_a_file_is_named(paths, clip, folder, name):
     path.unlink()
     os.mkfifo(path)
     for use in (read_embeddings, lambda folder: encode_dataset(paths[:2], folder, clip)):
-        with pytest.raises(ValueError, match=f"{path.name}' is no file. Remove it"):
+        with pytest.raises(ValueError, match=f"{path.name}' must be a regular file. Remove it"):
             use(folder)
 
 
 def test_a_folder_with_other_parquet_files_is_refused(paths, clip, folder):
     folder.mkdir()
     pq.write_table(pa.table({"a": [1]}), folder / "part-0-1.parquet")
-    with pytest.raises(ValueError, match="Parquet files of another origin"):
+    with pytest.raises(ValueError, match="Parquet files that skcandle did not write"):
         encode_dataset(paths, folder, clip)
 
 
@@ -475,19 +480,24 @@ def test_dask_reads_the_folder(paths, clip, folder):
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"featurizer": LinearSVC()}, TypeError, "featurizer is a LinearSVC; a CLIPFeaturizer"),
-        ({"shard_size": 0}, ValueError, "shard_size=0: a positive number"),
-        ({"images": []}, ValueError, "images is empty"),
-        ({"images": "a.png"}, TypeError, r"a single str; a list of images is needed"),
-        ({"images": random_images(1)}, TypeError, r"images\[0\] is of type Image; a key is"),
-        ({"keys": ["a"]}, ValueError, "1 keys for 2 images"),
-        ({"keys": [1, 2]}, TypeError, r"keys\[0\] is of type int; a key is a string"),
-        ({"images": as_bag(["a"]), "keys": ["a"]}, ValueError, "A bag has its keys"),
-        ({"images": as_dask_series(["a"] * 3), "keys": ["a"]}, TypeError, "keys is a list; with"),
+        ({"featurizer": LinearSVC()}, TypeError, "must be a CLIPFeaturizer.* got a LinearSVC"),
+        ({"featurizer": Cropping()}, TypeError, "not override transform; got a Cropping"),
+        ({"shard_size": 0}, ValueError, "shard_size must be a positive integer, got 0"),
+        ({"images": []}, ValueError, "images must not be empty"),
+        ({"images": "a.png"}, TypeError, "must be a list of images, got a single str"),
+        ({"images": random_images(1)}, TypeError, r"images\[0\] must be a string, got Image"),
+        ({"keys": ["a"]}, ValueError, "got 1 keys for 2 images"),
+        ({"keys": [1, 2]}, TypeError, r"keys\[0\] must be a string, got int"),
+        ({"images": as_bag(["a"]), "keys": ["a"]}, ValueError, "keys must be None for a bag"),
+        (
+            {"images": as_dask_series(["a"] * 3), "keys": ["a"]},
+            TypeError,
+            "must be a dask Series .* got list",
+        ),
         (
             {"images": as_dask_series(["a"] * 3).to_frame()},
             TypeError,
-            "images is a dask DataFrame; select",
+            "got a dask DataFrame. Select",
         ),
     ],
 )
@@ -623,16 +633,16 @@ def test_wrong_classifiers_and_folders(fitted, folder, tmp_path):
     narrow = LogisticRegression().fit(X, np.arange(9) % 2)
     with pytest.raises(ValueError, match="fitted on 3 features, but the embeddings .* have 64"):
         predict_dataset(narrow, folder, tmp_path / "out")
-    with pytest.raises(TypeError, match="LinearSVC, which has no predict_proba"):
+    with pytest.raises(TypeError, match="predict_proba, which LinearSVC does not have"):
         predict_dataset(LinearSVC().fit(X, np.arange(9) % 2), folder, tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="is no data set of skcandle"):
+    with pytest.raises(FileNotFoundError, match="is not a data set of skcandle"):
         predict_dataset(fitted, tmp_path / "none", tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="is no data set of skcandle"):
+    with pytest.raises(FileNotFoundError, match="is not a data set of skcandle"):
         read_embeddings(tmp_path / "none")
     predict_dataset(fitted, folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="holds no embeddings"):
+    with pytest.raises(ValueError, match="contains no embeddings"):
         read_embeddings(tmp_path / "out")
-    with pytest.raises(ValueError, match="holds no embeddings"):
+    with pytest.raises(ValueError, match="contains no embeddings"):
         predict_dataset(fitted, tmp_path / "out", tmp_path / "again")
 
 
@@ -702,7 +712,7 @@ def test_workers_that_die_again_and_again_are_explained(client, cluster, paths, 
     deadly = Path(paths[0]).parent / "kill-14.png"
     deadly.touch()
     try:
-        with pytest.raises(RuntimeError, match="Workers died 1 times over the same images"):
+        with pytest.raises(RuntimeError, match="Workers died 1 times on the same images"):
             encode_dataset(paths, folder, clip, shard_size=8)
     finally:
         cluster.scheduler.allowed_failures = allowed

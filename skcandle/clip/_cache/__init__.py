@@ -1,1 +1,1 @@
-"""Embeddings that were computed before: in memory, and in a folder."""
+"""Caches of embeddings, in memory and in a folder."""

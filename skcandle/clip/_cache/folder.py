@@ -1,4 +1,4 @@
-"""The folder tier of the cache, as users name it."""
+"""The cache of embeddings in a folder, as users see it."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ DEFAULT_MAX_BYTES = 10 * 2**30
 
 
 class CacheInfo(NamedTuple):
-    """What a folder of embeddings holds, as :meth:`EmbeddingCache.info` returns it.
+    """Contents and size of a folder of embeddings.
 
-    Parameters
+    Attributes
     ----------
     n_embeddings : int
         Embeddings in the folder.
     n_models : int
-        Models that computed them.
+        Models they are from; one model in two precisions counts as two.
     n_bytes : int
-        Size of the database.
+        Bytes in use.
     max_bytes : int
-        Bound on that size.
+        The limit on `n_bytes`.
     """
 
     n_embeddings: int
@@ -36,23 +36,21 @@ class CacheInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddingCache:
-    """A folder that keeps embeddings, for all processes that name it.
+    """A folder of embeddings that several processes can share.
 
-    Pass it, or just the folder, as ``cache`` to :class:`CLIPFeaturizer`. It makes long jobs
-    resume where they were interrupted, since every batch is stored as soon as it is encoded,
-    and lets worker processes and later runs do without the model for images that were encoded
-    before.
+    Pass it, or just the folder, as ``cache`` to :class:`CLIPFeaturizer`. Interrupted jobs resume
+    where they stopped, because every batch is stored as soon as it is encoded. Worker processes and
+    later runs do not need the model for images that are already encoded.
 
     Parameters
     ----------
     folder : str or path-like
-        Created when the first embedding is stored. It belongs on a disk of this machine: the
-        database inside is not safe on a network file system that several machines write to.
+        Created when the first embedding is stored. Use a local disk: the database in the folder is
+        not safe on a network file system that several machines write to.
 
     max_bytes : int, default=10 GiB
-        Bound on the size of the database. Beyond it, the embeddings that were not used for the
-        longest time make room; use is recorded by the day. An embedding of 512 features takes
-        about 2.4 kB.
+        Maximal size of the database. When it is exceeded, the least recently used embeddings are
+        removed; use is recorded by the day. An embedding with 512 features takes about 2.4 kB.
 
     See Also
     --------
@@ -60,15 +58,15 @@ class EmbeddingCache:
 
     Notes
     -----
-    An embedding is stored under the digest of the image's content and a fingerprint of the
-    model, its weights, its preprocessing and its precision. New content under an old file
-    name, or a changed model, is therefore never answered with an old embedding. A row that does
-    not fit its checksum, or is not of length 1 and of the width of the model, counts as missing.
+    The key of an embedding is the digest of the image's content and a fingerprint of the model, its
+    weights, its preprocessing and its precision. New content under an old file name, or a changed
+    model, therefore never gets an old embedding. A row counts as missing if it does not match its
+    checksum, does not have length 1, or does not have the width of the model.
 
-    Many processes and threads may use one folder at once, and each may be killed at any moment.
-    If the disk is full, the folder is read-only, or the database is damaged or locked, a
-    `CacheWarning` says so once and the work goes on without it; after a minute it is tried
-    again. A read-only folder still serves what it has.
+    Many processes and threads can use one folder at once, and each can be killed at any moment. If
+    the disk is full, the folder is read-only, or the database is damaged or locked, a
+    `CacheWarning` says so once, and the work continues without the folder, which is tried again
+    after a minute. Embeddings in a read-only folder are still used.
 
     Examples
     --------
@@ -91,35 +89,35 @@ class EmbeddingCache:
 
     def __post_init__(self):
         if not isinstance(self.folder, (str, os.PathLike)) or not os.fspath(self.folder):
-            raise TypeError(f"folder={self.folder!r}: the name of a folder is needed.")
+            raise TypeError(f"folder must be the path of a folder, got {self.folder!r}.")
         if not isinstance(self.max_bytes, Integral) or self.max_bytes < 1:
-            raise ValueError(f"max_bytes={self.max_bytes!r}: a positive number of bytes is needed.")
-        # Absolute, since a worker process may have another working directory.
+            raise ValueError(f"max_bytes must be a positive integer, got {self.max_bytes!r}.")
+        # Absolute, because a worker process may have another working directory.
         object.__setattr__(self, "folder", str(Path(self.folder).expanduser().absolute()))
         object.__setattr__(self, "max_bytes", int(self.max_bytes))
 
     def info(self) -> CacheInfo:
-        """Count what is stored.
+        """Return the contents and the size of the folder.
 
         Returns
         -------
         info : CacheInfo
-            With ``n_embeddings``, ``n_models``, ``n_bytes`` in use, and ``max_bytes``.
+            Named tuple of ``n_embeddings``, ``n_models``, ``n_bytes`` in use, and ``max_bytes``.
             Embeddings of one model in two precisions count as two models.
 
         Raises
         ------
         OSError
-            If the database is damaged, or not readable.
+            If the database is damaged or cannot be read.
         """
         n_embeddings, n_models, n_bytes = open_database(self.folder).counts()
         return CacheInfo(n_embeddings, n_models, n_bytes, self.max_bytes)
 
     def clear(self) -> None:
-        """Remove all embeddings, and give their space back to the disk.
+        """Remove all embeddings and free their space on the disk.
 
-        A damaged database is removed and made anew at the next use. Embeddings in the memory of
-        running processes stay there.
+        A damaged database is deleted, and created again at the next use. Embeddings in the memory
+        of running processes stay there.
         """
         open_database(self.folder).clear()
 
@@ -136,7 +134,7 @@ class FolderStore(EmbeddingStore):
         digests = list(digests)
         database = open_database(self.cache.folder)
         found = self.memory.get_many(fingerprint, digests)
-        # What was encoded before the folder was named is to be found there, too.
+        # Rows that were encoded before the folder was in use are stored in it as well.
         in_doubt = database.not_seen(fingerprint, found)
         missing = [digest for digest in digests if digest not in found]
         stored = database.get_many(fingerprint, in_doubt + missing)

@@ -1,4 +1,4 @@
-"""Embeddings that were computed before, by content and model: each image is encoded once.
+"""A cache of embeddings in memory, by content and model.
 
 The cache belongs to the process, not to an estimator, because a grid search clones the
 estimator for every candidate and fold.
@@ -13,12 +13,12 @@ from .store import EmbeddingStore
 
 # 256 MiB hold about 110,000 embeddings of 512 features.
 MAX_BYTES = 256 * 2**20
-# What an entry costs besides its numbers: array header, key, place in the dictionary.
+# Bytes of an entry besides its numbers: array header, key and dictionary slot.
 ENTRY_OVERHEAD = 350
 
 
 class MemoryCache(EmbeddingStore):
-    """Rows by key, the least recently used dropped first once a size is exceeded.
+    """Rows by key; when a size is exceeded, the least recently used are dropped.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class MemoryCache(EmbeddingStore):
         """See :class:`EmbeddingStore`."""
         with self._lock:
             for digest, row in zip(digests, rows, strict=True):
-                # A copy, since a view would keep its whole batch alive.
+                # A copy, because a view would keep its whole batch alive.
                 row = np.array(row, dtype=np.float32)
                 row.flags.writeable = False
                 replaced = self._rows.pop(fingerprint + digest, None)

@@ -1,8 +1,8 @@
 """Embeddings in one SQLite database, shared by threads and processes.
 
-Each batch is one transaction in SQLite's write-ahead log, so a process may end at any moment
-and leaves whole batches behind. Each row carries a checksum of its key and its numbers; a row
-that does not fit it counts as missing. Whatever goes wrong costs time, never a result.
+Each batch is one transaction in SQLite's write-ahead log, so that a process which ends at any
+moment leaves only whole batches. Each row has a checksum of its key and its numbers; a row that
+does not match it counts as missing. A failure costs time, but never changes a result.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from ..._locks import ForkSafeLock
 from ..._warnings import warn_user
 from ...exceptions import CacheWarning
 
-# The number is in the name of the file: versions of the library with different tables can
-# share a folder. What the rows mean is in the fingerprint of the model, not here.
+# It is part of the file name, so that versions of the library with different tables can share a
+# folder. A change of the rows changes the fingerprint of the model, not this number.
 SCHEMA_VERSION = 1
 DATABASE_NAME = f"embeddings-{SCHEMA_VERSION}.sqlite"
 TABLE = """
@@ -32,15 +32,15 @@ CREATE TABLE embeddings (
     used INTEGER NOT NULL     -- day of the last use
 )"""
 INDEX = "CREATE INDEX embeddings_by_use ON embeddings (used)"
-PAGE_SIZE = 16384  # holds several rows; in SQLite's default of 4096, one row of 512 wastes half
+PAGE_SIZE = 16384  # for several rows; in SQLite's default of 4096, a row of 512 wastes half
 FINGERPRINT_BYTES = 32
 ROW_DTYPE = "<f4"
-MAX_KEYS = 500  # in a statement; SQLite allows 999 variables or more
+MAX_KEYS = 500  # per statement; SQLite allows 999 variables or more
 
 MAX_SEEN = 2**18  # about 40 MB
 
-BUSY_SECONDS = 10.0  # how long another process may hold the database
-RETRY_SECONDS = 60.0  # how long a database that failed is left alone
+BUSY_SECONDS = 10.0  # how long to wait for another process that locks the database
+RETRY_SECONDS = 60.0  # how long not to use a database that failed
 
 _databases: dict[str, "Database"] = {}  # by folder
 _opening = ForkSafeLock()
@@ -48,7 +48,7 @@ _of_parent_processes: list[dict] = []
 
 
 def open_database(folder):
-    """The one :class:`Database` of this process for a folder."""
+    """Return the one :class:`Database` of this process for a folder."""
     with _opening:
         if folder not in _databases:
             _databases[folder] = Database(folder)
@@ -56,7 +56,7 @@ def open_database(folder):
 
 
 def _after_fork():  # pragma: no cover - in forked children
-    # SQLite's connections must be neither used nor closed on the other side of a fork.
+    # SQLite's connections must not be used or closed in a forked child.
     global _databases
     _of_parent_processes.append(_databases)
     _databases = {}
@@ -67,7 +67,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
 
 
 class Database:
-    """One connection, used by one thread at a time; its failures warn once and cost no row.
+    """One connection, used by one thread at a time; a failure warns once and is not an error.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Database:
         self._lock = threading.Lock()
         self._connection = None
         self._identity = None  # of the file that is open
-        self._resting_until = {}  # from "read" or "written" to a time
+        self._resting_until = {}  # "read" and "written": the time of the next attempt
         self._has_warned = False
         self._seen = set()  # keys
 
@@ -92,7 +92,7 @@ class Database:
         return {key[len(fingerprint) :]: row for key, row in rows.items()}
 
     def put_many(self, fingerprint, digests, rows, max_bytes):
-        """Store rows, and drop those not used for longest while there are too many bytes."""
+        """Store rows, then drop the least recently used until the size is within the limit."""
         keys = [fingerprint + digest for digest in digests]
         blobs = [np.asarray(row, dtype=ROW_DTYPE).tobytes() for row in rows]
         checksums = map(_checksum, keys, blobs)
@@ -122,7 +122,7 @@ class Database:
             except (sqlite3.Error, OSError) as error:
                 raise OSError(
                     f"The embedding cache in {self.folder!r} cannot be read ({error}). If it is "
-                    "damaged, clear() removes it."
+                    "damaged, remove it with clear()."
                 ) from error
 
     def clear(self):
@@ -140,7 +140,7 @@ class Database:
             self._has_warned = False
 
     def _attempt(self, action, function, *args):
-        """The function's result, or None if the database fails, now or a short while ago."""
+        """The result of the function, or None if the database fails or has just failed."""
         with self._lock:
             if time.monotonic() < self._resting_until.get(action, 0):
                 return None
@@ -157,25 +157,25 @@ class Database:
             return
         self._has_warned = True
         warn_user(
-            f"The embedding cache in {self.folder!r} cannot be {action} ({error}). Work goes on "
-            "without it: nothing is lost, but images may be encoded again. Free space, check "
-            "the rights on the folder, wait for the process that locks it; or, if it is "
+            f"The embedding cache in {self.folder!r} cannot be {action} ({error}). Work continues "
+            "without it: results are the same, but images may be encoded again. Free disk space, "
+            "check the permissions of the folder, or wait for the process that locks it; if it is "
             f"damaged, remove it with EmbeddingCache({self.folder!r}).clear().",
             CacheWarning,
         )
 
     def _exists(self):
-        """Whether there is a database; one that was removed or replaced is let go of."""
+        """Whether the database exists; disconnects if it was removed or replaced."""
         identity = _identity(self.path)
-        if identity != self._identity:  # nobody else would see what is written to the former file
+        if identity != self._identity:  # other processes do not see writes to the old file
             self._disconnect()
             self._seen.clear()
         return identity is not None
 
     def _read(self, keys):
-        rows = {}
+        rows: dict[bytes, np.ndarray] = {}
         if not self._exists():
-            return rows  # the first row to be stored makes the file
+            return rows  # the file is created with the first row
         connection = self._connect()
         today = _today()
         old = []
@@ -194,7 +194,7 @@ class Database:
         return rows
 
     def _note_use(self, entries):
-        # Only the order in which rows are dropped depends on it: not worth a warning.
+        # A failure only changes the order in which rows are dropped, which needs no warning.
         if time.monotonic() >= self._resting_until.get("written", 0):
             try:
                 with self._transaction() as connection:
@@ -206,7 +206,7 @@ class Database:
         os.makedirs(self.folder, exist_ok=True)
         with self._transaction() as connection:
             connection.executemany("REPLACE INTO embeddings VALUES (?, ?, ?, ?)", entries)
-            # Twice as many go as come, batch by batch, so that no batch waits for long.
+            # Each batch drops twice its number of rows, so that no batch takes long.
             oldest = "SELECT rowid FROM embeddings ORDER BY used, rowid LIMIT ?"
             delete = f"DELETE FROM embeddings WHERE rowid IN ({oldest})"
             while _bytes_in_use(connection) > max_bytes:
@@ -218,8 +218,8 @@ class Database:
         try:
             with self._transaction() as connection:
                 connection.execute("DELETE FROM embeddings")
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError:  # locked or read-only, but sound
             raise
         except sqlite3.DatabaseError:
@@ -231,12 +231,12 @@ class Database:
     @contextmanager
     def _transaction(self):
         connection = self._connect()
-        try:  # Ctrl-C may come when a transaction has begun
+        try:  # Ctrl-C may interrupt an open transaction
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # SQLite has rolled back by itself on some errors
+            with suppress(sqlite3.Error):  # on some errors SQLite has already rolled back
                 connection.execute("ROLLBACK")
             raise
 
@@ -254,18 +254,18 @@ class Database:
         return self._connection
 
     def _check_files(self):
-        """An error for what would have SQLite write outside of the folder, or wait for ever."""
+        """Raise if a file would make SQLite write outside the folder or wait forever."""
         for path in self._files():
             try:
                 mode = os.lstat(path).st_mode
             except FileNotFoundError:
                 continue
             if not stat.S_ISREG(mode):
-                kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
                 raise sqlite3.DatabaseError(f"{os.path.basename(path)!r} is {kind}")
 
     def _files(self):
-        """The database and the files that SQLite makes beside it."""
+        """The database and the files that SQLite creates next to it."""
         return [self.path + suffix for suffix in ("", "-wal", "-shm", "-journal")]
 
     def _disconnect(self):
@@ -275,7 +275,7 @@ class Database:
 
 
 def _identity(path):
-    """What tells a file from another one of its name; None if there is none."""
+    """Device and inode of a file, or None if it does not exist."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -303,7 +303,7 @@ def _closing_on_error(connection):
 
 
 def _check_is_table(connection):
-    """An error for what may have more rows than the file has bytes: views, triggers, modules."""
+    """Raise if there are views, triggers or modules, which can return rows without end."""
     query = "SELECT type, name, rootpage > 0 FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%'"
     found = set(connection.execute(f"{query} ESCAPE '^' LIMIT 9"))
     if found != {("table", "embeddings", 1), ("index", "embeddings_by_use", 1)}:
@@ -315,18 +315,18 @@ def _prepare(connection):
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         _use_write_ahead_log(connection)
         connection.execute("BEGIN IMMEDIATE")
-        # Another process may have been faster.
+        # Another process may have created the table in the meantime.
         if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             connection.execute(TABLE)
             connection.execute(INDEX)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
-    # The last batches may be lost if the machine (not the process) stops, but never torn.
+    # If the machine (not the process) stops, the last batches may be lost, but none is partial.
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _use_write_ahead_log(connection):
-    # SQLite does not wait here, as it does elsewhere, for other processes that do the same.
+    # Here, SQLite does not wait for other processes that do the same, as it does elsewhere.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -339,10 +339,10 @@ def _use_write_ahead_log(connection):
 
 
 def _open_read_only(path):
-    """A connection that needs no files beside the database and sees no change to it.
+    """A connection that needs no files next to the database and sees no changes to it.
 
-    A process with more rights may change it all the same. Then rows may seem to be missing, or
-    the file damaged; a wrong row would not pass its checksum.
+    A process with write access may still change the file. Rows may then seem to be missing, or the
+    file may seem damaged, but a wrong row would not match its checksum.
     """
     connection = sqlite3.connect(
         f"file:{quote(path)}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
@@ -366,7 +366,7 @@ def _bytes_in_use(connection):
 
 
 def _is_sound(key, blob, checksum):
-    """Whether a blob is what was stored, and has floats only."""
+    """Whether a blob matches its checksum and consists of whole floats."""
     return (
         isinstance(blob, bytes)
         and len(blob) % np.dtype(ROW_DTYPE).itemsize == 0

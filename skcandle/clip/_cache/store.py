@@ -1,22 +1,22 @@
-"""What the encoder asks of a place where rows are kept."""
+"""The interface of a cache of rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-# Of the square of the length of a row, which rounding moves by less than 1e-6.
+# Of the squared length of a row, which rounding changes by less than 1e-6.
 LENGTH_TOLERANCE = 1e-3
 
 
 def is_embedding(row, n_features):
-    """Whether a row is what an encoder gives: of its width, finite, and of length one."""
-    # Unlike other products, vdot says nothing of overflow; a comparison with NaN is false.
+    """Whether a row has the right width, is finite, and has length one."""
+    # Unlike other products, vdot does not warn of overflow; a comparison with NaN is false.
     return row.shape == (n_features,) and abs(np.vdot(row, row) - 1) <= LENGTH_TOLERANCE
 
 
 class EmbeddingStore(Protocol):
-    """Rows under a fingerprint of the model and a digest of the content."""
+    """Rows by the fingerprint of the model and the digest of the content."""
 
     def get_many(self, fingerprint: bytes, digests: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         """Find the rows that are stored.
@@ -24,14 +24,14 @@ class EmbeddingStore(Protocol):
         Parameters
         ----------
         fingerprint : bytes
-            Of the model, see `skcandle.clip._checkpoint.fingerprint`.
+            Of the model, see :func:`skcandle.clip._checkpoint.fingerprint`.
         digests : iterable of bytes
             Of the contents.
 
         Returns
         -------
         rows : dict
-            From digest to read-only row.
+            Read-only rows by digest.
         """
         ...
 
@@ -40,3 +40,33 @@ class EmbeddingStore(Protocol):
     ) -> None:
         """Store one row for each digest; see :meth:`get_many`."""
         ...
+
+
+class CachedRows:
+    """The rows of one model in a store.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+    fingerprint : bytes
+        Of the model.
+    n_features : int
+        Width of its rows.
+    """
+
+    def __init__(self, store, fingerprint, n_features):
+        self._store = store
+        self._fingerprint = fingerprint
+        self._n_features = n_features
+
+    def get(self, digests):
+        """Rows by digest; a row that is not an embedding counts as missing.
+
+        A checksum shows that a row was stored as it is, not that it is an embedding.
+        """
+        rows = self._store.get_many(self._fingerprint, digests)
+        return {d: row for d, row in rows.items() if is_embedding(row, self._n_features)}
+
+    def put(self, digests, rows):
+        """Store one row for each digest."""
+        self._store.put_many(self._fingerprint, digests, rows)

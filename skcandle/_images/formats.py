@@ -1,11 +1,11 @@
-"""Formats: HEIC, and AVIF before Pillow 11.3, through pillow-heif; and none that is a program."""
+"""Image formats: HEIC, and AVIF before Pillow 11.3, with pillow-heif; PostScript is refused."""
 
 from functools import cache
 from importlib.util import find_spec
 
 from PIL import Image, features
 
-# Brands in the first bytes of a file (ISO/IEC 14496-12 and 23008-12) and what they stand for.
+# Brands in the first bytes of a file (ISO/IEC 14496-12 and 23008-12) and their formats.
 BRANDS = dict.fromkeys([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"], "HEIC") | {
     b"mif1": "HEIF",
     b"msf1": "HEIF",
@@ -15,11 +15,11 @@ BRANDS = dict.fromkeys([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"], "
 
 
 class NoImage(ValueError):
-    """What need not be decoded to know that it is no image; says so in a whole sentence."""
+    """An error for what is not an image, found without decoding; its text is a whole sentence."""
 
 
 def open_image(file):
-    """``Image.open`` that knows HEIC and AVIF where pillow-heif is installed, and no PostScript."""
+    """``Image.open`` that reads HEIC and AVIF if pillow-heif is installed, and no PostScript."""
     _register_formats()
     image = Image.open(file)
     if image.format == "EPS":  # Pillow would have Ghostscript run it
@@ -29,7 +29,7 @@ def open_image(file):
 
 
 def hint_at_format(head):
-    """What to install for a file that begins with `head`; empty if that does not help.
+    """What to install for a file that begins with `head`, or an empty string.
 
     Parameters
     ----------

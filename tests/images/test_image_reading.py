@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps, features
 
-from skcandle.clip._cache.file_digests import file_digests
-from skcandle.clip._image_input import as_image_list
-from skcandle.clip._image_reading import decode_image, read_image
+from skcandle._images.file_digests import file_digests
+from skcandle._images.inputs import as_image_list
+from skcandle._images.pixels import decode_image
+from skcandle._images.reading import read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 SHAPE = (6, 4)  # height, width
@@ -216,20 +217,20 @@ def test_pandas_containers(tmp_path):
 @pytest.mark.parametrize(
     "X, error, message",
     [
-        ("cat.jpg", TypeError, r"single str.*\[X\]"),
+        ("cat.jpg", TypeError, r"must be a list of images, got a single str.*\[X\]"),
         (b"cat", TypeError, r"single bytes.*\[X\]"),
         (memoryview(b"cat"), TypeError, r"single memoryview.*\[X\]"),
         (io.BytesIO(b"cat"), TypeError, r"single BytesIO.*\[X\]"),
         (plain("RGB", RED), TypeError, r"single Image.*\[X\]"),
         ([], ValueError, r"0 sample\(s\)"),
         (np.empty((0, 8, 8, 3), np.uint8), ValueError, r"0 sample\(s\)"),
-        (np.zeros((5, 20)), ValueError, r"\(5, 20\).*features already"),
+        (np.zeros((5, 20)), ValueError, r"\(5, 20\).*If these are features"),
         (np.zeros(5), ValueError, r"shape \(5,\) and dtype float64"),
         (ARRAY, ValueError, r"\[X\] for a single image"),
         (np.array([b"a\0", b"b"]), TypeError, "fixed-width bytes"),
         (iter([ARRAY]), TypeError, r"list\(X\)"),
-        ({"a": 1}, TypeError, "type dict"),
-        (5, TypeError, "type int"),
+        ({"a": 1}, TypeError, "got dict"),
+        (5, TypeError, "got int"),
         ([ARRAY, None], TypeError, "image 1 is missing"),
         ([ARRAY, float("nan")], TypeError, "image 1 is missing"),
         ([ARRAY, 7], TypeError, "image 1 is of type int; each image must be a path"),
@@ -237,7 +238,7 @@ def test_pandas_containers(tmp_path):
         ([np.zeros((3, 32, 32), np.uint8)], ValueError, r"image 0 .*transpose\(1, 2, 0\)"),
         ([np.zeros((8, 8, 2), np.uint8)], ValueError, r"image 0 .*\(8, 8, 2\)"),
         ([np.zeros(8, np.uint8)], ValueError, r"image 0 .*\(8,\)"),
-        ([np.zeros((0, 8, 3), np.uint8)], ValueError, "image 0 .*without pixels"),
+        ([np.zeros((0, 8, 3), np.uint8)], ValueError, "image 0 has no pixels"),
     ],
 )
 def test_what_is_no_collection_of_images_is_refused(X, error, message):
@@ -253,7 +254,7 @@ def test_missing_path_of_a_pandas_string_series_is_named():
 
 def test_dataframe_with_several_columns_is_refused():
     pd = pytest.importorskip("pandas")
-    with pytest.raises(ValueError, match=r"2 columns.*X\['path'\]"):
+    with pytest.raises(ValueError, match=r"one column, got 2.*X\['path'\]"):
         as_image_list(pd.DataFrame({"path": ["a"], "label": ["b"]}))
 
 

@@ -1,4 +1,4 @@
-"""Collections of images as people have them, to a list of single images."""
+"""From a collection of images of any kind to a list of single images."""
 
 import io
 import os
@@ -20,12 +20,12 @@ KINDS = (
 
 @dataclass(frozen=True)
 class DatasetItem:
-    """An image of a dataset that makes its images when they are asked for.
+    """An image of a dataset that loads its images on access.
 
     Attributes
     ----------
     dataset : object with ``__getitem__``
-        Its items are images, or tuples that begin with an image.
+        Its items are images or tuples that begin with an image.
     index : int
     """
 
@@ -33,7 +33,7 @@ class DatasetItem:
     index: int
 
     def image(self):
-        """The image, of a kind that need not be asked for."""
+        """Load the image, which is not a DatasetItem itself."""
         item = self.dataset[self.index]
         image = as_image(item[0] if isinstance(item, (tuple, list)) and item else item)
         check_kind(image, self.index)
@@ -41,7 +41,7 @@ class DatasetItem:
 
 
 def as_image_list(X, *, allow_missing=False):
-    """Check the container and the kind of each image; no file is touched.
+    """Check the container and the kind of each image, without touching a file.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ def as_image_list(X, *, allow_missing=False):
     Raises
     ------
     TypeError, ValueError
-        If X is no collection of images.
+        If X is not a collection of images.
     """
     images = to_list(X)
     if not images:
-        raise ValueError("Found array with 0 sample(s): X has no image.")
+        raise ValueError("Found array with 0 sample(s): X must have at least one image.")
     for position, image in enumerate(images):
         if allow_missing and is_missing(image):
             images[position] = None
@@ -72,7 +72,7 @@ def as_image_list(X, *, allow_missing=False):
 
 
 def to_list(X):
-    """The elements of a collection, as images where a conversion makes images of them."""
+    """The elements of a collection; tensors and dicts are converted to images."""
     return [as_image(image) for image in _elements(X)]
 
 
@@ -81,7 +81,7 @@ def _elements(X):
         remedy = "Use [X] for one image."
         if isinstance(X, (str, os.PathLike)) and os.path.isdir(X):
             remedy = "Use skcandle.datasets.load_image_folder(X).images for a folder."
-        raise TypeError(f"X is a single {type(X).__name__}; a list of images is needed. {remedy}")
+        raise TypeError(f"X must be a list of images, got a single {type(X).__name__}. {remedy}")
     if isinstance(X, (list, tuple)):
         return X
     if isinstance(X, np.ndarray):
@@ -100,13 +100,13 @@ def _elements(X):
     if library != "dask" and _is_dataset(X):
         return _dataset_to_list(X)
     raise TypeError(
-        f"X is of type {type(X).__name__}; a list, array, Series, one-column DataFrame or dataset "
-        f"of images is needed. {_remedy(X, library)}".rstrip()
+        "X must be a list, array, Series, one-column DataFrame or dataset of images, got "
+        f"{type(X).__name__}. {_remedy(X, library)}".rstrip()
     )
 
 
 def _remedy(X, library):
-    """What to write instead of X; each is an expression that works where X is of the kind."""
+    """What to pass instead of X: an expression that works for its type."""
     if library == "datasets" and isinstance(X, Mapping):
         return f"Select a split and a column, for example X[{next(iter(X), 'train')!r}]['image']."
     if isinstance(X, Mapping) and hasattr(X, "images"):
@@ -116,9 +116,9 @@ def _remedy(X, library):
     if isinstance(X, (set, frozenset)):
         return "A set has no order; use sorted(X) for paths."
     if library == "dask":
-        return "Use X.compute(), or skcandle.scale_out for what exceeds memory."
+        return "Use X.compute(), or skcandle.scale_out for data larger than memory."
     if type(X).__name__ == "DataLoader":
-        return "Give its dataset, X.dataset."
+        return "Use its dataset, X.dataset."
     if library == "datasets":
         return "Use [row['image'] for row in X] for an iterable dataset."
     if _is_dataset(X, sized=False):
@@ -131,8 +131,8 @@ def _remedy(X, library):
 def _check_one_column(n_columns):
     if n_columns != 1:
         raise ValueError(
-            f"X has {n_columns} columns; select the one with the images, "
-            "for example X['path'] or a ColumnTransformer."
+            f"X must have one column, got {n_columns}; select the one with the images, for example "
+            "X['path'] or a ColumnTransformer."
         )
 
 
@@ -141,17 +141,17 @@ def _library(X):
 
 
 def _is_tensor(X):
-    torch = sys.modules.get("torch")  # who has a tensor has imported it
+    torch = sys.modules.get("torch")  # without the import there is no tensor
     return torch is not None and isinstance(X, torch.Tensor)
 
 
 def _is_dataset(X, sized=True):
-    """Whether X is a dataset for torch, with a length or, if not `sized`, without one."""
+    """Whether X is a torch dataset, with a length or, if not `sized`, without one."""
     torch_data = sys.modules.get("torch.utils.data")
     is_torchs = torch_data is not None and isinstance(X, torch_data.Dataset)
     if not sized:
         return is_torchs and not hasattr(X, "__len__")
-    # others need no base class to be a dataset for torch
+    # torch also accepts datasets without its base class
     is_like_one = hasattr(X, "__getitem__") and not hasattr(X, "__array__")
     return (is_torchs or is_like_one) and hasattr(X, "__len__") and not isinstance(X, Mapping)
 
@@ -159,7 +159,7 @@ def _is_dataset(X, sized=True):
 def _array_to_list(X):
     if X.dtype.kind == "S":
         raise TypeError(
-            "X is an array of fixed-width bytes, which loses zeros at the end of an image. "
+            "X must not be an array of fixed-width bytes, which drops zeros at the end of images. "
             "Use a list of bytes, or dtype=object."
         )
     if X.ndim == 2 and X.shape[1] == 1 and X.dtype.kind in "OUT":
@@ -167,13 +167,12 @@ def _array_to_list(X):
     if X.ndim == 1 and (X.dtype.kind in "OUT" or X.size == 0) or X.ndim == 4:
         return list(X)
     remedy = {
-        2: "This looks like features already: leave out CLIPFeaturizer, or pass images.",
-        3: "Use [X] for a single image, list(X) for several grey ones.",
+        2: "If these are features, leave out CLIPFeaturizer.",
+        3: "Use [X] for a single image, or list(X) for several grey images.",
     }
     raise ValueError(
-        f"X is an array of shape {X.shape} and dtype {X.dtype}; images are an array of shape "
-        "(n_images, H, W, 3), or of shape (n_images,) with paths or other objects. "
-        f"{remedy.get(X.ndim, '')}".rstrip()
+        "An array of images must have shape (n_images, H, W, 3), or (n_images,) with paths or "
+        f"other objects, got shape {X.shape} and dtype {X.dtype}. {remedy.get(X.ndim, '')}".rstrip()
     )
 
 
@@ -181,23 +180,23 @@ def _tensor_to_list(X):
     if X.ndim == 4:
         return list(X)
     remedy = {
-        2: "This looks like features already: leave out CLIPFeaturizer, or pass images.",
-        3: "Use [X] for a single image, list(X) for several grey ones.",
+        2: "If these are features, leave out CLIPFeaturizer.",
+        3: "Use [X] for a single image, or list(X) for several grey images.",
     }
     raise ValueError(
-        f"X is a tensor of shape {tuple(X.shape)} and dtype {X.dtype}; images are a tensor of "
-        f"shape (n_images, 3, H, W) and dtype uint8. {remedy.get(X.ndim, '')}".rstrip()
+        f"A tensor of images must have shape (n_images, 3, H, W) and dtype uint8, got shape "
+        f"{tuple(X.shape)} and dtype {X.dtype}. {remedy.get(X.ndim, '')}".rstrip()
     )
 
 
 def _column_to_list(X, library):
     if hasattr(X, "collect") and not hasattr(X, "to_numpy"):
-        raise TypeError(f"X is a {library} {type(X).__name__}; use X.collect() first.")
+        raise TypeError(f"X must not be a {library} {type(X).__name__}; use X.collect().")
     if len(getattr(X, "shape", ())) == 2:  # a table
         _check_one_column(X.shape[1])
         X = X[X.columns[0]] if library == "polars" else X.column(0)
     if not hasattr(X, "to_pylist") and not hasattr(X, "to_list"):
-        raise TypeError(f"X is a {library} {type(X).__name__}; give one of its columns.")
+        raise TypeError(f"X must be a column, got a {library} {type(X).__name__}.")
     return X.to_pylist() if library == "pyarrow" else X.to_list()
 
 
@@ -207,15 +206,15 @@ def _hugging_face_to_list(X):
         images = [name for name, kind in X.features.items() if type(kind).__name__ == "Image"]
         if len(images) != 1:
             raise ValueError(
-                f"X is a dataset with the columns {columns!r}; select the one with the images, "
-                f"for example X[{(images or ['path'])[0]!r}]."
+                f"X must have one column of images, got the columns {columns!r}; select one, for "
+                f"example with X[{(images or ['path'])[0]!r}]."
             )
         X = X[images[0]]
     return [DatasetItem(X, i) for i in range(len(X))]
 
 
 def _dataset_to_list(X):
-    # torchvision's folders know the paths of their images: the cache then need not decode them
+    # torchvision's folders have the paths of their images, whose cache look-up needs no decoding
     is_plain = getattr(X, "transform", 0) is None and getattr(X, "transforms", None) is None
     samples = getattr(X, "samples", None)
     if _library(X) == "torchvision" and is_plain and isinstance(samples, list):
@@ -224,7 +223,7 @@ def _dataset_to_list(X):
 
 
 def as_image(image):
-    """One image of the kinds that are read, from a tensor or a dict; others as they are."""
+    """Convert a tensor or a dict to an image; return other kinds as they are."""
     if _is_tensor(image):
         return _from_tensor(image)
     if isinstance(image, Mapping) and {"bytes", "path"} & image.keys():
@@ -234,7 +233,7 @@ def as_image(image):
 
 
 def _from_tensor(image):
-    """A tensor with its channels first as an array with them last; others to be refused."""
+    """Convert a tensor to an array with channels last; return invalid ones, to be refused."""
     is_coloured = image.ndim == 3 and image.shape[0] in (1, 3, 4)
     if image.dtype != sys.modules["torch"].uint8 or not (is_coloured or image.ndim == 2):
         return image
@@ -246,12 +245,12 @@ def is_missing(image):
 
 
 def is_encoded(image):
-    """Whether an image is the content of a file: bytes, or a file that is open."""
+    """Whether an image is the content of a file: bytes or an open file."""
     return isinstance(image, (bytes, bytearray, memoryview)) or is_open_file(image)
 
 
 def is_open_file(image):
-    """Whether an image is a file that is open, or looks like one."""
+    """Whether an image is an open file, or has its methods."""
     return all(hasattr(image, name) for name in ("read", "seek", "tell"))
 
 
@@ -264,8 +263,8 @@ def check_kind(image, position):
         _check_open_file(image, position)
     elif isinstance(image, (tuple, list)):
         raise TypeError(
-            f"image {position} is a {type(image).__name__}; for pairs of image and label use "
-            "[image for image, _ in X]."
+            f"image {position} must not be a {type(image).__name__}; for pairs of image and label, "
+            "use [image for image, _ in X]."
         )
     elif not isinstance(image, (str, os.PathLike, Image.Image, DatasetItem)) and not is_encoded(
         image
@@ -278,50 +277,50 @@ def check_kind(image, position):
 def _check_open_file(image, position):
     if isinstance(image, io.TextIOBase):
         raise TypeError(
-            f"image {position} is a file opened in text mode; open it in binary mode, with "
-            "open(path, 'rb')."
+            f"image {position} must be opened in binary mode, not text mode: use open(path, 'rb')."
         )
     if not getattr(image, "closed", False) and not getattr(image, "seekable", lambda: True)():
         raise TypeError(
-            f"image {position} is a stream that can be read only once; give what read() returns."
+            f"image {position} is a stream that can be read only once; use the result of read()."
         )
 
 
 def _check_array(image, position):
     if image.dtype != np.uint8:
         raise TypeError(
-            f"image {position} is an array of dtype {image.dtype}; pixels are uint8, 0 to 255. "
-            "Scale values between 0 and 1 with (255 * image).round().astype('uint8')."
+            f"image {position} must have dtype uint8, with values from 0 to 255, got an array of "
+            f"{image.dtype}. Scale values between 0 and 1 with "
+            "(255 * image).round().astype('uint8')."
         )
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"image {position} has shape {image.shape}, with its channels first. "
+            f"image {position} must have its channels last, got an array of shape {image.shape}. "
             "Use image.transpose(1, 2, 0)."
         )
     if image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"image {position} is an array of shape {image.shape}; the shape of an image is "
-            "(H, W, 3), or (H, W) if it is grey."
+            f"image {position} must have shape (H, W, 3), or (H, W) if it is grey, got an array of "
+            f"shape {image.shape}."
         )
     if image.size == 0:
-        raise ValueError(f"image {position} is an array of shape {image.shape}, without pixels.")
+        raise ValueError(f"image {position} has no pixels: its shape is {image.shape}.")
 
 
 def _refuse_tensor(image, position):
-    """The error for a tensor that :func:`as_image` has left as it is."""
+    """Raise for a tensor that :func:`as_image` did not convert."""
     shape = tuple(image.shape)
     if image.ndim == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
         raise ValueError(
-            f"image {position} is a tensor of shape {shape}, with its channels last. "
+            f"image {position} must have its channels first, got a tensor of shape {shape}. "
             "Use image.permute(2, 0, 1)."
         )
     if image.ndim not in (2, 3) or image.ndim == 3 and shape[0] not in (1, 3, 4):
         raise ValueError(
-            f"image {position} is a tensor of shape {shape}; the shape of an image is (3, H, W), "
-            "or (H, W) if it is grey."
+            f"image {position} must have shape (3, H, W), or (H, W) if it is grey, got a tensor of "
+            f"shape {shape}."
         )
     raise TypeError(
-        f"image {position} is a tensor of dtype {image.dtype}; pixels are uint8, 0 to 255. Give "
-        "images without transforms, or scale values between 0 and 1 with "
+        f"image {position} must have dtype uint8, with values from 0 to 255, got a tensor of "
+        f"{image.dtype}. Use images without transforms, or scale values between 0 and 1 with "
         "(255 * image).round().byte()."
     )
