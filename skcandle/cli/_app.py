@@ -242,9 +242,9 @@ def predict(
     """Predict the classes of photos, with a model or from names only.
 
     Columns are file, label, probability (label_2, probability_2, ... with --top) and error, which
-    says why an image cannot be read. An image that looks like none of the classes, see
-    fit --reject and --min-probability, has neither a label nor an error. A table of images gets one
-    row for each of its rows, in the same order. In CSV, a cell that a spreadsheet would run as a formula
+    says why an image cannot be read. An image that looks like none of the classes (see
+    fit --reject and --min-probability) has neither a label nor an error. A table gets one row for
+    each of its rows, in the same order. In CSV, a cell that a spreadsheet would run as a formula
     gets an apostrophe in front; .parquet and .jsonl files store it unchanged. --model,
     --pretrained and --template apply to --classes only.
 

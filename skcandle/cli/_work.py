@@ -7,7 +7,7 @@ import numpy as np
 from .._bundled import BUNDLED_MODEL
 from ._answers import answer_rows, zero_shot_proba
 from ._failures import note, say
-from ._images import encode, labelled_images, readable, unlabelled_images
+from ._images import check_problems, encode, labelled_images, readable, unlabelled_images
 from ._models import load_model, save_model
 from ._printable import printable
 from ._sorting import sort_into
@@ -34,8 +34,8 @@ def fit_model(
     from ..pipeline import make_candle_pipeline
 
     image_column, label_column = columns
-    data = labelled_images(photos, image_column, label_column, on_error)
-    for name in sorted(set(data.get("empty_names", [])).difference(new_classes or [])):
+    data = labelled_images(photos, image_column, label_column)
+    for name in sorted(set(data.empty_names).difference(new_classes or [])):
         say(f"Note: the folder {name!r} is empty; --new {name!r} adds the class by name.")
     pipe = make_candle_pipeline(
         *model,
@@ -44,12 +44,11 @@ def fit_model(
         templates=template,
         device=device,
         cache=cache,
-        on_error=_on_error(on_error),
         verbose=_verbose(),
     )
     _check_classes(data.target_names, pipe["candle"])
     pipe["clip"].fit(data.images)
-    X, _, y = readable(pipe["clip"], data)
+    X, _, y = readable(pipe["clip"], data, on_error)
     pipe["candle"].fit(X, y)
     save_model(pipe, output, force)
     candle = pipe["candle"]
@@ -66,6 +65,7 @@ def predict_images(
     classes,
     output,
     top,
+    min_probability,
     sort_folder,
     link,
     model,
@@ -80,53 +80,54 @@ def predict_images(
     """``skcandle predict``."""
     if model_file is not None:
         pipe = load_model(model_file, trust=trust)
-        clip = _configured(pipe["clip"], cache, device, on_error)
+        clip = _configured(pipe["clip"], cache, device)
         pipe["candle"].set_params(device=device)
     else:
         from ..clip import CLIPFeaturizer
 
-        clip = _configured(CLIPFeaturizer(*model), cache, device, on_error)
-    files, skipped = unlabelled_images(places, image_column, on_error)
-    proba, reasons = np.empty((0, 1)), {}
-    if files:
-        X, reasons = encode(clip, files)
+        clip = _configured(CLIPFeaturizer(*model), cache, device)
+    files, reasons, skipped = unlabelled_images(places, image_column)
+    labels = classes if model_file is None else _label_names(pipe["candle"])
+    proba = np.full((len(files), len(labels)), np.nan)
+    kept = [i for i in range(len(files)) if i not in reasons]
+    if kept:
+        X, unreadable = encode(clip, [files[i] for i in kept])
+        reasons |= {kept[i]: reason for i, reason in unreadable.items()}
         if model_file is None:
-            proba = zero_shot_proba(clip, X, classes, template)
+            proba[kept] = zero_shot_proba(clip, X, classes, template)
         else:
-            proba = pipe["candle"].predict_proba(X)
-    labels = classes if model_file is None else list(map(str, pipe["candle"].classes_))
-    rows = answer_rows(files, proba, labels, top, reasons, skipped)
-    failed = [row for row in rows if row["error"]]
-    if failed:
-        say(
-            f"Warning: {len(failed)} of {len(rows)} images have no prediction; "
-            f"{failed[0]['file']!r} {failed[0]['error']}."
-        )
+            proba[kept] = pipe["candle"].predict_proba(X)
+    unsure = set(np.flatnonzero(proba.max(axis=1) < min_probability).tolist())
+    problems = [(files[i], reason) for i, reason in reasons.items()] + list(skipped.items())
+    n_images = len(files) + len(skipped)
+    if on_error == "raise":
+        check_problems(problems, n_images, on_error)
+    elif problems:
+        file, reason = min(problems)
+        say(f"Warning: {len(problems)} of {n_images} images cannot be read; {file!r} {reason}.")
+    rows = answer_rows(files, proba, labels, top, reasons, skipped, unsure)
+    if unsure:
+        note(f"{len(unsure)} of {n_images} images get no label.")
     if output is not None:
         write(rows, output, force)
         note(f"{output}: {len(rows)} rows.")
     if sort_folder is not None:
-        answered = [row for row in rows if not row["error"]]
-        n_files = sort_into(
-            sort_folder,
-            [row["file"] for row in answered],
-            [row["label"] for row in answered],
-            link=link,
-        )
+        answered = {row["file"]: row["label"] for row in rows if not row["error"]}
+        n_files = sort_into(sort_folder, list(answered), list(answered.values()), link=link)
         note(f"{sort_folder}: {n_files} {'links' if link else 'copies'}.")
     if output is None and sort_folder is None:
         show(rows)
-    if len(failed) == len(rows):
+    if len(problems) == n_images:
         raise ValueError("None of the images can be read.")
 
 
 def evaluate_model(model, photos, *, report, columns, on_error, cache, device, force, trust):
     """``skcandle evaluate``."""
     pipe = load_model(model, trust=trust)
-    clip = _configured(pipe["clip"], cache, device, on_error)
+    clip = _configured(pipe["clip"], cache, device)
     candle = pipe["candle"].set_params(device=device)
     image_column, label_column = columns
-    data = labelled_images(photos, image_column, label_column, on_error)
+    data = labelled_images(photos, image_column, label_column)
     classes = np.array(_label_names(candle))
     unknown = sorted(set(map(str, data.target_names)).difference(classes))
     if unknown:
@@ -134,7 +135,7 @@ def evaluate_model(model, photos, *, report, columns, on_error, cache, device, f
             f"The model does not know {len(unknown)} of the classes in {str(photos)!r}, such as "
             f"{unknown[0]!r}. `skcandle add` adds classes by name."
         )
-    X, files, y = readable(clip, data)
+    X, files, y = readable(clip, data, on_error)
     y = y.astype(str)
     for line in _scores(candle, classes, X, y):
         print(line)
@@ -156,16 +157,14 @@ def add_classes(model, names, output, *, force, trust):
     _save_with(pipe, pipe["candle"].add_classes(names), output, force)
 
 
-def add_images_to_model(
-    model, photos, output, *, columns, on_error, cache, device, force, trust
-):
+def add_images_to_model(model, photos, output, *, columns, on_error, cache, device, force, trust):
     """``skcandle add-images``."""
     pipe = load_model(model, trust=trust)
-    clip = _configured(pipe["clip"], cache, device, on_error)
+    clip = _configured(pipe["clip"], cache, device)
     candle = pipe["candle"].set_params(device=device)
     image_column, label_column = columns
-    data = labelled_images(photos, image_column, label_column, on_error)
-    X, _, y = readable(clip, data)
+    data = labelled_images(photos, image_column, label_column)
+    X, _, y = readable(clip, data, on_error)
     new = sorted(set(y.tolist()).difference(_label_names(candle)))
     if new:
         note(f"{len(new)} new classes, such as {new[0]!r}.")
@@ -289,15 +288,8 @@ def _check_classes(labels, candle):
         )
 
 
-def _configured(clip, cache, device, on_error):
-    return clip.set_params(
-        cache=cache, device=device, on_error=_on_error(on_error), verbose=_verbose()
-    )
-
-
-def _on_error(on_error):
-    """The same value in the terms of CLIPFeaturizer."""
-    return {"skip": "nan"}.get(on_error, on_error)
+def _configured(clip, cache, device):
+    return clip.set_params(cache=cache, device=device, verbose=_verbose())
 
 
 def _verbose():
