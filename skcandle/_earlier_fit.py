@@ -1,4 +1,4 @@
-"""A fit that fails leaves the earlier fit whole."""
+"""A fit that fails leaves the estimator as it was."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -10,14 +10,14 @@ Fit = TypeVar("Fit", bound=Callable)
 
 
 def keeps_an_earlier_fit(fit: Fit) -> Fit:
-    """A fit that ends with an error, or is interrupted, leaves the estimator as it was.
+    """Decorate a `fit` that restores the estimator if it raises an error or is interrupted.
 
-    So it leaves the estimators that are its parameters, at any depth: a pipeline fits its steps
+    Estimators that are parameters, at any depth, are restored as well: a pipeline fits its steps
     themselves, not copies of them.
     """
 
     @wraps(fit)
-    def whole(self, *args, **kwargs):
+    def restoring(self, *args, **kwargs):
         parts = {id(part): part for part in [self, *_parameters(self)]}.values()
         former = [(part, vars(part).copy()) for part in parts]
         try:
@@ -27,7 +27,7 @@ def keeps_an_earlier_fit(fit: Fit) -> Fit:
                 part.__dict__ = state
             raise
 
-    return cast(Fit, whole)
+    return cast(Fit, restoring)
 
 
 def _parameters(estimator):

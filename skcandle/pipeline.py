@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._earlier_fit import keeps_an_earlier_fit
 from ._typing import ClassNames, ClassPrior, Images, Labels, Path, RandomState
-from .classifier import CandleClassifier, PublishedCandleClassifier
+from .classifier import CandleClassifier
 from .clip import CLIPFeaturizer, EmbeddingCache
 
 if TYPE_CHECKING:
@@ -30,29 +30,30 @@ def _last_step_has(method):
 
 
 class CandlePipeline(Pipeline):
-    """A pipeline of scikit-learn with the methods of its classifier for the life of a label set.
+    """A scikit-learn pipeline with the methods of its classifier, such as ``add_classes``.
 
-    It is a :class:`~sklearn.pipeline.Pipeline` in all else. :func:`make_candle_pipeline` returns
-    one; ``CandlePipeline(pipe.steps)`` makes one of a pipeline that was built by hand, fitted or
-    not. Methods which the last step does not have are not there.
+    In all other respects it is a :class:`~sklearn.pipeline.Pipeline`. :func:`make_candle_pipeline`
+    returns one. ``CandlePipeline(pipe.steps)`` converts any other pipeline, fitted or not. A method
+    exists only if the last step has it.
 
     Parameters
     ----------
     steps : list of tuple of str and estimator
-        Names and steps, of which the last is a :class:`CandleClassifier` or has methods of its.
+        Names and estimators. The last step is a :class:`CandleClassifier`, or another classifier
+        with some of its methods.
 
     transform_input : list of str, default=None
         See :class:`~sklearn.pipeline.Pipeline`.
 
     memory : str or object with the interface of joblib.Memory, default=None
-        See :class:`~sklearn.pipeline.Pipeline`. Embeddings have a cache of their own.
+        See :class:`~sklearn.pipeline.Pipeline`. Embeddings have their own cache.
 
     verbose : bool, default=False
-        Whether the time of each step is printed.
+        Whether to print the time of each step.
 
     See Also
     --------
-    make_candle_pipeline : Makes one from the name of a model.
+    make_candle_pipeline : Makes a pipeline from the name of a model.
 
     Examples
     --------
@@ -73,16 +74,16 @@ class CandlePipeline(Pipeline):
 
     @keeps_an_earlier_fit
     def fit(self, X: Images, y: Labels = None, **params: Any) -> "CandlePipeline":
-        """Fit the steps; after an error, all are as they were before.
+        """Fit the steps. After an error, all steps are as they were before.
 
         Parameters
         ----------
         X : images
-            What the first step takes.
+            Input of the first step.
         y : array-like of shape (n_samples,)
             Labels.
         **params : dict
-            Such as ``candle__sample_weight``, see :meth:`sklearn.pipeline.Pipeline.fit`.
+            For example ``candle__sample_weight``, see :meth:`sklearn.pipeline.Pipeline.fit`.
 
         Returns
         -------
@@ -93,7 +94,7 @@ class CandlePipeline(Pipeline):
 
     @_last_step_has("add_classes")
     def add_classes(self, names: Sequence[str] | Mapping[str, Any]) -> "CandlePipeline":
-        """Return a fitted copy that also knows further classes by name.
+        """Return a fitted copy with more classes, which are known by name only.
 
         Parameters
         ----------
@@ -111,12 +112,12 @@ class CandlePipeline(Pipeline):
     def add_images(
         self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
     ) -> "CandlePipeline":
-        """Return a fitted copy that has learned from further images.
+        """Return a fitted copy that has learned from more images.
 
         Parameters
         ----------
         X : images
-            What the pipeline takes; the new images alone.
+            The new images only, in any form that the pipeline accepts.
         y : array-like of shape (n_samples,)
             Labels, see :meth:`CandleClassifier.add_images`.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -136,18 +137,18 @@ class CandlePipeline(Pipeline):
         Parameters
         ----------
         labels : array-like
-            Labels among `classes_`.
+            Labels from `classes_`.
 
         Returns
         -------
         pipeline : CandlePipeline
-            It shares all fitted state.
+            It shares the fitted state.
         """
         return self._with_last(self.steps[-1][1].restrict(labels))
 
     @_last_step_has("with_prior")
     def with_prior(self, prior: ClassPrior) -> "CandlePipeline":
-        """Return a fitted view that answers for other frequencies of the classes.
+        """Return a fitted view for other frequencies of the classes.
 
         Parameters
         ----------
@@ -157,7 +158,7 @@ class CandlePipeline(Pipeline):
         Returns
         -------
         pipeline : CandlePipeline
-            It shares all fitted state.
+            It shares the fitted state.
         """
         return self._with_last(self.steps[-1][1].with_prior(prior))
 
@@ -168,14 +169,14 @@ class CandlePipeline(Pipeline):
         Parameters
         ----------
         X : images
-            What the pipeline takes.
+            Images in any form that the pipeline accepts.
         k : int
-            How many classes, from 1 to the number of `classes_`.
+            Number of classes to return, from 1 to the number of `classes_`.
 
         Returns
         -------
         labels : ndarray of shape (n_samples, k)
-            The most probable first.
+            Most probable class first.
         proba : ndarray of shape (n_samples, k)
             Their probabilities among all classes.
         """
@@ -183,14 +184,14 @@ class CandlePipeline(Pipeline):
 
     @_last_step_has("predict_set")
     def predict_set(self, X: Images, confidence_level: float = 0.9) -> np.ndarray:
-        """Sets of classes that hold the right one with a given probability.
+        """Predict sets of classes that contain the correct one with a given probability.
 
         Parameters
         ----------
         X : images
-            What the pipeline takes.
+            Images in any form that the pipeline accepts.
         confidence_level : float, default=0.9
-            Share of images, in (0, 1), whose set is to hold their class.
+            Share of images, in (0, 1), whose set should contain their class.
 
         Returns
         -------
@@ -206,9 +207,9 @@ class CandlePipeline(Pipeline):
         Parameters
         ----------
         X : images
-            What the pipeline takes, without labels.
+            Images without labels, in any form that the pipeline accepts.
         n_images : int
-            How many images to choose, from 1 to n_samples.
+            Number of images to choose, from 1 to n_samples.
 
         Returns
         -------
@@ -218,21 +219,46 @@ class CandlePipeline(Pipeline):
         return self.steps[-1][1].choose_to_label(self._embed(X), n_images)
 
     @_last_step_has("novelty_score")
-    def novelty_score(self, X: Images) -> np.ndarray:
+    def novelty_score(
+        self, X: Images, *, return_is_new: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Score how little images look like any class.
 
         Parameters
         ----------
         X : images
-            What the pipeline takes.
+            Images in any form that the pipeline accepts.
+        return_is_new : bool, default=False
+            Whether to return `is_new` as well.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
             Higher for images that look less like any class, see
             :meth:`CandleClassifier.novelty_score`.
+        is_new : ndarray of shape (n_samples,) of bool
+            Which of the :meth:`novelty_thresholds` applies: False for the first, True for the
+            second.
         """
-        return self.steps[-1][1].novelty_score(self._embed(X))
+        last = self.steps[-1][1]
+        return last.novelty_score(self._embed(X), return_is_new=return_is_new)
+
+    @_last_step_has("novelty_thresholds")
+    def novelty_thresholds(self, rejection_rate: float = 0.05) -> np.ndarray:
+        """Novelty scores above which images may be rejected.
+
+        Parameters
+        ----------
+        rejection_rate : float, default=0.05
+            Share of images of listed classes, in (0, 1), whose score exceeds the threshold.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (2,)
+            For answers with base classes, and with new classes; see
+            :meth:`CandleClassifier.novelty_thresholds`.
+        """
+        return self.steps[-1][1].novelty_thresholds(rejection_rate)
 
     def _embed(self, X):
         return self[:-1].transform(X) if len(self.steps) > 1 else X
@@ -252,7 +278,6 @@ def make_candle_pipeline(
     templates: str | Sequence[str] = "a photo of a {}.",
     temperature: str | float = "auto",
     margin: float = 1.0,
-    published: bool = False,
     batch_size: int = 64,
     device: "str | torch.device" = "auto",
     cache: Path | EmbeddingCache | None = None,
@@ -261,22 +286,22 @@ def make_candle_pipeline(
     random_state: RandomState = None,
     verbose: int = 0,
 ) -> CandlePipeline:
-    """Pipeline from images to base and new classes, with one CLIP for images and names.
+    """Make a pipeline from images to base and new classes, with one CLIP for images and names.
 
     The steps are ``"clip"``, a :class:`CLIPFeaturizer`, and ``"candle"``, a
-    :class:`CandleClassifier` or a :class:`PublishedCandleClassifier`, whose `text_encoder` is a
-    :class:`CLIPFeaturizer` of the same settings. What has no parameter here is set by its name
-    in the pipeline, for example ``pipe.set_params(candle__shrinkage=2, clip__precision="bf16")``.
+    :class:`CandleClassifier` whose `text_encoder` is a :class:`CLIPFeaturizer` with the same
+    settings. Set other parameters by their names in the pipeline, for example
+    ``pipe.set_params(candle__shrinkage=2, clip__precision="bf16")``.
 
     Parameters
     ----------
     model_name : str, default="ViT-B-16-quickgelu"
-        Model of both steps, see :class:`CLIPFeaturizer`. ``"emoji-clip"`` comes with the
+        Model of both steps, see :class:`CLIPFeaturizer`. ``"emoji-clip"`` is included in the
         package.
 
     pretrained : str, path-like or None, default="openai"
-        Weights of both steps. Names that come with their own weights, such as
-        ``"emoji-clip"``, need none: leave the default.
+        Weights of both steps. For models that include their weights, such as ``"emoji-clip"``,
+        leave the default.
 
     new_classes : list of str or int, default=None
         Labels without images, see :class:`CandleClassifier`.
@@ -285,57 +310,59 @@ def make_candle_pipeline(
         Names of the labels, and the label universe, see :class:`CandleClassifier`.
 
     templates : str or list of str, default="a photo of a {}."
-        Prompt templates, each with one ``{}``, which the name of a class fills, read as words:
-        "ice_cream", "ice-cream" and "IceCream". See :data:`skcandle.datasets.TEMPLATES`.
+        Prompt templates, each with one ``{}`` for the name of a class. Names are read as words:
+        "ice_cream", "ice-cream" and "IceCream" as "ice cream". See
+        :data:`skcandle.datasets.TEMPLATES`.
 
     temperature : "auto" or float, default="auto"
-        Softmax temperature, in (0, inf). ``"auto"`` leaves it to the classifier:
-        :class:`CandleClassifier` estimates it, :class:`PublishedCandleClassifier` takes 0.01.
+        Softmax temperature, in [1e-6, 1e6], see :class:`CandleClassifier`.
 
     margin : float, default=1.0
-        Strength of the logit adjustment, in [0, inf), see :class:`CandleClassifier`.
-
-    published : bool, default=False
-        Whether the classifier is a :class:`PublishedCandleClassifier`, the method as published.
+        Strength of the logit adjustment, in [0, 1e6], see :class:`CandleClassifier`.
 
     batch_size : int, default=64
-        Images, or prompts, per forward pass of CLIP.
+        Number of images or prompts per forward pass of CLIP.
 
     device : str or torch.device, default="auto"
-        Where CLIP and the classifier run.
+        Device of CLIP and of the classifier.
 
     cache : None or path-like, default=None
         Cache of the embeddings, see :class:`CLIPFeaturizer`.
 
     n_jobs : int or None, default=None
-        Threads that read images, see :class:`CLIPFeaturizer`.
+        Number of threads that read images, see :class:`CLIPFeaturizer`.
 
     on_error : {"raise", "nan"}, default="raise"
-        What becomes of images that cannot be read, see :class:`CLIPFeaturizer`. With ``"nan"``
-        they are left out at fit and have a missing answer at prediction.
+        What to do about images that cannot be read, see :class:`CLIPFeaturizer`. With ``"nan"``,
+        they are left out of the fit, and predictions for them are the missing answer.
 
     random_state : int, RandomState instance or None, default=None
-        See the classifiers.
+        See :class:`CandleClassifier`.
 
     verbose : int, default=0
-        If positive, progress bars.
+        If positive, progress bars are shown.
 
     Returns
     -------
     pipeline : CandlePipeline
-        A :class:`~sklearn.pipeline.Pipeline` that takes what :meth:`CLIPFeaturizer.transform`
-        takes: paths, PIL images, bytes or arrays.
+        A :class:`~sklearn.pipeline.Pipeline` that accepts the same images as
+        :meth:`CLIPFeaturizer.transform`: paths, PIL images, bytes or arrays.
 
     Notes
     -----
-    Images and names have to meet in one space, and `clone`, hence every search, copies the two
-    encoders apart. A search over models therefore sets both::
+    For the method as published, replace the classifier::
+
+        encoder = pipe["candle"].text_encoder
+        pipe.set_params(candle=PublishedCandleClassifier(text_encoder=encoder))
+
+    Images and names must be encoded by the same model, but `clone`, and so every search, copies
+    the two encoders separately. A search over models therefore sets both::
 
         clips = [CLIPFeaturizer("ViT-B-16-quickgelu"), CLIPFeaturizer("ViT-L-14-quickgelu")]
         param_grid = [{"clip": [clip], "candle__text_encoder": [clip]} for clip in clips]
 
-    If only one is set, `fit` raises an error that names both widths, or, for models of equal
-    width, warns that zero-shot predictions are no better than guessing.
+    If only one is set, `fit` raises an error that names both widths. If the widths are equal, it
+    warns that zero-shot predictions are no better than guessing.
 
     Examples
     --------
@@ -361,17 +388,15 @@ def make_candle_pipeline(
         on_error=on_error,
         verbose=verbose,
     )
-    classifier = PublishedCandleClassifier if published else CandleClassifier
-    candle = classifier(
+    candle = CandleClassifier(
         new_classes=new_classes,
         class_names=class_names,
         text_encoder=clone(clip),
         templates=templates,
+        temperature=temperature,
         margin=margin,
         device=device,
         random_state=random_state,
         verbose=verbose,
     )
-    if temperature != "auto":
-        candle.set_params(temperature=temperature)
     return CandlePipeline([("clip", clip), ("candle", candle)])

@@ -216,7 +216,7 @@ def test_the_remedy_in_the_message_for_encoded_labels_works(tool):
 
 def test_a_mapping_of_names_is_not_mistaken_for_encoded_labels():
     voting = VotingClassifier([("a", make(class_names=dict(zip(NAMES, NAMES, strict=True))))])
-    with pytest.raises(TypeError, match="maps 'ant', but the labels in y are numbers"):
+    with pytest.raises(TypeError, match="has the label 'ant', but the labels in y are numbers"):
         voting.fit(X, STRINGS[IS_SEEN])
 
 

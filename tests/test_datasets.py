@@ -101,7 +101,7 @@ def test_make_long_tailed_rejects(kwargs, message):
 
 
 def test_labels_of_several_types_are_rejected():
-    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3; .* one type"):
+    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3. .* one type"):
         make_long_tailed(["a", "b", 3])
 
 

@@ -133,10 +133,10 @@ def test_parameters_are_checked(kwargs, message):
 @pytest.mark.parametrize(
     "y, error, message",
     [
-        (["a", "b", None, "b"], ValueError, r"^y\[2\] is missing \(None\).* X and y alike"),
+        (["a", "b", None, "b"], ValueError, r"^y\[2\] is missing \(None\).* from both X and y"),
         (["a", "b", np.nan, "b"], ValueError, r"^y\[2\] is missing \(nan\)"),
         ([0, 1, np.nan, 1], ValueError, r"^y\[2\] is missing \(nan\)"),
-        (["a", "b", 3, "b"], TypeError, r"^y\[0\] is 'a' and y\[2\] is 3; .* one type"),
+        (["a", "b", 3, "b"], TypeError, r"y\[0\] is 'a' and y\[2\] is 3. .* one type"),
     ],
 )
 def test_missing_labels_are_named(y, error, message):
@@ -208,7 +208,7 @@ def test_order_of_the_split_is_checked():
         (["a", "a"], 0.5, "at least 2 classes, got 1"),
         (["a", "b"], 0, "new_fraction must be a number between 0 and 1, got 0"),
         (["a", "b"], 1.0, "new_fraction must be a number between 0 and 1, got 1.0"),
-        (["a", None], 0.5, r"^classes_or_y\[1\] is missing \(None\).* X and y alike"),
+        (["a", None], 0.5, r"^classes_or_y\[1\] is missing \(None\).* from both X and y"),
         (["a", np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
         ([0, np.nan], 0.5, r"^classes_or_y\[1\] is missing \(nan\)"),
     ],
@@ -228,5 +228,5 @@ def test_one_rule_for_the_number_of_new_classes(n_classes, fraction):
 
 
 def test_labels_of_several_types_are_rejected():
-    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3; .* one type"):
+    with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3. .* one type"):
         base_new_split(["a", "b", 3])

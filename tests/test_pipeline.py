@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from helpers import random_images
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -65,18 +66,19 @@ def test_settings_reach_the_steps():
     assert candle["text_encoder"].get_params() == clip
 
 
-def test_the_published_method_in_a_pipeline():
-    pipe = make_candle_pipeline("emoji-clip", published=True, margin=0.5, new_classes=["okapi"])
-    assert isinstance(pipe["candle"], PublishedCandleClassifier)
-    params = pipe["candle"].get_params(deep=False)
-    assert params["text_encoder"].get_params() == pipe["clip"].get_params()
-    assert (params["margin"], params["temperature"], params["new_classes"]) == (
-        0.5,
-        0.01,
-        ["okapi"],
+def published():
+    """A pipeline whose classifier has been replaced by the published one."""
+    pipe = make_candle_pipeline("emoji-clip")
+    encoder = pipe["candle"].text_encoder
+    return pipe.set_params(
+        candle=PublishedCandleClassifier(text_encoder=encoder, max_iter=1, random_state=0)
     )
-    pipe = make_candle_pipeline("emoji-clip", published=True, temperature=0.02)
-    assert pipe["candle"].temperature == 0.02
+
+
+def test_the_published_method_in_a_pipeline(emoji):
+    pipe = published().fit(*emoji["base"])
+    assert pipe.classes_.tolist() == BASE
+    assert pipe.score(*emoji["base"]) > 0.5
 
 
 def test_base_and_new_classes_are_recognised_in_the_joint_space(emoji, fitted):
@@ -98,7 +100,7 @@ def test_dumped_pipeline_predicts_the_same_and_holds_no_weights(emoji, fitted, t
     np.testing.assert_array_equal(
         joblib.load(path).predict_proba(images), fitted.predict_proba(images)
     )
-    assert path.stat().st_size < 500_000  # the smallest CLIP of open_clip has 100 MB and more
+    assert path.stat().st_size < 500_000  # the smallest CLIP of open_clip has more than 100 MB
 
 
 def test_prediction_does_not_load_clip_for_known_images(emoji, fitted, no_loading):
@@ -151,7 +153,7 @@ def test_search_over_models_sets_both_encoders(emoji, tiny_clip):
     clips = [CLIPFeaturizer(name) for name in ("emoji-clip", tiny_clip)]
     grid = [{"clip": [clip], "candle__text_encoder": [clip]} for clip in clips]
     pipe = make_candle_pipeline("emoji-clip", random_state=0)
-    with pytest.warns(UserWarning, match="do not look like the same model"):  # random weights
+    with pytest.warns(UserWarning, match="not seem to come from the same model"):  # random weights
         search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(images, labels)
     assert search.best_estimator_["clip"].model_name == "emoji-clip"
     assert search.best_estimator_["candle"].text_encoder.model_name == "emoji-clip"
@@ -226,7 +228,7 @@ def test_is_a_pipeline_with_methods():
 
 @pytest.fixture(scope="module")
 def grown(fitted, emoji):
-    """The fitted pipeline and its classifier, and images of a class that it does not know."""
+    """The fitted pipeline and its classifier, and images of new classes."""
     images, labels = emoji["new"]
     return fitted, fitted["candle"], images, labels
 
@@ -272,6 +274,13 @@ def test_answers_of_a_pipeline_are_those_of_its_classifier(grown):
     for part, expected in zip(pipe.top_k(images, 2), candle.top_k(rows, 2), strict=True):
         np.testing.assert_array_equal(part, expected)
     np.testing.assert_array_equal(pipe.novelty_score(images), candle.novelty_score(rows))
+    for part, expected in zip(
+        pipe.novelty_score(images, return_is_new=True),
+        candle.novelty_score(rows, return_is_new=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(part, expected)
+    np.testing.assert_array_equal(pipe.novelty_thresholds(0.3), candle.novelty_thresholds(0.3))
     np.testing.assert_array_equal(pipe.predict_set(images, 0.6), candle.predict_set(rows, 0.6))
     np.testing.assert_array_equal(pipe.choose_to_label(images, 3), candle.choose_to_label(rows, 3))
 
@@ -295,16 +304,16 @@ def test_a_search_returns_a_pipeline_with_methods(emoji):
     assert "lion" in search.best_estimator_.add_classes(["lion"]).classes_
 
 
-def test_methods_are_those_of_the_last_step(fitted):
-    published = make_candle_pipeline("emoji-clip", published=True)
-    assert hasattr(published, "add_classes")
-    assert not hasattr(published, "add_images")
+def test_a_method_exists_only_if_the_last_step_has_it(fitted):
+    assert hasattr(published(), "add_classes")
+    assert not hasattr(published(), "add_images")
     rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
     assert hasattr(rejecting, "novelty_score")
+    assert not hasattr(rejecting, "novelty_thresholds")
     assert not hasattr(rejecting, "restrict")
 
 
-def test_a_pipeline_built_by_hand_gets_the_methods(fitted, emoji):
+def test_another_pipeline_can_be_converted(fitted, emoji):
     images, _ = emoji["new"]
     by_hand = CandlePipeline(Pipeline(fitted.steps).steps)
     for part, expected in zip(by_hand.top_k(images, 1), fitted.top_k(images, 1), strict=True):
@@ -323,3 +332,24 @@ def test_rejecting_from_images(emoji):
     )
     inside.fit(*emoji["base"])
     np.testing.assert_array_equal(inside.predict(images), clf.predict(images))
+
+
+@pytest.mark.parametrize("kind", [CandlePipeline, Pipeline])
+@pytest.mark.parametrize(
+    "method, arguments",
+    [
+        ("add_classes", (["lion"],)),
+        ("add_images", (random_images(2), ["lion", "lion"])),
+        ("restrict", (NEW,)),
+    ],
+)
+def test_rejecting_with_a_fitted_pipeline_that_has_changed(fitted, emoji, kind, method, arguments):
+    changed = getattr(fitted, method)(*arguments)
+    frozen = FrozenEstimator(kind(changed.steps))
+    clf = RejectingClassifier(frozen, rejection_rate=0.3).fit(*emoji["base"])
+    images = emoji["new"][0] + random_images(5)
+    score, is_new = changed.novelty_score(images, return_is_new=True)
+    rejected = score > changed.novelty_thresholds(0.3)[is_new.astype(int)]
+    assert rejected.any() and not rejected.all()
+    expected = np.where(rejected, "unknown", changed.predict(images))
+    np.testing.assert_array_equal(clf.predict(images), expected)

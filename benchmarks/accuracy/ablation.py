@@ -61,8 +61,9 @@ def no_whitening(scatter, freedom):
     return np.eye(len(scatter), dtype=scatter.dtype)
 
 
-def nothing_left_out(space, X, y, sample_weight):
+def nothing_left_out(prototypes, X, y, sample_weight):
     """Replaces `transform_left_out`: an image is compared with a prototype that includes it."""
+    space = prototypes.space
     return space.transform_images(X), space.transform(space.prototypes[y])
 
 
@@ -74,7 +75,7 @@ def without_text_similarity(weights, text_similarity, *others):
     return joint_logits(weights, None, *others)
 
 
-LEFT_OUT = (_prototypes.PrototypeSpace, "transform_left_out", nothing_left_out)
+LEFT_OUT = (_prototypes.TrainingPrototypes, "transform_left_out", nothing_left_out)
 NO_TEXT_SIMILARITY = (LogitWeights, "joint_logits", without_text_similarity)
 
 ABLATION = [

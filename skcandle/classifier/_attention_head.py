@@ -1,7 +1,7 @@
 """The head of the paper: shared projections, cross-modal attention, and three logit groups.
 
-Notation of the paper: image features x, text features t, visual prototypes p (of new classes:
-virtual prototypes). All three are rows of tokens of the same width.
+In the notation of the paper, x are image features, t text features and p visual prototypes (virtual
+prototypes for new classes). All three are rows of tokens of the same width.
 """
 
 import math
@@ -11,6 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from .._devices import seeded_defaults
+
+N_HEADS = 8
+RESIDUAL_WEIGHT = 0.1  # start of the learnable weight of attention
 
 
 class AttentionHead(nn.Module):
@@ -22,31 +25,28 @@ class AttentionHead(nn.Module):
     :math:`\lambda`.
 
     Class tokens (texts and prototypes) attend to class tokens; an image attends to class tokens
-    and to itself. Images do not see each other, so a prediction does not depend on the batch.
+    and to itself. Images do not attend to each other, so predictions do not depend on the batch.
 
     Parameters
     ----------
     dim : int
-        Width of the tokens.
-    n_heads : int, default=8
-        Number of attention heads; lowered to the next divisor of `dim` where it is none.
-    residual_weight : float, default=0.1
-        Start of :math:`\lambda`. 0 starts without attention.
+        Width of the tokens. The number of attention heads is its greatest common divisor with
+        `N_HEADS`.
     """
 
-    def __init__(self, dim, *, n_heads=8, residual_weight=0.1):
+    def __init__(self, dim):
         super().__init__()
         self.image_projection = nn.Parameter(torch.eye(dim))
         self.text_projection = nn.Parameter(torch.eye(dim))
         self.norm = nn.LayerNorm(dim)
-        self.attention = nn.MultiheadAttention(dim, math.gcd(dim, n_heads))
-        self.residual_weight = nn.Parameter(torch.tensor(float(residual_weight)))
+        self.attention = nn.MultiheadAttention(dim, math.gcd(dim, N_HEADS))
+        self.residual_weight = nn.Parameter(torch.tensor(RESIDUAL_WEIGHT))
 
     @classmethod
-    def seeded(cls, seed, dim, **options):
-        """A head whose start depends on `seed` alone and leaves torch's generator untouched."""
+    def seeded(cls, seed, dim):
+        """A head initialised from `seed`; torch's global generator is not changed."""
         with seeded_defaults(seed):
-            return cls(dim, **options)
+            return cls(dim)
 
     def project(self, images):
         """Image tokens, or prototypes, before attention."""
@@ -73,8 +73,8 @@ class AttentionHead(nn.Module):
         normed = self.norm(images)
         query, own_key, own_value = self._per_head(normed)
         _, key, value = self._per_head(self.norm(torch.cat([texts, prototypes])))
-        # One softmax over the class tokens and the image itself. The keys of all images side by
-        # side under a mask, as torch's own module wants them, would cost n_images squared.
+        # One softmax over the class tokens and the image itself. torch's own module would need the
+        # keys of all images and a mask, at a cost of n_images squared.
         to_itself = (query * own_key).sum(-1, keepdim=True)
         scores = torch.cat([query @ key.mT, to_itself], dim=-1) / math.sqrt(query.shape[-1])
         attention = scores.softmax(-1)
@@ -89,18 +89,18 @@ class AttentionHead(nn.Module):
         return rows.unflatten(1, (3, self.attention.num_heads, -1)).permute(1, 2, 0, 3).unbind(0)
 
     def _add(self, normed, update):
-        """Tokens after attention, from what each head adds."""
+        """Tokens after attention, from the update of each head."""
         update = self.attention.out_proj(update.transpose(0, 1).flatten(1))
         return normed + self.residual_weight * update
 
 
 class SeededDropout:
-    """Dropout of attention weights from a generator of its own.
+    """Dropout of attention weights that uses its own generator.
 
     Parameters
     ----------
     rate : float
-        Share of the weights that become zero, in [0, 1); the others grow to make up for them.
+        Share of the weights that become zero, in [0, 1). The others are scaled up to compensate.
     generator : torch.Generator
         On the device of the weights.
     """
@@ -125,7 +125,7 @@ def cosine(rows, columns):
 def logit_groups(head, images, texts, prototypes, temperature, prototype_scale, dropout=None):
     """The three logit groups of the paper, from features before projection.
 
-    Rows are the images, followed by the prototypes, which are samples of their classes.
+    The rows are the images, followed by the prototypes as samples of their classes.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def logit_groups(head, images, texts, prototypes, temperature, prototype_scale, 
     texts, prototypes : Tensor of shape (n_classes, dim)
     temperature, prototype_scale : float
     dropout : SeededDropout, optional
-        Of the attention weights, in training.
+        Dropout of the attention weights, in training.
 
     Returns
     -------
@@ -151,11 +151,14 @@ def logit_groups(head, images, texts, prototypes, temperature, prototype_scale, 
     attended = head.attend_images(projected, *before, dropout)
     image_text = cosine(torch.cat([projected, before[1]]), before[0]) / temperature
     samples = torch.cat([attended, after[1]])
-    return image_text, *groups_after_attention(samples, *after, temperature, prototype_scale)
+    after_attention = groups_after_attention(
+        samples, *after, temperature=temperature, prototype_scale=prototype_scale
+    )
+    return image_text, *after_attention
 
 
-def groups_after_attention(images, texts, prototypes, temperature, prototype_scale):
-    """The two logit groups after attention, whose sum is the prediction, from attended tokens."""
+def groups_after_attention(images, texts, prototypes, *, temperature, prototype_scale):
+    """The two logit groups after attention, from attended tokens. Their sum is the prediction."""
     return (
         cosine(images, texts) / temperature,
         prototype_scale * cosine(images, prototypes) / temperature,

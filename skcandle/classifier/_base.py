@@ -1,6 +1,5 @@
-"""What both classifiers share: the label universe, checked input, and prediction in blocks."""
+"""What both classifiers share: the label universe, input checks, and prediction in blocks."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
@@ -20,29 +18,29 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
-from .._labels import check_label_types, is_textual, without_nulls
+from .._labels import check_label_types, without_nulls
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._embeddings import refuse_images, rescale_extreme_rows, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
-from ._prototypes import of_moderate_length, unit
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
-from ._universe import LabelUniverse, label_universe, sorted_labels
+from ._universe import LabelUniverse, label_universe, universe_parameters
 
-# Logits of one block of rows at prediction; bounds the memory.
+# Number of logits in one block of rows at prediction, which bounds the memory.
 BLOCK_LOGITS = 2**20
 
 Classifier = TypeVar("Classifier", bound="BaseCandle")
 
 
 class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
-    """Base class of the classifiers of a label universe of base and new classes.
+    """Base class of classifiers with a label universe of base and new classes.
 
-    The fitted model has one column of logits a class, in the order in which classes came;
-    `_columns` picks those of `classes_`, in sorted order.
+    The fitted model has one column of logits per class, in the order in which classes were added.
+    `_columns` selects those of `classes_`, in sorted order.
     """
 
     _parameter_constraints = {
@@ -56,8 +54,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
-    _log_prior = None  # of classes_, where frequencies of use are given
-    _to_unit_rows = True  # whether images are compared by their direction where there is text
+    _log_prior = None  # of classes_, if it is not part of the model
+    _to_unit_rows = True  # whether, with text, only the directions of images count
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Joint logits of base and new classes.
@@ -65,28 +63,29 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
+            Embeddings of images. With text, only their directions matter, so a row of zeros is an
+            error. A row of NaN stands for an image that could not be read.
 
         Returns
         -------
         logits : ndarray of shape (n_samples, n_classes) or (n_samples,)
-            Columns follow `classes_`. With two classes, the logit of the second over the first.
-            NaN for images that could not be read.
+            Columns follow `classes_`. With two classes, the logit of the second minus that of the
+            first. NaN for images that could not be read.
         """
         return self._in_blocks(X, _one_column_of_two)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of base and new classes, which sum to one.
 
-        `CandleClassifier` calibrates them for classes as frequent as `margin` says, by default
-        equally frequent, whatever their number of training images.
+        Those of `CandleClassifier` are calibrated for the class frequencies that `margin` or
+        `class_prior` sets. By default, all classes are equally frequent, regardless of their
+        number of training images.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
+            Embeddings of images. With text, only their directions matter, so a row of zeros is an
+            error. A row of NaN stands for an image that could not be read.
 
         Returns
         -------
@@ -101,8 +100,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
+            Embeddings of images. With text, only their directions matter, so a row of zeros is an
+            error. A row of NaN stands for an image that could not be read.
 
         Returns
         -------
@@ -117,20 +116,20 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images. With text, only their directions matter; a row of zeros, which
-            has none, is a ValueError. A row of NaN throughout is an image that could not be read.
+            Embeddings of images. With text, only their directions matter, so a row of zeros is an
+            error. A row of NaN stands for an image that could not be read.
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels out of `classes_`. For images that could not be read, the missing answer: the
-            empty string with string labels, -1 with numbers. Metrics count it as wrong.
+            Labels from `classes_`. For images that could not be read, the missing answer: the
+            empty string if labels are strings, -1 if they are numbers. Metrics count it as wrong.
 
         Raises
         ------
         ValueError
-            If there are such images and their answer is one of `classes_`, or labels are
-            booleans. :meth:`predict_proba` works then, too.
+            If there are such images, but the missing answer is one of `classes_`, or labels are
+            booleans. Use :meth:`predict_proba` in this case.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
         return answers(self.classes_, best)
@@ -143,29 +142,29 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Embeddings of images, see :meth:`predict`.
         k : int
-            How many classes, from 1 to the number of `classes_`.
+            Number of classes to return, from 1 to the number of `classes_`.
 
         Returns
         -------
         labels : ndarray of shape (n_samples, k)
-            The most probable first; the first column is :meth:`predict`.
+            Most probable class first. The first column equals :meth:`predict`.
         proba : ndarray of shape (n_samples, k)
-            Their probabilities among all classes, see :meth:`predict_proba`. Images that could not
-            be read have the missing answer of :meth:`predict` throughout, and NaN.
+            Their probabilities among all classes, see :meth:`predict_proba`. For images that could
+            not be read, the labels are the missing answer of :meth:`predict`, and `proba` is NaN.
 
         Raises
         ------
         ValueError
-            If there are fewer than `k` classes, or `k` is below 1.
+            If `k` is below 1 or above the number of classes.
         TypeError
             If `k` is not an integer.
         """
         check_is_fitted(self)
         if not isinstance(k, Integral) or isinstance(k, bool):
-            raise TypeError(f"k is {k!r}; it is an integer.")
+            raise TypeError(f"k must be an integer, got {k!r}.")
         if not 1 <= k <= len(self.classes_):
             raise ValueError(
-                f"k is {k}, but there are {len(self.classes_)} classes; k is from 1 to that."
+                f"k must be between 1 and {len(self.classes_)}, the number of classes, got {k}."
             )
         best, proba = self._in_blocks(X, partial(_most_probable, k=k))
         return answers(self.classes_, best), proba
@@ -176,12 +175,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         labels : array-like
-            Labels among `classes_`, for example ``clf.classes_[~clf.is_new_]``.
+            Labels from `classes_`, for example ``clf.classes_[~clf.is_new_]``.
 
         Returns
         -------
         view : object
-            Classifier that shares the fitted state; logits are those of this classifier.
+            Classifier that shares the fitted state and gives the same logits.
 
         Raises
         ------
@@ -189,35 +188,24 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             If `labels` is empty, or one of them is not in `classes_`.
         """
         check_is_fitted(self)
-        if isinstance(labels, str):
-            raise TypeError(f"restrict got the single string {labels!r}; put it in a list.")
-        wanted, known = np.ravel(labels).tolist(), set(self.classes_.tolist())
-        unknown = [label for label in wanted if label not in known]
-        if unknown:
-            raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-        if not wanted:
-            raise ValueError("restrict got no label; name at least one of the classes_.")
-        kept = np.flatnonzero(np.isin(self.classes_, wanted))
-        names = None if self._names is None else [self._names[i] for i in kept]
+        kept = self._universe.positions(labels)
         view = copy(self)
-        view._set_classes(LabelUniverse(self.classes_[kept], names), self._columns[kept])
-        view._set_log_prior()
+        view._set_classes(self._universe.at(kept), self._columns[kept])
         return view
 
     def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
-        """Return a fitted copy that also knows further classes by name.
+        """Return a fitted copy with more classes, which are known by name only.
 
-        Nothing is trained. `CandleClassifier` leaves the logits of the other classes as they
-        are; in `PublishedCandleClassifier` images attend to all classes, so that they change
-        slightly.
+        Nothing is trained. With `CandleClassifier`, the logits of the other classes do not change.
+        With `PublishedCandleClassifier` they change slightly, because images attend to all classes.
 
         Parameters
         ----------
         names : list of str or mapping
-            With string labels the names are the labels; with integer labels the new labels
-            count on from the largest of `classes_`. A mapping goes from there to the words for
-            the prompt, one or a list of synonyms; or to vectors, in the case that `text_encoder`
-            is itself a mapping to vectors.
+            If labels are strings, the names are the labels. If labels are integers, the new labels
+            continue from the largest of `classes_`. A mapping maps each name to the words for the
+            prompt: a string or a list of synonyms. If `text_encoder` is a mapping to vectors, it
+            maps each name to a vector.
 
         Returns
         -------
@@ -229,79 +217,54 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         TypeError
             If a name is not a string.
         ValueError
-            If a name is repeated or in `classes_`, or this classifier was fitted without text.
+            If a name is repeated or in `classes_`, or the classifier was fitted without text.
         """
         check_is_fitted(self)
-        if isinstance(names, str):
-            raise TypeError(f"add_classes got the single string {names!r}; put it in a list.")
         if self._text_encoder is None:
             raise ValueError(
-                "This classifier was fitted without text, so a name says nothing to it. Fit it "
-                "with a text_encoder."
+                "This classifier was fitted without text, so it cannot use the name of a class. "
+                "Fit it with a text_encoder."
             )
-        vectors = isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping)
-        added = LabelUniverse(self.classes_, self._names).added(list(names) if vectors else names)
-        if not added.names:
-            return copy(self)
-        encoder, labels = self._text_encoder, added.classes
-        if vectors:
-            encoder, labels = encoder.with_vectors(names), list(names)
-        if self._names is not None:
-            encoder.check_names([*self.classes_, *labels], [*self._names, *added.names])
-        text_features = encoder(labels, added.names, self.n_features_in_)
-        encoder.warn_of_codes(labels, added.names, names if isinstance(names, Mapping) else ())
+        added, text_features = self._text_encoder.added(self._universe, names, self.n_features_in_)
+        return self._with_classes(added, text_features) if added.names else copy(self)
+
+    @property
+    def _universe(self):
+        return LabelUniverse(self.classes_, self.class_names_)
+
+    def _with_classes(self, added, text_features):
+        """A fitted copy with further classes, which have no image yet."""
         grown = copy(self)
-        grown._model = self._model.with_classes(text_features.astype(self.text_features_.dtype))
-        grown._append_classes(added)
+        if text_features is not None:
+            text_features = text_features.astype(self.prototypes_.dtype)
+        n_added, n_columns = len(added.classes), len(self._model.counts)
+        grown._model = self._model.with_classes(n_added, text_features)
+        universe, order = self._universe.merged(added)
+        columns = np.append(self._columns, np.arange(n_columns, n_columns + n_added))
+        if text_features is not None:  # without text, a clone can learn classes from images only
+            grown.new_classes, grown.class_names = universe_parameters(
+                self.new_classes, self.class_names, universe, added
+            )
+        grown._set_classes(universe, columns[order])
         return grown
 
-    def _append_classes(self, added):
-        """Sort in the classes that the model has got as its last columns."""
-        n_columns = len(self._model.counts)
-        columns = np.append(self._columns, np.arange(n_columns - len(added.names), n_columns))
-        labels = [*self.classes_.tolist(), *added.classes.tolist()]
-        names = [*(self._names or [None] * len(self.classes_)), *added.names]
-        order = sorted(range(len(labels)), key=labels.__getitem__)
-        universe = LabelUniverse(
-            sorted_labels(labels, self.classes_.dtype),
-            None if self._names is None else [names[i] for i in order],
-        )
-        # a clone of the copy is to be fitted on the same universe
-        if self._text_encoder is None:
-            pass  # then a class needs images
-        elif is_textual(self.classes_):
-            self.new_classes = [
-                *([] if self.new_classes is None else self.new_classes),
-                *added.classes.tolist(),
-            ]
-            other_names = {
-                label: name
-                for label, name in zip(added.classes.tolist(), added.names, strict=True)
-                if label != name
-            }
-            if other_names:
-                self.class_names = _as_mapping(self.class_names) | other_names
-        elif self._names is not None:
-            self.class_names = dict(zip(labels, names, strict=True))
-        self._set_classes(universe, columns[order])
-        self._set_log_prior()
-
-    def _set_log_prior(self):
-        """What a given prior adds to the logits of the present classes; nothing by default."""
-
     def _set_classes(self, universe, columns):
-        """Public attributes of the classes, from columns of the model."""
+        """Set the public attributes of the classes from columns of the model."""
         self._columns = columns
-        self._names = universe.names
+        self.class_names_ = universe.names
         self.classes_ = universe.classes
         self.class_count_ = self._model.counts[columns]
         self.is_new_ = self.class_count_ == 0
         self.prototypes_ = self._model.image_prototypes[columns]
         text = self._model.text_features
         self.text_features_ = None if text is None else text[columns]
+        self._set_log_prior()
+
+    def _set_log_prior(self):
+        """Set the log-prior of `classes_`; by default there is none."""
 
     def _check_training_set(self, X, y, sample_weight):
-        """Checked images and labels, the label universe, and what encodes its names.
+        """Check images and labels; find the label universe and the encoder of its names.
 
         Returns
         -------
@@ -314,7 +277,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         text_encoder, no_text = class_text_encoder(
             self.text_encoder, self.templates, X.shape[1], self.device
         )
-        if text_encoder is None:  # a category without images says nothing then
+        if text_encoder is None:  # then a category without images cannot be a class
             categories = None
         universe = label_universe(y, self.new_classes, self.class_names, categories)
         classes = universe.classes
@@ -325,12 +288,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
             given = self.class_names if isinstance(self.class_names, Mapping) else ()
             text_encoder.warn_of_codes(classes, universe.names, given)
-            X = of_moderate_length(X, X.dtype)
+            X = rescale_extreme_rows(X, X.dtype)
             X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
-                f"y holds one class, {classes.tolist()[0]!r}, and there are no new classes; at "
-                "least two classes are needed. Name classes without images in new_classes."
+                f"At least two classes are needed, but y has the one class {classes.tolist()[0]!r} "
+                "and there are no new classes. List classes without images in new_classes."
             )
         y = np.searchsorted(classes, y)
         warn_at_chance(X, y, text_features)
@@ -338,9 +301,9 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         return data, universe, text_encoder
 
     def _check_images(self, X, y, sample_weight, reset=True):
-        """Checked embeddings, labels and weights, without images of weight zero or not read."""
+        """Check embeddings, labels and weights; drop images of weight zero and unreadable ones."""
         check_label_types(y)
-        _refuse_images(X)
+        refuse_images(X)
         dtype = [np.float64, np.float32]
         X, y = validate_data(
             self,
@@ -350,7 +313,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             reset=reset,
             ensure_all_finite="allow-nan",
         )
-        if y.dtype.kind == "f":  # others are classes; of many with one image it would warn
+        if y.dtype.kind == "f":  # for other types, it would warn if many classes have one image
             check_classification_targets(y)
         sample_weight = check_sample_weight(
             sample_weight, X, dtype=X.dtype, ensure_non_negative=True
@@ -362,7 +325,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         if not used.all():
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
-            raise ValueError("No sample has a positive weight; there is nothing to learn from.")
+            raise ValueError("At least one sample must have a positive weight.")
         return X, y, sample_weight
 
     def _check_without_text(self, reason, new_classes):
@@ -370,20 +333,19 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             raise ValueError(f"{type(self).__name__} needs text, but {reason}. Set text_encoder.")
         if len(new_classes):
             raise ValueError(
-                f"The class {new_classes.tolist()[0]!r} has no image, and no text is in use: "
-                f"{reason}. Set text_encoder to the model that made X, or use "
-                "make_candle_pipeline."
+                f"The class {new_classes.tolist()[0]!r} has no image, and no text is used, because "
+                f"{reason}. Set text_encoder to the model that made X, or use make_candle_pipeline."
             )
         if self.text_encoder is not None:
             warn_user(
                 f"{reason}, so this fit learns from images alone. Set text_encoder to the model "
-                "that made X, or to None to say that this is intended.",
+                "that made X, or to None if this is intended.",
                 TextFeaturesWarning,
             )
 
     @contextmanager
     def _progress(self, total):
-        """A function for the number of iterations and the objective, behind `verbose`."""
+        """Progress bar, if `verbose`; yields a function of the iterations and the objective."""
         bar = tqdm(total=total, desc=type(self).__name__, disable=not self.verbose)
 
         def report(n_iter, objective):
@@ -396,14 +358,14 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             bar.refresh()
 
     def _in_blocks(self, X, function):
-        """`function` of the joint logits, one block of rows at a time; it may return a tuple.
+        """Apply `function`, which may return a tuple, to the joint logits of blocks of rows.
 
-        Besides `X` and the result, memory holds one block: `X` may be a memory map, and is
+        Besides `X` and the result, memory holds one block only: `X` may be a memory map, and is
         converted to the precision of the model block by block.
         """
         check_is_fitted(self)
-        results = None
-        for n_samples, rows, _, logits in self._blocks(X, self._model):
+        results: list[np.ndarray] = []
+        for n_samples, rows, _, logits in self._blocks(X):
             if self._log_prior is not None:
                 logits += self._log_prior.astype(logits.dtype)
             value = function(logits)
@@ -411,43 +373,32 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             for part in parts:
                 if part.dtype.kind == "i":  # positions of classes
                     part[np.isnan(logits[:, 0])] = MISSING
-            if results is None:
+            if not results:
                 results = [np.empty((n_samples, *p.shape[1:]), dtype=p.dtype) for p in parts]
             for result, part in zip(results, parts, strict=True):
                 result[rows] = part
         return tuple(results) if len(results) > 1 else results[0]
 
-    def _blocks(self, X, model):
-        """Number of rows in all; and of each block its slice, its rows, and their logits.
+    def _blocks(self, X):
+        """Yield, for each block: the total number of rows, its slice, its rows, and their logits.
 
-        Logits of images that could not be read are NaN, their rows some other vector.
+        For images that could not be read, the logits are NaN and the rows arbitrary.
         """
-        _refuse_images(X)
+        refuse_images(X)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        scorer = model.scorer(resolve_device(self.device))
-        dtype = model.image_prototypes.dtype
-        n_rows = max(BLOCK_LOGITS // max(model.counts.size, X.shape[1]), 1)
+        scorer = self._model.scorer(resolve_device(self.device))
+        dtype = self.prototypes_.dtype
+        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
         for rows in gen_batches(len(X), n_rows):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:
                 block = np.ascontiguousarray(block, dtype=dtype)
-            else:  # where only directions matter, those of any length
-                block = of_moderate_length(block, dtype, rows.start)
+            else:  # only directions matter
+                block = rescale_extreme_rows(block, dtype, rows.start)
             logits = scorer.score(block)[:, self._columns]
             logits[missing] = np.nan
             yield len(X), rows, block, logits
-
-
-def _as_mapping(class_names):
-    """Names of string labels as a mapping."""
-    if class_names is None:
-        return {}
-    return dict(
-        class_names
-        if isinstance(class_names, Mapping)
-        else zip(class_names, class_names, strict=True)
-    )
 
 
 def _one_column_of_two(logits):
@@ -458,16 +409,3 @@ def _most_probable(logits, k):
     """Positions of the largest logits, the first of equal ones first, and their probabilities."""
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return best, np.take_along_axis(softmax(logits, axis=1), best, axis=1)
-
-
-def _refuse_images(X):
-    """Raise where images are given instead of their embeddings."""
-    if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
-        return
-    first = next(iter(X), None)
-    kinds = str, bytes, bytearray, memoryview, os.PathLike, Image.Image
-    if isinstance(first, kinds) or hasattr(first, "read"):
-        raise TypeError(
-            f"X holds images (the first is of type {type(first).__name__}) instead of their "
-            "embeddings. Put a CLIPFeaturizer before this classifier, as make_candle_pipeline does."
-        )

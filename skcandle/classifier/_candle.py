@@ -1,8 +1,7 @@
-"""The default classifier: Candle with a closed-form start and joint logits that are calibrated."""
+"""The default classifier: Candle with a closed-form start and calibrated joint logits."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,135 +9,123 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
 from .._earlier_fit import keeps_an_earlier_fit
-from .._labels import is_textual
 from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
-from .._warnings import warn_user
+from ._active_learning import choose_rows
 from ._base import BaseCandle
+from ._embeddings import rescale_extreme_rows, unit
 from ._held_out import fit_held_out_scores, signals_of
-from ._logit_weights import (
-    CLIP_TEMPERATURE,
-    DEFAULT_PROTOTYPE_WEIGHT,
-    IMAGE_ONLY_TEMPERATURE,
-    LogitWeights,
-    fit_logit_weights,
-    fit_temperature,
-)
 from ._model import CandleModel
-from ._prior import class_frequencies, log_frequencies
+from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
-from ._prototypes import fit_prototypes, of_moderate_length, unit
-from ._pseudo_new import (
-    effective_size,
-    leave_one_out_split,
-    pseudo_new_splits,
-    without_lone_images,
-)
+from ._prototypes import fit_prototypes
+from ._pseudo_new import split_generator
 from ._statistics import ClassStatistics
-from ._training_set import TrainingSet
-from ._universe import LabelUniverse
+from ._weight_estimation import estimate_logit_weights
 
 
 class CandleClassifier(BaseCandle):
     r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
-    Images of *base* classes train the classifier; *new* classes have a name and no image. One
-    `predict` answers with either kind, and `predict_proba` covers both.
+    The classifier is trained on images of *base* classes. *New* classes have a name and no image.
+    `predict` answers with both kinds of classes, and `predict_proba` covers both.
 
-    Every class has a text feature and a visual prototype. The prototype of a base class is its
-    mean image, shrunk towards a guess from the text the more, the fewer images there are; the
-    prototype of a new class is that guess alone. A shared projection of images and prototypes
-    is then trained with the compensating logit-adjusted loss, held near its start, and added to
-    CLIP's zero-shot similarities. How much each part counts, and how far base and new classes
-    have to be moved against each other, is estimated from the training images by treating some
-    base classes as if they were new.
+    Every class has a text feature and a visual prototype. The prototype of a base class is the mean
+    of its images, shrunk towards a guess from the text; the fewer the images, the stronger the
+    shrinkage. The prototype of a new class is the guess alone. A shared projection of images and
+    prototypes is trained with the compensating logit-adjusted loss, and kept near the identity.
+    The similarities of images to prototypes are added to CLIP's zero-shot similarities. The weight
+    of each part, and the offset between base and new classes, are estimated from the training
+    images, by treating some base classes as if they were new.
 
     Parameters
     ----------
     new_classes : list of str or int, default=None
-        Labels without images, of the same type as the labels in `y`. None adds no class.
+        Labels without images, of the same type as the labels in `y`.
 
     class_names : list of str or mapping, default=None
-        Names that fill the prompt templates, and the label universe: each label listed here
-        without images is a new class. With integer labels, entry i names label i (the
-        convention of ``torchvision.datasets.ImageFolder``). A mapping goes from label to name,
-        and a string label that it lacks names itself. In place of a name there may be a list of
-        synonyms, whose text features count the same. None takes string labels as their own names
-        and, where `y` is a pandas Categorical, all its categories as the label universe.
+        Names for the prompt templates, which also define the label universe: each label listed
+        here that has no image is a new class. If labels are integers, entry i names label i (the
+        convention of ``torchvision.datasets.ImageFolder``). A mapping maps labels to names; a
+        string label that is not in it names itself. A name may be a list of synonyms, whose text
+        features have equal weights. With None, string labels are their own names, and if `y` is a
+        pandas Categorical, all its categories are the label universe.
 
     text_encoder : "auto", None, CLIPFeaturizer, callable or mapping, default="auto"
         Makes the text features. They must come from the model that made `X`.
 
-        * ``"auto"`` takes the text tower of the default :class:`CLIPFeaturizer` if `X` has its
-          width; otherwise it warns, and learns from images alone;
-        * a :class:`CLIPFeaturizer`, or anything with ``encode_text(prompts)``;
+        * ``"auto"``: the text tower of the default :class:`CLIPFeaturizer` if `X` has its width;
+          otherwise there is a warning, and the classifier learns from images alone;
+        * a :class:`CLIPFeaturizer`, or any object with a method ``encode_text(prompts)``;
         * a callable that takes a list of prompts and returns an array of shape
           (n_prompts, n_features);
         * a mapping of label to vector, which is used without any template;
-        * None learns from images alone: no new classes, a shrunk discriminant analysis. Then
-          `shrinkage` is estimated, and `prototype_weight` and `base_offset` have no effect.
+        * None: the classifier learns from images alone, without new classes. It is then a shrunk
+          discriminant analysis: `shrinkage` is estimated, and `prototype_weight` and `base_offset`
+          have no effect.
 
         :func:`make_candle_pipeline` sets this and the featurizer from one name.
 
     templates : str or list of str, default="a photo of a {}."
-        Prompt templates, each with one ``{}``. Text features are averaged over several.
+        Prompt templates, each with one ``{}``. Text features are averaged over all templates.
 
     temperature : "auto" or float, default="auto"
-        Softmax temperature, in [1e-6, 1e6]: similarities are divided by it. A lower one makes
-        probabilities more extreme and lets the loss attend to the hardest images. ``"auto"``
-        estimates it on held-out training images, starting from 0.01, which is CLIP's own (from
-        1 without text); a number is used as it is.
+        Softmax temperature, in [1e-6, 1e6]: similarities are divided by it. A lower temperature
+        makes probabilities more extreme and concentrates the loss on the hardest images.
+        ``"auto"`` estimates it on held-out training images, starting from 0.01, the temperature of
+        CLIP (without text, from 1).
 
     margin : float, default=1.0
-        Strength of the logit adjustment, in [0, 1e6]; the paper's tau. 1 answers as if all
-        classes were equally frequent, 0 as if they were as frequent as in training, values
-        between as if frequencies were between, and above 1 rare and new classes are favoured.
-        No effect where `class_prior` is given.
+        Strength of the logit adjustment, in [0, 1e6]; the paper's tau. With 1, all classes are
+        assumed to be equally frequent; with 0, as frequent as in training. Values between 0 and 1
+        interpolate, and values above 1 favour rare and new classes. It has no effect if
+        `class_prior` is set.
 
     class_prior : None, "training", array-like of shape (n_classes,) or mapping, default=None
         How frequent the classes are where the classifier is used.
 
-        * None leaves that to `margin`;
-        * ``"training"`` is as in training, where a class of n images counts n + 1: the same as
-          ``margin=0``;
-        * an array has the frequencies in the order of `classes_`;
-        * a mapping, or a pandas Series by its index, goes from label to frequency. It names
-          every class, and may name others, which classes that are added later can use.
+        * None: `margin` decides;
+        * ``"training"``: as in training, where a class of n images counts n + 1. This is the same
+          as ``margin=0``;
+        * an array of frequencies in the order of `classes_`;
+        * a mapping of label to frequency, or a pandas Series whose index holds the labels. It must
+          include every class, and may include others, for classes that are added later.
 
-        Frequencies are not negative and sum to one. :meth:`with_prior` changes them after fit.
+        Frequencies must not be negative and must sum to one. :meth:`with_prior` changes them after
+        fit.
 
     shrinkage : float, default=2.0
-        How many images the guess from the text is worth, in [0, 1e12]. 0 takes class means as
-        they are.
+        Number of images that the guess from the text counts as, in [0, 1e12]. With 0, class means
+        are not shrunk.
 
     prototype_weight : "auto" or float, default="auto"
-        Weight of the image-to-prototype similarity, next to a weight of one of the
-        image-to-text similarity, in [0, 1e6]. ``"auto"`` estimates it, and a bonus for classes
-        with many images.
+        Weight of the image-to-prototype similarity, in [0, 1e6]; the image-to-text similarity has
+        a weight of one. ``"auto"`` estimates it, and a bonus for classes with many images.
 
     base_offset : "auto" or float, default="auto"
-        What is taken off the logits of base classes: all of it where a class has many images,
-        half of it at half an image; in [-1e6, 1e6]. Larger values answer with new classes more
-        often. ``"auto"`` balances both on pseudo-new classes.
+        Offset that is subtracted from the logits of base classes, in [-1e6, 1e6]: nearly all of it
+        if a class has many images, and half of it at a total weight of half an image. With a larger
+        offset, new classes are predicted more often. ``"auto"`` balances base and new classes on
+        pseudo-new ones.
 
     penalty : float, default=100.0
-        Strength of the pull of the projection towards its start, the identity, in [0, 1e12],
-        against a loss that is summed over images: many images move it further than few.
+        Strength of the penalty that keeps the projection near the identity, in [0, 1e12]. The loss
+        is a sum over images, so many images move the projection further than few.
 
     max_iter : int, default=20
-        L-BFGS iterations of the projection, at most. 0 keeps the closed-form start.
+        Maximum number of L-BFGS iterations of the projection. With 0, it stays the identity.
 
     device : str or torch.device, default="auto"
-        Where training and prediction run. ``"auto"`` takes CUDA where it is available.
+        Device for training and prediction. ``"auto"`` uses CUDA if it is available.
 
     random_state : int, RandomState instance or None, default=None
-        Draws which classes are treated as new together. None takes a fixed design, so that
-        every call gives the same result; other values show how much depends on the design.
+        Draws the sets of classes that are treated as new together. None uses a fixed design, so
+        that every call gives the same result. Other values show how much the result depends on the
+        design.
 
     verbose : int, default=0
         If positive, a progress bar shows the objective.
@@ -148,72 +135,76 @@ class CandleClassifier(BaseCandle):
     classes_ : ndarray of shape (n_classes,)
         Sorted labels, base and new.
 
+    class_names_ : list of str or tuple of str, or None
+        Name of each class, in the order of `classes_`; a tuple holds the synonyms of a class.
+        None if the labels are numbers without names.
+
     is_new_ : ndarray of shape (n_classes,) of bool
-        Which classes had no image.
+        Which classes have no image.
 
     class_count_ : ndarray of shape (n_classes,)
-        Images of each class, as sums of `sample_weight`.
+        Number of images of each class, or sum of their `sample_weight`.
 
     text_features_ : ndarray of shape (n_classes, n_features) or None
-        Unit rows.
+        Text features of the classes, with rows of length one.
 
     prototypes_ : ndarray of shape (n_classes, n_features)
         Visual prototypes in the space of `X`, before projection; virtual ones for new classes.
 
     temperature_ : float
-        Softmax temperature in use.
+        Softmax temperature.
 
     prototype_weight_ : float
         Weight of the image-to-prototype similarity.
 
     count_bonus_ : float
-        What the weight of a prototype gains with the images of its class: all of it with many
-        images, half of it with four.
+        What is added to the weight of a prototype because of the images of its class: nearly all
+        of it for many images, half of it for four.
 
     base_offset_ : float
-        What is taken off the logits of base classes.
+        Offset that is subtracted from the logits of base classes.
 
     n_iter_ : int
-        Iterations of training.
+        Number of training iterations.
 
     loss_curve_ : list of float
-        Objective per sample at each evaluation. Line searches may evaluate more than once per
+        Objective per sample at each evaluation. A line search may need several evaluations per
         iteration.
 
     n_features_in_ : int
-        Width of `X`.
+        Number of columns of `X`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Column names of `X`, if it has string ones.
+        Column names of `X`, if they are strings.
 
     See Also
     --------
-    RejectingClassifier : Answers with a label for "none of these".
+    RejectingClassifier : Adds an answer for "none of these".
     PublishedCandleClassifier : The method as published, for comparison.
     CLIPFeaturizer : Makes embeddings of images.
-    make_candle_pipeline : Both in a pipeline, from one name.
+    make_candle_pipeline : Both estimators in a pipeline, from one model name.
 
     Notes
     -----
-    The logit of class `k` with :math:`n_k` images is
+    The logit of class `k`, which has :math:`n_k` images, is
 
     .. math::
 
         s_k(x) = \frac{z_k(x) + (b + c\, \rho_4(n_k))\, v_k(x)}{T} - g\, \rho_{1/2}(n_k)
                  + (1 - m) \log \pi_k
 
-    with the similarities `z` to its text and `v` to its prototype, :math:`\rho_h(n) = n / (n +
+    with the similarity `z` to its text and `v` to its prototype, :math:`\rho_h(n) = n / (n +
     h)`, the temperature `T`, the margin `m`, :math:`\pi_k \propto n_k + 1`, and the weights `b`,
     `c` and `g` (`prototype_weight_`, `count_bonus_`, `base_offset_`). The loss is
     :math:`-\log [\pi_y^m e^{s_y} / \sum_k \pi_k^m e^{s_k}]` (compensating logit adjustment,
-    [1]_). Trained to the end, its logits are those of a world in which class `k` is as frequent
-    as :math:`\pi_k^{1 - m}` [2]_; as training is held near its start, that prior is part of the
-    logits from the outset.
+    [1]_). At convergence, its logits assume that the frequency of class `k` is proportional to
+    :math:`\pi_k^{1 - m}` [2]_. Training stays near its start, so this prior is added to the logits
+    explicitly.
 
-    Where this class leaves the paper, it does so because the published head almost never
-    answers with a new class when base classes are among the candidates.
+    This class differs from the paper because the published head almost never predicts a new class
+    when base classes are among the candidates.
 
-    Computation is in the precision of `X`: float64 stays float64.
+    Computations use the precision of `X`: float64 remains float64.
 
     References
     ----------
@@ -293,12 +284,12 @@ class CandleClassifier(BaseCandle):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            CLIP embeddings of images; with text, only their direction matters.
-            Rows of NaN, images that could not be read, are left out with a warning.
+            CLIP embeddings of images. With text, only their directions matter. Rows of NaN, for
+            images that could not be read, are left out with a warning.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            An image of weight 2 counts as two images; weight 0 leaves it out.
+            An image of weight 2 counts as two images; an image of weight 0 is left out.
 
         Returns
         -------
@@ -307,23 +298,30 @@ class CandleClassifier(BaseCandle):
 
         Notes
         -----
-        In float64, an image of weight n and n copies of it, and any two orders of the rows, give
-        the same probabilities within 1e-5. In float32, estimates amplify rounding: in 300 small
-        fits the probabilities differed by up to 0.003. Beyond 4,000,000 similarities (images
-        times classes times up to twelve splits), the weights of the logits are estimated on some
-        of the rows: the order then still does not matter, but copies are rows of their own.
+        In float64, an image of weight n is equivalent to n copies of it, and the order of the rows
+        does not matter: probabilities agree within 1e-5. In float32, the estimates amplify rounding
+        errors: in 300 small fits the probabilities differed by up to 0.003. With more than
+        4,000,000 similarities (images times classes times up to twelve splits), the weights of the
+        logits are estimated on some of the rows. The order still does not matter then, but copies
+        of an image count as separate rows.
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
-        frequencies = class_frequencies(self.class_prior, universe.classes)
-        if isinstance(frequencies, dict):
-            log_frequencies(frequencies, universe.classes)  # before anything takes time
-        weights = self._estimate_logit_weights(data)
-        space = fit_prototypes(data, float(self.shrinkage))
+        prior = prior_of_use(self.class_prior, self.margin, universe.classes)
+        shrinkage = float(self.shrinkage)
+        weights = estimate_logit_weights(
+            data,
+            shrinkage,
+            split_generator(self.random_state),
+            temperature=self.temperature,
+            prototype_weight=self.prototype_weight,
+            base_offset=self.base_offset,
+        )
+        prototypes = fit_prototypes(data, shrinkage)
         with self._progress(self.max_iter) as report:
             projection, self.loss_curve_, self.n_iter_ = train_projection(
                 data,
-                space,
+                prototypes,
                 weights,
                 penalty=float(self.penalty),
                 max_iter=self.max_iter,
@@ -334,42 +332,41 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
-        self._held_out = fit_held_out_scores(data, float(self.shrinkage), weights)
+        self._held_out = fit_held_out_scores(data, shrinkage, weights)
         self._text_encoder = text_encoder
         self._model = CandleModel(
-            space.without_statistics(),
+            prototypes.space,
             data.text_features,
             projection,
             weights,
-            float(self.margin),
             ClassStatistics.of(data),
         )
+        self._prior = prior
         self._set_classes(universe, np.arange(data.n_classes))
-        self._set_prior(frequencies)
         return self
 
     def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
-        """Return a fitted view that answers for other frequencies of the classes.
+        """Return a fitted view for other frequencies of the classes.
 
-        Nothing is trained. By Bayes' rule, probabilities are those for equally frequent classes
-        times `prior`, normalised; decisions follow.
+        Nothing is trained. By Bayes' rule, the probabilities are those for equally frequent classes
+        times `prior`, normalised. Decisions follow from them.
 
         Parameters
         ----------
         prior : None, "training", array-like of shape (n_classes,) or mapping
-            As the parameter `class_prior`; None goes back to what `margin` says.
+            As the parameter `class_prior`. With None, `margin` decides again.
 
         Returns
         -------
         view : CandleClassifier
-            Classifier that shares the fitted state. Views and copies of it keep the prior:
-            after `restrict`, among the classes that are left; :meth:`add_classes` needs a mapping
-            that names the added ones, or ``"training"``.
+            Classifier that shares the fitted state. Its views and copies keep the prior. After
+            `restrict`, it is normalised over the remaining classes. For :meth:`add_classes`, it
+            must be ``"training"``, None, or a mapping that includes the added classes.
 
         Raises
         ------
         ValueError, TypeError
-            If frequencies are negative or not numbers, do not sum to one, or lack a class.
+            If frequencies are not numbers, are negative, do not sum to one, or leave out a class.
 
         Examples
         --------
@@ -385,29 +382,30 @@ class CandleClassifier(BaseCandle):
         """
         check_is_fitted(self)
         view = copy(self)
-        view.class_prior = prior  # of a clone, too
-        view._set_prior(class_frequencies(prior, self.classes_))
+        view.class_prior = prior  # for clones
+        view._prior = prior_of_use(prior, self.margin, self.classes_)
+        view._set_log_prior()
         return view
 
     def add_images(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
     ) -> "CandleClassifier":
-        """Return a fitted copy that has learned from further images.
+        """Return a fitted copy that has learned from more images.
 
-        A class known by its name gets its first images, one that has some gets more, and a label
-        that is not among `classes_` becomes a class. Nothing is trained: prototypes, the map from
-        text to image and the covariance are formed anew, from sums that the model keeps. That
-        costs the new images, and solves of the size of the features.
+        They may be the first images of a class that was known by its name, more images of a base
+        class, or images of a new label, which becomes a class. Nothing is trained: prototypes, the
+        map from text to image and the covariance are recomputed from sums that the model keeps. The
+        cost depends on the number of new images and of features, not on that of earlier images.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of the new images alone, by the same model.
+            Embeddings of the new images only, by the same model.
         y : array-like of shape (n_samples,)
-            Labels, of the type of `classes_`. With text, a string that is not among them names
-            its class; a number needs a name, so give it one by :meth:`add_classes` first.
+            Labels, of the type of `classes_`. With text, a string that is not in `classes_` is the
+            name of its class. A number needs a name, so use :meth:`add_classes` first.
         sample_weight : array-like of shape (n_samples,), default=None
-            As in :meth:`fit`.
+            See :meth:`fit`.
 
         Returns
         -------
@@ -417,17 +415,17 @@ class CandleClassifier(BaseCandle):
         Raises
         ------
         ValueError, TypeError
-            If `X` has another width, or labels are of another type or nameless.
+            If `X` has the wrong number of columns, or labels have the wrong type or no name.
 
         Notes
         -----
         With ``max_iter=0``, and numbers for `temperature`, `prototype_weight` and `base_offset`,
-        the copy equals a fit on all images, up to rounding. Else it keeps the weights and the
-        projection of the last fit. What :meth:`novelty_score` and :meth:`predict_set` know of
-        held-out images stays, too: fit again when there are many new ones.
+        the copy equals a fit on all images, up to rounding. Otherwise it keeps the weights and the
+        projection of the last fit. The thresholds of :meth:`novelty_thresholds` and
+        :meth:`predict_set` do not change either. Fit again when there are many new images.
 
-        There is no `partial_fit`: fits in portions would depend on the order of the images, by
-        weights and a projection that come from the first portion.
+        There is no `partial_fit`, because its result would depend on the order of the images: the
+        weights and the projection would come from the first part.
 
         Examples
         --------
@@ -440,76 +438,59 @@ class CandleClassifier(BaseCandle):
         array([1., 1., 1.])
         """
         check_is_fitted(self)
-        return self._with_images(*self._check_images(X, y, sample_weight, reset=False))
-
-    def _with_images(self, X, y, sample_weight):
-        if is_textual(y) != is_textual(self.classes_):
-            kinds = ("strings", "numbers") if is_textual(self.classes_) else ("numbers", "strings")
-            raise TypeError(f"y holds {kinds[1]}, but the classes_ are {kinds[0]}.")
-        model = self._model
-        X = X.astype(model.projection.dtype)
-        known = set(self.classes_.tolist())
-        unlisted = [label for label in np.unique(y).tolist() if label not in known]
-        texts = model.text_features
-        if texts is not None:
-            X = unit(of_moderate_length(X, X.dtype))
-            if unlisted:
-                texts = np.concatenate([texts, self._texts_of_unlisted(unlisted)])
-        column = dict(zip(self.classes_.tolist(), self._columns.tolist(), strict=True))
-        column |= {label: len(model.counts) + i for i, label in enumerate(unlisted)}
-        y = np.array([column[label] for label in y.tolist()])
-        n_classes = len(model.counts) + len(unlisted)
-        grown = copy(self)
-        grown._model = model.with_images(
-            TrainingSet(X, y, sample_weight.astype(X.dtype), texts, n_classes)
-        )
-        grown._set_classes(LabelUniverse(self.classes_, self._names), self._columns)
+        rows, labels, weight = self._check_images(X, y, sample_weight, reset=False)
+        dtype, has_text = self._model.projection.dtype, self.text_features_ is not None
+        rows = rows.astype(dtype)
+        if has_text:
+            rows = unit(rescale_extreme_rows(rows, dtype))
+        grown, unlisted = copy(self), self._universe.unlisted(labels)
         if unlisted:
-            names = unlisted if is_textual(self.classes_) else [None] * len(unlisted)
-            grown._append_classes(LabelUniverse(np.array(unlisted), names))
+            texts = None
+            if has_text:
+                texts = self._text_encoder.unlisted(self._universe, unlisted, self.n_features_in_)
+            grown = self._with_classes(self._universe.of_labels(unlisted), texts)
+        column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
+        columns = np.array([column[label] for label in labels.tolist()])
+        grown._model = grown._model.with_images(rows, columns, weight.astype(dtype))
+        grown._set_classes(grown._universe, grown._columns)
         return grown
 
-    def _texts_of_unlisted(self, labels):
-        """Text features of labels that name themselves, or that a mapping knows."""
-        textual, encoder = is_textual(self.classes_), self._text_encoder
-        if not textual and not isinstance(encoder.encoder, Mapping):
-            raise ValueError(
-                f"The label {labels[0]!r} is not one of the classes_ and has no name. Name it by "
-                "add_classes first, which returns a classifier that takes its images."
-            )
-        names = labels if textual else None
-        if textual:
-            encoder.check_names([*self.classes_, *labels], [*self._names, *labels])
-        return encoder(labels, names, self.n_features_in_).astype(self.text_features_.dtype)
-
-    def novelty_score(self, X: ArrayLike) -> np.ndarray:
+    def novelty_score(
+        self, X: ArrayLike, *, return_is_new: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         r"""Score how little images look like any of the `classes_`.
 
-        Neither `margin` nor `class_prior` counts.
+        `margin` and `class_prior` have no effect on it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images, see :meth:`predict`.
+        return_is_new : bool, default=False
+            Whether to return `is_new` as well.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            Higher for images that look less like any class, base or new: log-odds that the class
-            is not listed, if that were as likely as that it is. NaN for images that could not be
-            read.
+            Higher for images that look less like any class, base or new. It is the log-odds that
+            the class is not listed, for a prior probability of 1/2. NaN for images that could not
+            be read.
+        is_new : ndarray of shape (n_samples,) of bool
+            Whether the class of the largest logit, for equally frequent classes, is a new one. It
+            selects which of the :meth:`novelty_thresholds` applies.
 
         See Also
         --------
-        skcandle.RejectingClassifier : Answers with a label for "none of these".
+        novelty_thresholds : Scores above which images may be rejected.
+        skcandle.RejectingClassifier : Adds an answer for "none of these".
 
         Notes
         -----
-        A logistic regression of two signals: the largest joint logit (for equally frequent
-        classes), and the largest similarity to a text, or without text half the squared length
-        in whitened coordinates. Its data are held-out training images, before and after their
-        own class has been taken out of the universe. The largest logit alone is the score of
-        [1]_, the largest text similarity that of [2]_ without softmax.
+        A logistic regression on two signals: the largest joint logit (for equally frequent
+        classes), and the largest similarity to a text or, without text, half the squared length
+        in whitened coordinates. It is fitted on held-out training images, with their class in the
+        universe and with their class removed. The largest logit alone is the score of [1]_, the
+        largest text similarity that of [2]_ without softmax.
 
         References
         ----------
@@ -518,29 +499,71 @@ class CandleClassifier(BaseCandle):
         .. [2] Y. Ming et al.: "Delving into out-of-distribution detection with vision-language
            representations", NeurIPS 2022. arXiv:2211.13445.
         """
-        return self._novelty_and_side(X)[0]
+        check_is_fitted(self)
+        score, is_new = [], []
+        for _, _, block, logits in self._blocks(X):
+            if self.text_features_ is None:
+                other = self._model.half_squares(block)
+            else:
+                other = unit(block) @ self.text_features_.T
+            score.append(self._held_out.novelty_of(signals_of(logits, other)))
+            is_new.append(self.is_new_[logits.argmax(axis=1)])
+        if return_is_new:
+            return np.concatenate(score), np.concatenate(is_new)
+        return np.concatenate(score)
+
+    def novelty_thresholds(self, rejection_rate: float = 0.05) -> np.ndarray:
+        """Novelty scores above which images may be rejected.
+
+        They come from the held-out images of the last fit, so views and copies have the same
+        thresholds.
+
+        Parameters
+        ----------
+        rejection_rate : float, default=0.05
+            Share of images *of* listed classes, in (0, 1), whose score exceeds the threshold. All
+            classes count the same.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (2,)
+            The first for images that look most like a base class, the second for images that look
+            most like a new class; see `return_is_new` of :meth:`novelty_score`.
+
+        Raises
+        ------
+        ValueError
+            If `rejection_rate` is not in (0, 1).
+
+        See Also
+        --------
+        skcandle.RejectingClassifier : Uses the thresholds, and explains how they are chosen.
+        """
+        check_is_fitted(self)
+        return self._held_out.novelty_thresholds(rejection_rate)
 
     def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
-        r"""Sets of classes that hold the right one with a given probability.
+        r"""Predict sets of classes that contain the correct one with a given probability.
 
-        The set of an image has the classes whose logit is at most so far below the largest one as
-        for that share of held-out training images: one distance for base classes, and one for new
-        ones, from classes that are treated as new. `margin` and `class_prior` do not count, since
-        the share is kept among base and among new classes, all classes of either kind counting
-        the same.
+        The set of an image contains the classes whose logit is not too far below the largest one.
+        How far is chosen so that the sets of the given share of held-out training images contain
+        their class. There is one distance for base classes and one for new classes, which comes
+        from classes that are treated as new. `margin` and `class_prior` have no effect, because the
+        share holds for base classes and for new classes separately, with equal weights for the
+        classes of each kind.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Embeddings of images, see :meth:`predict`.
         confidence_level : float, default=0.9
-            Share of images, in (0, 1), whose set is to hold their class.
+            Share of images, in (0, 1), whose set should contain their class.
 
         Returns
         -------
         sets : ndarray of shape (n_samples, n_classes) of bool
-            Columns follow `classes_`. A set has at least one class, but none where an image could
-            not be read.
+            Columns follow `classes_`. Every set has at least one class, except that the set of an
+            image that could not be read is empty.
 
         Raises
         ------
@@ -549,10 +572,11 @@ class CandleClassifier(BaseCandle):
 
         Notes
         -----
-        Split conformal prediction [1]_ for each kind of class, with the training images in the
-        place of a calibration set: the weights of the logits have been estimated on them, which
-        is a matter of four numbers. *n* images, as Kish's effective number, cannot tell levels
-        above *n* / (*n* + 1): then all classes are in each set, and a warning says so.
+        This is split conformal prediction [1]_ for each kind of class, with held-out training
+        images as the calibration set. The weights of the logits were estimated on the same images,
+        but these are only four numbers. *n* images, as Kish's effective number, cannot resolve
+        levels above *n* / (*n* + 1). In this case every set contains all classes, and there is a
+        warning.
 
         References
         ----------
@@ -573,32 +597,17 @@ class CandleClassifier(BaseCandle):
         [['bee'], ['elk']]
         """
         check_is_fitted(self)
-        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
-            raise ValueError(
-                f"confidence_level is {confidence_level!r}; it is a number above 0 and below 1."
-            )
-        thresholds, too_few = self._held_out.gap_thresholds(float(confidence_level))
-        if too_few:
-            n_images = self._held_out.n_images
-            warn_user(
-                f"The training images are worth {n_images:.3g} of balanced classes, too few to "
-                f"tell a confidence_level of {confidence_level:g}; all classes are in each set. "
-                f"Give more images, or a level up to {n_images / (n_images + 1):.2g}."
-            )
-            thresholds = np.full(2, np.inf)
-        widest = thresholds[self.is_new_.astype(int)]
-        model = replace(self._model, margin=1.0)
+        widest = self._held_out.gap_thresholds(confidence_level)[self.is_new_.astype(int)]
         sets = [
-            logits.max(axis=1, keepdims=True) - logits <= widest
-            for *_, logits in self._blocks(X, model)
+            logits.max(axis=1, keepdims=True) - logits <= widest for *_, logits in self._blocks(X)
         ]
         return np.concatenate(sets)
 
     def choose_to_label(self, X: ArrayLike, n_images: int) -> np.ndarray:
         r"""Choose the images whose labels would help most.
 
-        Images come first that are probably of classes with few images. One image after the other
-        is chosen, and counts from then on as an image of each class by the probability of that
+        Images that probably belong to classes with few images come first. Images are chosen one at
+        a time. A chosen image counts, with the probability of each class, as one more image of that
         class, so that the choice covers the classes.
 
         Parameters
@@ -606,27 +615,27 @@ class CandleClassifier(BaseCandle):
         X : array-like of shape (n_samples, n_features)
             Embeddings of images without labels, see :meth:`predict`.
         n_images : int
-            How many images to choose, from 1 to n_samples.
+            Number of images to choose, from 1 to n_samples.
 
         Returns
         -------
         indices : ndarray of shape (n_images,)
-            Rows of `X`, in the order in which they were chosen. Give their labels to
-            :meth:`add_images`.
+            Positions of rows of `X`, in the order in which they were chosen. Once they have labels,
+            use :meth:`add_images`.
 
         Raises
         ------
         ValueError
-            If there are fewer than `n_images` rows, or `n_images` is below 1.
+            If `n_images` is below 1 or above the number of images that could be read.
         TypeError
             If `n_images` is not an integer.
 
         Notes
         -----
-        The next image maximises :math:`\sum_k p_k(x) / (n_k + 1)`, with the probabilities
-        `p` for equally frequent classes, and the counts `n` in which the images chosen so far are
-        included. The variance of a class mean is one over its count, so that this is about the
-        variance that a label takes away.
+        The next image maximises :math:`\sum_k p_k(x) / (n_k + 1)`, with the probabilities `p` for
+        equally frequent classes, and the counts `n` including the images chosen so far. The
+        variance of a class mean is inversely proportional to its count, so this is approximately
+        the reduction of variance by a label.
 
         Examples
         --------
@@ -639,84 +648,8 @@ class CandleClassifier(BaseCandle):
         array([1])
         """
         check_is_fitted(self)
-        if not isinstance(n_images, Integral) or isinstance(n_images, bool):
-            raise TypeError(f"n_images is {n_images!r}; it is an integer.")
-        blocks = self._blocks(X, replace(self._model, margin=1.0))
-        proba = np.concatenate([softmax(logits, axis=1) for *_, logits in blocks])
-        left = ~np.isnan(proba[:, 0])  # not of images that could not be read
-        if not 1 <= n_images <= left.sum():
-            raise ValueError(
-                f"n_images is {n_images}, but X has {left.sum()} rows; n_images is from 1 to that."
-            )
-        counts, chosen = self.class_count_.astype(float), []
-        for _ in range(n_images):
-            best = int(np.argmax(np.where(left, proba @ (1 / (counts + 1)), -np.inf)))
-            chosen.append(best)
-            left[best] = False
-            counts += proba[best]
-        return np.array(chosen)
-
-    def _novelty_and_side(self, X):
-        """Novelty scores, and whether the class of the largest logit has no image."""
-        check_is_fitted(self)
-        scores, sides = [], []
-        for _, _, block, logits in self._blocks(X, replace(self._model, margin=1.0)):
-            if self.text_features_ is None:
-                space = self._model.space
-                tokens = (block - space.image_mean) @ space.whitener @ self._model.projection
-                other = (tokens**2).sum(axis=1) / 2
-            else:
-                other = unit(block) @ self.text_features_.T
-            scores.append(self._held_out.novelty_of(signals_of(logits, other)))
-            sides.append(self.is_new_[logits.argmax(axis=1)])
-        return np.concatenate(scores), np.concatenate(sides)
-
-    def _set_prior(self, frequencies):
-        """The frequencies that the logits answer for."""
-        margin = float(self.margin)
-        if frequencies is not None:  # logits for equal frequencies, or for those of training
-            margin = 0.0 if frequencies == "training" else 1.0
-        self._frequencies = frequencies
-        self._model = replace(self._model, margin=margin)
-        self._set_log_prior()
+        proba = np.concatenate([softmax(logits, axis=1) for *_, logits in self._blocks(X)])
+        return choose_rows(proba, self.class_count_, n_images)
 
     def _set_log_prior(self):
-        self._log_prior = None
-        if isinstance(self._frequencies, dict):
-            self._log_prior = log_frequencies(self._frequencies, self.classes_)
-
-    def _estimate_logit_weights(self, data):
-        """Weights of the joint logits: given, or estimated on pseudo-new splits."""
-        has_text = data.text_features is not None
-        start = {
-            "temperature": CLIP_TEMPERATURE if has_text else IMAGE_ONLY_TEMPERATURE,
-            "prototype_weight": DEFAULT_PROTOTYPE_WEIGHT,
-            "base_offset": 0.0,
-        }
-        given = {name: getattr(self, name) for name in start}
-        given = {name: float(value) for name, value in given.items() if value != "auto"}
-        if not has_text:  # prototypes are all there is, and no class is new
-            given |= {"prototype_weight": 1.0, "base_offset": 0.0}
-        weights = LogitWeights(**(start | given))
-        if len(given) == len(start):
-            return weights
-        some_are_new = len(np.unique(data.y)) < data.n_classes
-        shrinkage, hidden = float(self.shrinkage), []
-        if some_are_new or "base_offset" not in given:
-            hidden = pseudo_new_splits(data, shrinkage, self._generator())
-        if some_are_new:
-            return fit_logit_weights(hidden, hidden, weights, effective_size(data), fixed=given)
-        split = leave_one_out_split(data, shrinkage)
-        telling, n_images = (
-            without_lone_images(split, data),
-            effective_size(data, lone_images=False),
-        )
-        estimated = fit_logit_weights([telling], hidden, weights, n_images, fixed=given)
-        if "temperature" in given:
-            return estimated
-        return fit_temperature([split], estimated, weights, effective_size(data))
-
-    def _generator(self):
-        if self.random_state is None:
-            return None
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)

@@ -1,45 +1,46 @@
-r"""Scores of images that took no part in what they are compared to, and thresholds of them.
+r"""Scores of held-out training images, and the thresholds that follow from them.
 
-*Novelty*: how little an image looks like any class of the universe. Two signals of an image are
-weighed against each other:
+*Novelty*: how little an image looks like any class of the universe. It combines two signals:
 
-* its largest joint logit over the classes, for equally frequent classes;
-* its largest similarity to a text; without text, half its squared length in whitened
-  coordinates, which the logits leave out.
+* the largest joint logit of the image, for equally frequent classes;
+* its largest similarity to a text. Without text, half its squared length in whitened coordinates,
+  which the logits do not use.
 
-The weights are those of a logistic regression on the pseudo-new splits of the training images: the
-signals of a held-out image while its class is in the universe, against those of the same image
-after its class has been taken out. No image of an unlisted class is needed.
+A logistic regression on the pseudo-new splits of the training images weights them. It separates the
+signals of a held-out image while its class is in the universe from those of the same image after
+its class has been removed. No image of an unlisted class is needed.
 
 *Gap*: how far the logit of the class of an image is below the largest one.
 """
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
+from .._warnings import warn_user
 from ._prototypes import fit_prototypes
 from ._pseudo_new import effective_size, splits_of_universe
 
-# Shares at which quantiles are kept: what a classifier holds does not grow with the images.
+# Number of stored quantiles: the size of a classifier does not grow with the number of images.
 N_SHARES = 1000
 
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Weights of the signals of novelty, and scores of held-out images of listed classes.
+    """Weights of the novelty signals, and quantiles of the scores of held-out images.
 
     Attributes
     ----------
     coefficients : ndarray of shape (2,)
     intercept : float
     novelty : ndarray of shape (2, n_shares)
-        Novelty up to which given shares of the images lie, from 1 / n_shares to all: where the
-        largest logit is that of a class with images, and of one without.
+        Quantiles of the novelty at the shares 1 / n_shares, 2 / n_shares, ..., 1. The first row
+        is for images whose largest logit is that of a base class, the second for the others.
     gaps : ndarray of shape (2, n_shares)
-        The same of gaps: for images of classes with images, and of hidden ones.
+        Quantiles of the gaps, for images of base classes and of hidden ones.
     n_images : float
-        How many images the scores are worth.
+        Effective number of images behind the scores.
     """
 
     coefficients: np.ndarray
@@ -49,7 +50,7 @@ class HeldOutScores:
     n_images: float
 
     def novelty_of(self, signals):
-        """Log-odds that an image is of no class in the universe, if either were as likely.
+        """Log-odds that the class of an image is not listed, if that has a probability of 1/2.
 
         Parameters
         ----------
@@ -61,45 +62,64 @@ class HeldOutScores:
         """
         return signals @ self.coefficients + self.intercept
 
-    def novelty_thresholds(self, rate):
-        """Novelty above which a given share of images of listed classes lies.
+    def novelty_thresholds(self, rate: float) -> np.ndarray:
+        """Novelty scores that a given share of images of listed classes exceeds.
 
         Parameters
         ----------
         rate : float
-            In (0, 1).
+            In (0, 1). If there are too few images for this rate, the thresholds are the largest
+            scores, and there is a warning.
 
         Returns
         -------
         thresholds : ndarray of shape (2,)
-            Where the answer is a base class, and where it is a new one.
-        too_few : bool
-            Whether the images cannot tell; the thresholds are then the largest scores.
+            For answers with base classes, and with new classes.
         """
-        return self._thresholds(self.novelty, 1 - rate)
+        if not isinstance(rate, Real) or not 0 < rate < 1:
+            raise ValueError(f"rejection_rate must be a number between 0 and 1, got {rate!r}.")
+        thresholds, too_few = self._thresholds(self.novelty, 1 - float(rate))
+        if too_few:
+            warn_user(
+                f"A rejection_rate of {rate:g} is too low for these training images, which count "
+                f"as {self.n_images:.3g} images of balanced classes; the thresholds are the "
+                "largest held-out scores. Add images, or set a rejection_rate of at least "
+                f"{1 / (self.n_images + 1):.2g}."
+            )
+        return thresholds
 
-    def gap_thresholds(self, level):
-        """Gaps up to which a given share of images lies.
+    def gap_thresholds(self, level: float) -> np.ndarray:
+        """Gaps that a given share of images does not exceed.
 
         Parameters
         ----------
         level : float
-            In (0, 1).
+            In (0, 1). If there are too few images for this level, the thresholds are infinite,
+            and there is a warning.
 
         Returns
         -------
         thresholds : ndarray of shape (2,)
-            For images of base classes, and of new ones.
-        too_few : bool
-            Whether the images cannot tell; the thresholds are then the largest gaps.
+            For images of base classes, and of new classes.
         """
-        return self._thresholds(self.gaps, level)
+        if not isinstance(level, Real) or not 0 < level < 1:
+            raise ValueError(f"confidence_level must be a number between 0 and 1, got {level!r}.")
+        thresholds, too_few = self._thresholds(self.gaps, float(level))
+        if too_few:
+            warn_user(
+                f"A confidence_level of {level:g} is too high for these training images, which "
+                f"count as {self.n_images:.3g} images of balanced classes; every set holds all "
+                "classes. Add images, or set a confidence_level of at most "
+                f"{self.n_images / (self.n_images + 1):.2g}."
+            )
+            return np.full(2, np.inf)
+        return thresholds
 
     def _thresholds(self, quantiles, level):
-        """Quantiles of either side, at the next larger share that is kept.
+        """Stored quantiles of both sides at a level, and whether there are too few images for it.
 
-        The image that is to be judged counts as one more, at infinity, as in split conformal
-        prediction: a share below 1 / (n + 1) of n images is more than they can tell.
+        As in split conformal prediction, the new image counts as one more, at infinity: n images
+        cannot resolve shares below 1 / (n + 1).
         """
         level = level * (1 + 1 / self.n_images)
         n_shares = quantiles.shape[1]
@@ -108,9 +128,9 @@ class HeldOutScores:
 
 
 def quantiles_by_side(scores, sample_weight, is_new):
-    """Weighted quantiles of the scores of either side, of shape (2, n_shares).
+    """Weighted quantiles of the scores of base and of new classes, of shape (2, n_shares).
 
-    A side without scores has those of the other.
+    If one of them has no scores, those of the other are used for both.
     """
     shares = np.arange(1, N_SHARES + 1) / N_SHARES
     sides = [side if side.any() else np.ones_like(side) for side in (~is_new, is_new)]
@@ -120,15 +140,15 @@ def quantiles_by_side(scores, sample_weight, is_new):
 
 
 def weighted_quantiles(values, weight, shares):
-    """Smallest values up to which the share of the weight is at least as given."""
+    """Smallest values at which the cumulative share of the weight reaches each of `shares`."""
     order = np.argsort(values)
     reached = np.cumsum(weight[order]) / weight.sum()
-    positions = np.searchsorted(reached, np.asarray(shares) - 1e-9)  # sums are rounded
+    positions = np.searchsorted(reached, np.asarray(shares) - 1e-9)  # rounding errors
     return values[order][np.minimum(positions, len(values) - 1)].astype(float)
 
 
 def signals_of(logits, other):
-    """Signals of images, of shape (n_samples, 2), from logits and from what stands beside them.
+    """Novelty signals of images, of shape (n_samples, 2).
 
     Parameters
     ----------
@@ -141,7 +161,7 @@ def signals_of(logits, other):
 
 
 def fit_held_out_scores(data, shrinkage, weights):
-    """Weigh the signals of novelty, and collect scores of held-out images.
+    """Fit the weights of the novelty signals, and collect the scores of held-out images.
 
     Parameters
     ----------
@@ -153,54 +173,75 @@ def fit_held_out_scores(data, shrinkage, weights):
     -------
     scores : HeldOutScores
     """
-    from sklearn.linear_model import LogisticRegression  # takes a second to import
+    parts = [
+        _held_out_images(data, split, rows, shrinkage, weights)
+        for split, rows in splits_of_universe(data, shrinkage)
+    ]
+    listed, unlisted, gaps, answered_new, is_new, sample_weight, image_weight = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
+    sample_weight *= data.sample_weight.sum() / sample_weight.sum()
+    coefficients, intercept = _novelty_regression(listed, unlisted, sample_weight, image_weight)
+    return HeldOutScores(
+        coefficients=coefficients,
+        intercept=intercept,
+        novelty=quantiles_by_side(listed @ coefficients + intercept, sample_weight, answered_new),
+        gaps=quantiles_by_side(gaps, sample_weight, is_new),
+        n_images=effective_size(data),
+    )
+
+
+def _held_out_images(data, split, rows, shrinkage, weights):
+    """Signals, gaps and weights of the images of one split.
+
+    Returns
+    -------
+    listed, unlisted : ndarray of shape (n_samples, 2)
+        Signals with the class of the image in the universe, and with this class removed.
+    gaps : ndarray of shape (n_samples,)
+    answered_new, is_new : ndarray of shape (n_samples,) of bool
+        Whether the class of the largest logit, and the class of the image, is without images.
+    sample_weight, image_weight : ndarray of shape (n_samples,)
+        Weight of the image in the split, and in the training set.
+    """
+    logits = split.joint_logits(weights)
+    other = split.text_similarity
+    if other is None:
+        other = _half_squares(data, rows, shrinkage)
+    is_own = np.zeros(logits.shape, dtype=bool)
+    is_own[np.arange(len(logits)), split.target] = True
+    without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
+    return (
+        signals_of(logits, other),
+        signals_of(np.where(is_own, -np.inf, logits), without),
+        logits.max(axis=1) - logits[is_own],
+        split.offset_saturation[logits.argmax(axis=1)] == 0,
+        split.hidden[split.target],
+        split.sample_weight,
+        data.sample_weight[rows],
+    )
+
+
+def _novelty_regression(listed, unlisted, sample_weight, image_weight):
+    """Coefficients and intercept of the signals, for unlisted against listed classes."""
+    from sklearn.linear_model import LogisticRegression  # slow to import
     from sklearn.preprocessing import StandardScaler
 
-    listed, unlisted, gaps, answered_new, is_new = [], [], [], [], []
-    sample_weight, image_weight = [], []
-    for split, rows in splits_of_universe(data, shrinkage):
-        logits = split.joint_logits(weights)
-        other = split.text_similarity
-        if other is None:
-            other = _half_squares(data, rows, shrinkage)
-        is_own = np.zeros(logits.shape, dtype=bool)
-        is_own[np.arange(len(logits)), split.target] = True
-        listed.append(signals_of(logits, other))
-        gaps.append(logits.max(axis=1) - logits[is_own])
-        is_new.append(split.hidden[split.target])
-        answered_new.append(split.offset_share[logits.argmax(axis=1)] == 0)
-        without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
-        unlisted.append(signals_of(np.where(is_own, -np.inf, logits), without))
-        sample_weight.append(split.sample_weight)
-        image_weight.append(data.sample_weight[rows])
-    listed, unlisted = np.concatenate(listed), np.concatenate(unlisted)
-    sample_weight = np.concatenate(sample_weight)
-    sample_weight *= data.sample_weight.sum() / sample_weight.sum()
     signals = np.concatenate([listed, unlisted])
     with np.errstate(invalid="ignore"):  # the variance of equal signals may be a negative zero
-        image_weight = np.tile(np.concatenate(image_weight), 2)
-        scaler = StandardScaler().fit(signals, sample_weight=image_weight)
+        scaler = StandardScaler().fit(signals, sample_weight=np.tile(image_weight, 2))
     regression = LogisticRegression().fit(
         scaler.transform(signals),
         np.repeat([0, 1], len(listed)),
         sample_weight=np.tile(sample_weight, 2),
     )
     coefficients = regression.coef_[0] / scaler.scale_
-    intercept = float(regression.intercept_[0] - scaler.mean_ @ coefficients)
-    return HeldOutScores(
-        coefficients=coefficients,
-        intercept=intercept,
-        novelty=quantiles_by_side(
-            listed @ coefficients + intercept, sample_weight, np.concatenate(answered_new)
-        ),
-        gaps=quantiles_by_side(np.concatenate(gaps), sample_weight, np.concatenate(is_new)),
-        n_images=effective_size(data),
-    )
+    return coefficients, float(regression.intercept_[0] - scaler.mean_ @ coefficients)
 
 
 def _half_squares(data, rows, shrinkage):
-    """Half squared lengths of images in whitened coordinates that were formed without them."""
-    space = fit_prototypes(data, shrinkage)
+    """Half squared lengths of images, in whitened coordinates that leave each image out."""
+    prototypes = fit_prototypes(data, shrinkage)
     X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images, _ = space.transform_left_out(X, y, sample_weight)
-    return (space.transform_images(X) * images).sum(axis=1) / 2
+    images, _ = prototypes.transform_left_out(X, y, sample_weight)
+    return (prototypes.space.transform_images(X) * images).sum(axis=1) / 2

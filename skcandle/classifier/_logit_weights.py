@@ -6,11 +6,9 @@ The logit of class `k`, base or new, for an image `x` is
 
 with the image-to-text similarity `z`, the image-to-prototype similarity `v`, and the saturation
 :math:`\rho_h(n) = n / (n + h)` of a count of `n` images, which is zero for a new class. The four
-weights are estimated on *pseudo-new splits* of the training images (see ``_pseudo_new.py``):
-`T`, `b` and `c` by penalised maximum likelihood of a conditional logit model, the offset `g` by
-the largest harmonic mean of base and new accuracy. Where no class is new, the likelihood is that of
-a split that hides none; the offset, which classes added later need, still comes from those that do.
-In a split that hides none, the only image of a class tells about `T` alone.
+weights are estimated on *pseudo-new splits* of the training images (see ``_pseudo_new.py`` and
+``_weight_estimation.py``): `T`, `b` and `c` by penalised maximum likelihood of a conditional logit
+model, the offset `g` by the largest harmonic mean of base and new accuracy.
 """
 
 from dataclasses import dataclass, replace
@@ -23,17 +21,17 @@ from scipy.stats import hmean
 # Counts at which the count bonus, and the offset, reach half their size.
 BONUS_HALF_COUNT = 4.0
 OFFSET_HALF_COUNT = 0.5
-# Softmax temperature around which "auto" searches: that of CLIP, and one for similarities on the
-# scale of a log-likelihood, which are those without text.
+# Softmax temperature from which "auto" starts: that of CLIP. Without text, similarities are on the
+# scale of a log-likelihood.
 CLIP_TEMPERATURE = 0.01
 IMAGE_ONLY_TEMPERATURE = 1.0
-# Prior of T0 / T, b, c and g: a handful of images of rare classes cannot carry a free choice.
+# Prior of T0 / T, b, c and g: a few images of rare classes do not justify a free choice.
 DEFAULT_PROTOTYPE_WEIGHT = 0.1
 PRIOR_SD = (0.5, 0.05, 0.15, 10.0)
 IMAGE_ONLY_PRIOR_SD = (1.0, 1.0, 1.0, 1.0)
 # Smoothing of the accuracies from which the offset is chosen, in logits.
 OFFSET_BANDWIDTH = 2.0
-# Half widths of the grids of nine offsets that are tried one after the other, in logits.
+# Half widths, in logits, of the successive grids of nine offsets.
 OFFSET_SEARCH = (8.0, 2.0, 0.5)
 
 
@@ -46,35 +44,37 @@ class LogitWeights:
     count_bonus: float = 0.0
     base_offset: float = 0.0
 
-    def joint_logits(self, text_similarity, prototype_similarity, bonus_share, offset_share):
-        """Score all classes; the one place where logits are made.
+    def joint_logits(
+        self, text_similarity, prototype_similarity, bonus_saturation, offset_saturation
+    ):
+        """Compute the logits of all classes. All logits of a CandleClassifier come from here.
 
         Parameters
         ----------
         text_similarity : ndarray or Tensor of shape (n_samples, n_classes), or None
             None without text.
         prototype_similarity : ndarray or Tensor of shape (n_samples, n_classes)
-        bonus_share : ndarray or Tensor of shape (n_classes,) or (n_samples, n_classes)
-            Saturation of the count behind each prototype, half at `BONUS_HALF_COUNT`.
-        offset_share : ndarray or Tensor of shape (n_classes,)
-            Saturation of the count of each class, half at `OFFSET_HALF_COUNT`.
+        bonus_saturation : ndarray or Tensor of shape (n_classes,) or (n_samples, n_classes)
+            Saturation of the count behind each prototype, with half count `BONUS_HALF_COUNT`.
+        offset_saturation : ndarray or Tensor of shape (n_classes,)
+            Saturation of the count of each class, with half count `OFFSET_HALF_COUNT`.
 
         Returns
         -------
         logits : ndarray or Tensor of shape (n_samples, n_classes)
         """
-        prototype_weight = self.prototype_weight + self.count_bonus * bonus_share
+        prototype_weight = self.prototype_weight + self.count_bonus * bonus_saturation
         similarity = prototype_weight * prototype_similarity
         if text_similarity is not None:
             similarity = similarity + text_similarity
-        return similarity / self.temperature - self.base_offset * offset_share
+        return similarity / self.temperature - self.base_offset * offset_saturation
 
 
 def prototype_similarity(tokens, prototypes):
     r"""Compare images to prototypes: :math:`\langle u, v_k \rangle - \|v_k\|^2 / 2`.
 
-    For rows of length one this is the cosine, up to a constant, otherwise the Gaussian
-    discriminant, up to a term that all classes share.
+    For rows of length one this is the cosine, up to a constant. Otherwise it is the Gaussian
+    discriminant, up to a term that is the same for all classes.
 
     Parameters
     ----------
@@ -88,13 +88,26 @@ def prototype_similarity(tokens, prototypes):
     return tokens @ prototypes.T - (prototypes**2).sum(1) / 2
 
 
-def own_similarity(tokens, prototypes):
-    """Compare each image to one prototype, that in the same row; see `prototype_similarity`."""
-    return (tokens * prototypes).sum(1) - (prototypes**2).sum(1) / 2
+def own_similarity(tokens, prototypes, normalize):
+    """Compare each image to the prototype in the same row; see `prototype_similarity`.
+
+    Parameters
+    ----------
+    tokens, prototypes : ndarray or Tensor of shape (n_samples, n_features)
+        See :meth:`TrainingPrototypes.transform_left_out`.
+    normalize : bool
+        Whether prototypes are of length one, each in the metric of its image.
+
+    Returns
+    -------
+    similarity : ndarray or Tensor of shape (n_samples,)
+    """
+    half_squares = 0.5 if normalize else (prototypes**2).sum(1) / 2
+    return (tokens * prototypes).sum(1) - half_squares
 
 
 def saturation(counts, half_count):
-    """From 0 for no images to 1 for many; one half at `half_count`."""
+    """Rises from 0, for no images, to 1, for many; it is 1/2 at `half_count`."""
     return counts / (counts + half_count)
 
 
@@ -104,15 +117,15 @@ def fit_logit_weights(splits, offset_splits, start, n_images, *, fixed=()):
     Parameters
     ----------
     splits : list of PseudoNewSplit
-        Whose likelihood is maximised.
+        The likelihood of these is maximised.
     offset_splits : list of PseudoNewSplit
-        Where the offset balances base and new classes.
+        The offset balances base and new classes in these.
     start : LogitWeights
-        Mean of the prior, values of what is fixed, and the answer where there are no splits.
+        Mean of the prior and values of fixed weights; returned if there are no splits.
     n_images : float
-        Images that the likelihood is worth, all splits together.
+        How many images the likelihood counts as, over all splits.
     fixed : collection of str
-        Names of weights that stay what they are in `start`.
+        Names of weights that keep their value in `start`.
 
     Returns
     -------
@@ -121,7 +134,7 @@ def fit_logit_weights(splits, offset_splits, start, n_images, *, fixed=()):
     if not splits:
         return start
     estimate = _PenalisedLikelihood(splits, start, n_images, fixed)
-    # where nothing is hidden, the offset would only tell rare classes from frequent ones
+    # if nothing is hidden, the offset would only separate rare from frequent classes
     weights = estimate.maximise(start, keep_offset=not any(s.hidden.any() for s in splits))
     if "base_offset" not in fixed:
         weights = replace(weights, base_offset=balanced_offset(offset_splits, weights))
@@ -130,12 +143,12 @@ def fit_logit_weights(splits, offset_splits, start, n_images, *, fixed=()):
 
 
 def fit_temperature(splits, weights, start, n_images):
-    """Estimate the temperature alone; parameters as of :func:`fit_logit_weights`.
+    """Estimate the temperature alone. See :func:`fit_logit_weights` for the other parameters.
 
     Parameters
     ----------
     weights : LogitWeights
-        The others, which stay.
+        All but the temperature are kept.
 
     Returns
     -------
@@ -146,10 +159,10 @@ def fit_temperature(splits, weights, start, n_images):
 
 
 class _PenalisedLikelihood:
-    """Log-likelihood of the splits, less a Gaussian penalty, over the weights that are free.
+    """Log-likelihood of the splits minus a Gaussian penalty, as a function of the free weights.
 
-    The optimiser works on ``theta = (T0 / T, b, c, g)``, in units of the prior's standard
-    deviations, in which curvatures are alike.
+    The optimiser works on ``theta = (T0 / T, b, c, g)``, in units of the standard deviations of
+    the prior, so that curvatures are similar.
     """
 
     def __init__(self, splits, start, n_images, fixed):
@@ -160,7 +173,7 @@ class _PenalisedLikelihood:
         image_only = splits[0].text_similarity is None
         self.sd = np.array(IMAGE_ONLY_PRIOR_SD if image_only else PRIOR_SD)
         self.mean = self._theta(start)
-        # derivatives are by 1 / T, b, c and g
+        # splits return derivatives with respect to 1 / T, b, c and g
         self.unit = self.sd / [self.reference, 1, 1, 1]
         free = np.array(["temperature" not in fixed, *(["prototype_weight" not in fixed] * 2)])
         self.is_free = np.append(free, "base_offset" not in fixed)
@@ -210,8 +223,8 @@ class _PenalisedLikelihood:
 def balanced_offset(splits, weights):
     """Offset of base logits at which base and new accuracy have the largest harmonic mean.
 
-    The likelihood prefers the side with the better classifier. Accuracies are smoothed over
-    `OFFSET_BANDWIDTH` logits, since a few hundred images make a ragged curve.
+    The likelihood would favour whichever side has the better classifier. Accuracies are smoothed
+    over `OFFSET_BANDWIDTH` logits, because the curve of a few hundred images is ragged.
     """
     curves = [_OffsetCurve(split, replace(weights, base_offset=0.0)) for split in splits]
 
@@ -219,7 +232,7 @@ def balanced_offset(splits, weights):
         return hmean(np.sum([curve.accuracies(offset) for curve in curves], axis=0))
 
     best = weights.base_offset
-    if harmonic_mean(best) == 0:  # nothing hidden, or no image that tells
+    if harmonic_mean(best) == 0:  # nothing is hidden, or no image is decisive
         return best
     for half_width in OFFSET_SEARCH:
         grid = best + np.linspace(-half_width, half_width, 9)
@@ -228,7 +241,7 @@ def balanced_offset(splits, weights):
 
 
 class _OffsetCurve:
-    """Smoothed base and new accuracy of one split as the offset of base classes changes."""
+    """Smoothed base and new accuracy of one split, as functions of the offset of base classes."""
 
     def __init__(self, split, weights):
         scores = split.joint_logits(weights)
@@ -240,11 +253,11 @@ class _OffsetCurve:
         )
         self.base = np.where(split.hidden, -np.inf, scores)
         self.sample_weight = split.sample_weight
-        self.offset_share = split.offset_share
+        self.offset_saturation = split.offset_saturation
         self.target = split.target
 
     def accuracies(self, offset):
-        base = self.base - self.base.dtype.type(offset) * self.offset_share
+        base = self.base - self.base.dtype.type(offset) * self.offset_saturation
         lead = (base.max(axis=1) - self.new_best) / OFFSET_BANDWIDTH
         base_hits = self.sample_weight * (base.argmax(axis=1) == self.target)
         return base_hits @ expit(lead), self.new_hits @ expit(-lead)

@@ -7,18 +7,18 @@ from torch.nn import functional as F
 def log_prior(counts):
     r"""Log prior of the classes, :math:`\log \pi_k` with :math:`\pi_k \propto n_k + 1`.
 
-    The one that is added to every count is the prototype of the class, which enters the loss
-    as a sample of its own. It keeps the prior of a class without images above zero.
+    One is added to every count because the prototype of the class enters the loss as one more
+    sample. It also keeps the prior of a class without images above zero.
 
     Parameters
     ----------
     counts : Tensor of shape (n_classes,)
-        Images of each class, 0 for a new class. Sums of sample weights count as images.
+        Number of images of each class, or sum of their sample weights; 0 for a new class.
 
     Returns
     -------
     log_prior : Tensor of shape (n_classes,)
-        Without the normalising constant, which a softmax cancels.
+        Up to an additive constant, which a softmax cancels.
     """
     return torch.log(counts + 1)
 
@@ -28,8 +28,8 @@ def compensating_loss(logits, target, log_prior, margin, sample_weight=None):
 
     .. math:: \ell(x, y) = -\log \frac{\pi_y^{m} e^{s_y(x)}}{\sum_k \pi_k^{m} e^{s_k(x)}}
 
-    The adjustment :math:`m \log \pi_k` is part of the loss only. Where a class is rare, its
-    logit has to win without the help of the prior, and so its margin at prediction is larger.
+    The adjustment :math:`m \log \pi_k` is part of the loss only. In training, it lowers the logit
+    of a rare class, which therefore learns a larger margin, and keeps it at prediction.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Images that could not be read: rows that are NaN throughout, and the answers for them."""
+"""Images that could not be read: rows of NaN, and the answers for them."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from .._labels import is_textual
 from .._warnings import warn_user
 from ..exceptions import UnreadableImageWarning
 
-MISSING = -1  # the number of a class, and the answer, where labels are numbers
+MISSING = -1  # the position of the class, and the answer where labels are numbers
 
 
 def missing_rows(X, start=0):
-    """Which rows are NaN throughout; a row that is NaN in part is an error.
+    """Find rows that are all NaN; a row with some NaN is an error.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     start : int
-        Number of the first row, for the message.
+        Number of the first row, for the error message.
 
     Returns
     -------
@@ -27,14 +27,14 @@ def missing_rows(X, start=0):
     broken = is_nan.any(axis=1) & ~missing
     if broken.any():
         raise ValueError(
-            f"Input X contains NaN: row {start + broken.argmax()} has {is_nan[broken][0].sum()} "
-            "of them. Only rows that are NaN throughout stand for images that cannot be read."
+            f"Input X contains NaN: row {start + broken.argmax()} has {is_nan[broken][0].sum()} of "
+            "them. A row must be all NaN, for an image that could not be read, or have none."
         )
     return missing
 
 
 def warn_left_out(missing, y):
-    """Say how many images are left out, and which classes lose all of theirs.
+    """Warn that images are left out, and about classes that lose all their images.
 
     Parameters
     ----------
@@ -48,21 +48,24 @@ def warn_left_out(missing, y):
     """
     if missing.all():
         raise ValueError(
-            f"Input X contains NaN in all of its {len(missing)} rows: no image could be read."
+            f"Input X contains NaN in all {len(missing)} rows: no image could be read."
         )
-    lost = np.setdiff1d(y[missing], y[~missing]).tolist()
-    warn_user(
-        f"{missing.sum()} of {len(missing)} rows of X are NaN, of images that could not be read; "
-        "they are left out."
-        + (f" No image is left of {lost[0]!r}" if lost else "")
-        + (f" and {len(lost) - 1} other classes" if len(lost) > 1 else "")
-        + ("; name such classes in new_classes to keep them." if lost else ""),
-        UnreadableImageWarning,
+    message = (
+        f"{missing.sum()} of {len(missing)} rows of X are NaN, because the images could not be "
+        "read. They are left out."
     )
+    lost = np.setdiff1d(y[missing], y[~missing]).tolist()
+    if lost:
+        others = f" and {len(lost) - 1} others have" if len(lost) > 1 else " has"
+        message += (
+            f" The class {lost[0]!r}{others} no image left; to keep such classes, list them in "
+            "new_classes."
+        )
+    warn_user(message, UnreadableImageWarning)
 
 
 def answers(classes, positions):
-    """Labels at positions in `classes`, and the missing answer where these are ``MISSING``.
+    """Labels at positions in `classes`; the missing answer where the position is ``MISSING``.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def answers(classes, positions):
     Returns
     -------
     labels : ndarray of the shape of `positions`
-        The missing answer is the empty string among strings, and -1 among numbers.
+        The missing answer is the empty string if labels are strings, and -1 if they are numbers.
 
     Raises
     ------
@@ -87,8 +90,8 @@ def answers(classes, positions):
         rows = np.flatnonzero(missing.reshape(len(missing), -1)[:, 0])
         raise ValueError(
             f"{len(rows)} of {len(missing)} images could not be read (the first is row {rows[0]}), "
-            f"and labels such as {classes.tolist()[0]!r} leave no value for a missing answer. Use "
-            "predict_proba, whose rows are NaN for them."
+            f"and with labels such as {classes.tolist()[0]!r} there is no value for a missing "
+            "answer. Use predict_proba, which returns rows of NaN for these images."
         )
     if classes.dtype.kind == "u":
         labels = labels.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The fitted state of the classifier, and its scores."""
+"""The fitted state of the classifier, and its logits."""
 
 from dataclasses import dataclass, replace
 
@@ -14,14 +14,14 @@ from ._logit_weights import (
     prototype_similarity,
     saturation,
 )
-from ._losses import log_prior
-from ._prototypes import PrototypeSpace, prototype_space
+from ._prototypes import PrototypeSpace, prototypes_of
 from ._statistics import ClassStatistics
+from ._training_set import TrainingSet
 
 
 @dataclass(frozen=True)
 class CandleModel:
-    """What a :class:`skcandle.CandleClassifier` has learned, in NumPy arrays only.
+    """The fitted state of a :class:`skcandle.CandleClassifier`, in NumPy arrays only.
 
     Attributes
     ----------
@@ -30,23 +30,19 @@ class CandleModel:
     projection : ndarray of shape (n_features, n_features)
         Trained projection of images and prototypes.
     weights : LogitWeights
-    margin : float
-        Answers are for classes as frequent as their number of images, plus one, to the power
-        of one less the margin.
     statistics : ClassStatistics
-        Of the images that prototypes were formed from.
+        Of the training images.
     """
 
     space: PrototypeSpace
     text_features: np.ndarray | None
     projection: np.ndarray
     weights: LogitWeights
-    margin: float
     statistics: ClassStatistics
 
     @property
     def counts(self):
-        """Images of each class, of shape (n_classes,)."""
+        """Number of images of each class, of shape (n_classes,)."""
         return self.space.counts
 
     @property
@@ -54,35 +50,46 @@ class CandleModel:
         """Prototypes in the space of the images, of shape (n_classes, n_features)."""
         return self.space.prototypes + self.space.image_mean
 
-    def with_classes(self, text_features):
-        """The same model with further classes that have a text and no image."""
-        return replace(
-            self,
-            space=self.space.with_classes(text_features),
-            text_features=np.concatenate([self.text_features, text_features]),
-            statistics=self.statistics.with_classes(len(text_features)),
-        )
-
-    def with_images(self, data):
-        """The same model with further images; weights and projection stay as they are.
+    def with_classes(self, n_added, text_features):
+        """The same model with further classes that have no image.
 
         Parameters
         ----------
-        data : TrainingSet
-            Of the classes of the model, and others that follow them.
+        n_added : int
+        text_features : ndarray of shape (n_added, n_features) or None
+            None in a model without text.
         """
-        statistics = self.statistics.with_classes(data.n_classes - len(self.counts))
-        statistics = statistics.merged(ClassStatistics.of(data))
-        space = prototype_space(statistics, data.text_features, self.space.shrinkage)
+        texts = self.text_features
         return replace(
             self,
-            space=space.without_statistics(),
-            text_features=data.text_features,
-            statistics=statistics,
+            space=self.space.with_classes(n_added, text_features),
+            text_features=None if texts is None else np.concatenate([texts, text_features]),
+            statistics=self.statistics.with_classes(n_added),
         )
 
+    def with_images(self, X, y, sample_weight):
+        """The same model with further images; weights and projection do not change.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Rows of length one where there is text.
+        y : ndarray of shape (n_samples,)
+            Columns of their classes in the model.
+        sample_weight : ndarray of shape (n_samples,)
+        """
+        data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
+        statistics = self.statistics.merged(ClassStatistics.of(data))
+        prototypes = prototypes_of(statistics, self.text_features, self.space.shrinkage)
+        return replace(self, space=prototypes.space, statistics=statistics)
+
+    def half_squares(self, X):
+        """Half the squared lengths of images in whitened and projected coordinates."""
+        tokens = (X - self.space.image_mean) @ self.space.whitener @ self.projection
+        return (tokens**2).sum(axis=1) / 2
+
     def scorer(self, device):
-        """The model on a device; what classes need is computed once.
+        """The model on a device. Everything that depends on the classes alone is computed once.
 
         Parameters
         ----------
@@ -113,14 +120,13 @@ class CandleScorer:
         self.projection = self._tensor(model.projection)
         self.texts = None if model.text_features is None else self._tensor(model.text_features)
         counts = self._tensor(model.counts)
-        self.bonus_share = saturation(counts, BONUS_HALF_COUNT)
-        self.offset_share = saturation(counts, OFFSET_HALF_COUNT)
-        self.log_frequency = (1 - model.margin) * log_prior(counts)
+        self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
+        self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
         with torch.no_grad(), exact_matmul(device):
             self.prototypes = self._project(self._tensor(model.space.prototypes))
 
     def score(self, X):
-        """Joint logits of a block of embeddings.
+        """Joint logits of a block of embeddings, for equally frequent classes.
 
         Parameters
         ----------
@@ -139,13 +145,13 @@ class CandleScorer:
             logits = self.weights.joint_logits(
                 text_similarity,
                 prototype_similarity(tokens, self.prototypes),
-                self.bonus_share,
-                self.offset_share,
+                self.bonus_saturation,
+                self.offset_saturation,
             )
-            return (logits + self.log_frequency).cpu().numpy()
+            return logits.cpu().numpy()
 
     def _project(self, centred):
-        """Whiten and project; where there is text, directions are compared."""
+        """Whiten and project; with text, directions are compared."""
         if self.texts is None:
             return centred @ self.whitener @ self.projection
         tokens = normalize(centred @ self.whitener, dim=-1)

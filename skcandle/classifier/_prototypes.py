@@ -1,64 +1,16 @@
 """Class prototypes in closed form: shrunk means, a text-to-image map, a shared covariance.
 
 Everything here works on class indices: ``y`` holds positions in the label universe, and a class
-without images simply has a count of 0. Factorisations are NumPy's, like the products around them:
-the threads of SciPy's BLAS and those of NumPy's would wait for each other's processors.
+without images has a count of 0. Factorisations use NumPy, like the products around them, because
+the threads of NumPy's BLAS and of SciPy's would compete for the processors.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ._embeddings import unit
 from ._statistics import ClassStatistics
-
-# Of rows that are used as they are. Far enough from where squares over- or underflow in float32.
-MODERATE_LENGTHS = 1e-6, 1e6
-
-
-def unit(rows, eps=1e-12):
-    """Scale rows to length one; a row of zeros stays zero."""
-    rows = np.asarray(rows)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), eps)
-
-
-def of_moderate_length(X, dtype, first=0):
-    """Rows of the same directions, whose squares neither over- nor underflow.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-    dtype : dtype
-        float32 or float64.
-    first : int
-        Number of the first row, for messages.
-
-    Returns
-    -------
-    rows : ndarray of shape (n_rows, n_features) and dtype `dtype`
-        Only rows outside `MODERATE_LENGTHS` are scaled.
-
-    Raises
-    ------
-    ValueError
-        If a row is all zeros.
-    """
-    if X.dtype.kind != "f" or X.dtype.itemsize < dtype.itemsize:
-        X = X.astype(dtype)
-    shortest, longest = MODERATE_LENGTHS
-    squares = _dot(X, X)
-    extreme = np.flatnonzero(~((squares >= shortest**2) & (squares <= longest**2)))
-    if not len(extreme):
-        return np.ascontiguousarray(X, dtype=dtype)
-    rows = X[extreme]
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    if not largest.all():
-        raise ValueError(
-            f"Row {first + extreme[np.argmin(largest)]} of X is all zeros; an embedding has a "
-            "direction."
-        )
-    X = X.copy()
-    X[extreme] = rows / largest
-    return X.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -70,22 +22,15 @@ class PrototypeSpace:
     counts : ndarray of shape (n_classes,)
         Weight of the images of each class, 0 for a new class.
     image_mean, text_mean : ndarray of shape (n_features,)
-        Origin of the images (mean of the class means) and of the texts.
+        Origins of the images (the mean of the class means) and of the texts.
     text_map : ndarray of shape (n_features, n_features) or None
-        Takes a centred text feature to a centred image feature; None without text.
-    means : ndarray of shape (n_classes, n_features) or None
-        Centred class means, zero for a class without images. Needed in training only.
-    held_out_priors : ndarray of shape (n_classes, n_features) or None
-        What a prototype is shrunk to, zero without text: the text by a map that has not seen the
-        class. Needed in training only.
+        Maps a centred text feature to a centred image feature; None without text.
     prototypes : ndarray of shape (n_classes, n_features)
         Centred prototypes; those of new classes are the virtual prototypes.
     shrinkage : float
-        Images that the prior is worth.
+        Number of images that the prior of a prototype counts as.
     whitener : ndarray of shape (n_features, n_features)
         Inverse square root of the shrunk within-class covariance.
-    scale : float
-        Divisor of the scatter in the covariance.
     normalize : bool
         Whether vectors are compared by their direction (with text) or as they are (without).
     """
@@ -94,20 +39,13 @@ class PrototypeSpace:
     image_mean: np.ndarray
     text_mean: np.ndarray | None
     text_map: np.ndarray | None
-    means: np.ndarray | None
-    held_out_priors: np.ndarray | None
     prototypes: np.ndarray
     shrinkage: float
     whitener: np.ndarray
-    scale: float
     normalize: bool
 
-    def without_statistics(self):
-        """The same space without what only training needs."""
-        return replace(self, means=None, held_out_priors=None)
-
     def transform(self, centred):
-        """Whiten centred rows, and scale them to length one where directions are compared."""
+        """Whiten centred rows, and scale them to length one if directions are compared."""
         whitened = centred @ self.whitener
         return unit(whitened) if self.normalize else whitened
 
@@ -115,14 +53,53 @@ class PrototypeSpace:
         """Coordinates of images, of shape (n_samples, n_features)."""
         return self.transform(X - self.image_mean)
 
+    def with_classes(self, n_added, text_features):
+        """The same space with further classes that have no image.
+
+        Parameters
+        ----------
+        n_added : int
+        text_features : ndarray of shape (n_added, n_features) or None
+        """
+        virtual = np.zeros((n_added, len(self.image_mean)), self.prototypes.dtype)
+        if text_features is not None:
+            virtual = (text_features - self.text_mean) @ self.text_map
+        return replace(
+            self,
+            counts=np.concatenate([self.counts, np.zeros(n_added, self.counts.dtype)]),
+            prototypes=np.concatenate([self.prototypes, virtual]),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingPrototypes:
+    """A space, with what is needed to leave single training images out of it.
+
+    Attributes
+    ----------
+    space : PrototypeSpace
+    means : ndarray of shape (n_classes, n_features)
+        Centred class means, zero for a class without images.
+    held_out_priors : ndarray of shape (n_classes, n_features)
+        What each prototype is shrunk towards: the text under a map that was fitted without the
+        class. Zero without text.
+    scale : float
+        Divisor of the scatter in the covariance.
+    """
+
+    space: PrototypeSpace
+    means: np.ndarray
+    held_out_priors: np.ndarray
+    scale: float
+
     def transform_left_out(self, X, y, sample_weight):
-        r"""Training images, and the prototypes of their classes, as if each were not there.
+        r"""Coordinates of training images, and of the prototypes of their classes without them.
 
         One unit of weight is left out, so that an image of weight two is the same as two
-        images. The prototype is formed without the image, from a text map that has not seen the
-        class. The covariance loses :math:`c\, r r^T`, where `r` is the residual of the image
-        from its class mean; otherwise the image, which pulls the covariance towards itself,
-        would look closer to its class than an unknown one. This rank-one change (Sherman and
+        images. The prototype is formed without the image, from a text map that was fitted without
+        the class. The covariance loses :math:`c\, r r^T`, where `r` is the residual of the image
+        from its class mean. Otherwise the image, which pulls the covariance towards itself,
+        would look closer to its class than an unseen one. This rank-one change (Sherman and
         Morrison, 1950) turns the scalar product into :math:`a^T M b`, `M` = `I` + g r r^T in
         whitened coordinates.
 
@@ -135,17 +112,18 @@ class PrototypeSpace:
         Returns
         -------
         images : ndarray of shape (n_samples, n_features)
-            Image times `M`; its scalar product with a prototype is the one of the metric.
+            Images times `M`: the scalar product of one with a prototype is that of the metric.
         own_prototypes : ndarray of shape (n_samples, n_features)
         """
         # everything is linear, so classes are whitened before they are repeated for each image
-        rows = (X - self.image_mean) @ self.whitener
-        means, priors = (self.means @ self.whitener)[y], (self.held_out_priors @ self.whitener)[y]
-        counts = self.counts[y]
+        whitener = self.space.whitener
+        rows = (X - self.space.image_mean) @ whitener
+        means, priors = (self.means @ whitener)[y], (self.held_out_priors @ whitener)[y]
+        counts = self.space.counts[y]
         left_out = np.minimum(sample_weight, 1)
         remaining = np.maximum(counts - left_out, 0)
         total = counts[:, None] * means - left_out[:, None] * rows
-        own = shrink(total, remaining[:, None], priors, self.shrinkage)
+        own = shrink(total, remaining[:, None], priors, self.space.shrinkage)
         residuals = rows - means
         share = left_out * counts / np.where(remaining > 0, remaining, np.inf) / self.scale
         gain = share / np.maximum(1 - share * _dot(residuals, residuals), 1e-3)
@@ -154,19 +132,10 @@ class PrototypeSpace:
             return vectors + (gain * _dot(vectors, residuals))[:, None] * residuals
 
         images = metric(rows)
-        if self.normalize:
+        if self.space.normalize:
             images = images / _length(_dot(rows, images))
             own = own / _length(_dot(own, metric(own)))
         return images, own
-
-    def with_classes(self, text_features):
-        """The same space with further classes that have a text and no image."""
-        virtual = (text_features - self.text_mean) @ self.text_map
-        return replace(
-            self,
-            counts=np.concatenate([self.counts, np.zeros(len(virtual), self.counts.dtype)]),
-            prototypes=np.concatenate([self.prototypes, virtual]),
-        )
 
 
 def _dot(a, b):
@@ -184,7 +153,7 @@ def fit_prototypes(data, shrinkage):
 
     .. math:: \mu_k = \frac{n_k m_k + \kappa\, t_k A}{n_k + \kappa}
 
-    where `A` maps text to image (:func:`text_to_image`). For a new class this is the *virtual
+    where `A` maps texts to images (:func:`text_to_image`). For a new class this is the *virtual
     prototype* :math:`t_k A`.
 
     Parameters
@@ -195,13 +164,13 @@ def fit_prototypes(data, shrinkage):
 
     Returns
     -------
-    space : PrototypeSpace
+    prototypes : TrainingPrototypes
     """
-    return prototype_space(ClassStatistics.of(data), data.text_features, shrinkage)
+    return prototypes_of(ClassStatistics.of(data), data.text_features, shrinkage)
 
 
-def prototype_space(statistics, text_features, shrinkage):
-    """The same from the statistics of the images.
+def prototypes_of(statistics, text_features, shrinkage):
+    """Prototypes of all classes from the statistics of the images.
 
     Parameters
     ----------
@@ -211,7 +180,7 @@ def prototype_space(statistics, text_features, shrinkage):
 
     Returns
     -------
-    space : PrototypeSpace
+    prototypes : TrainingPrototypes
     """
     counts, scatter = statistics.counts, statistics.scatter_beyond_rounding()
     seen = counts > 0
@@ -232,19 +201,17 @@ def prototype_space(statistics, text_features, shrinkage):
         held_out = priors.copy()
         held_out[seen] = held_out_seen
     weight = counts[:, None]
-    return PrototypeSpace(
+    space = PrototypeSpace(
         counts=counts,
         image_mean=image_mean,
         text_mean=text_mean,
         text_map=text_map,
-        means=means,
-        held_out_priors=held_out,
         prototypes=shrink(weight * means, weight, priors, kappa),
         shrinkage=kappa,
         whitener=whitening_matrix(scatter, freedom),
-        scale=freedom + means.shape[1],
         normalize=text_features is not None,
     )
+    return TrainingPrototypes(space, means, held_out, freedom + means.shape[1])
 
 
 def shrink(total, weight, prior, kappa):
@@ -279,9 +246,9 @@ def text_to_image(text, image, weight, ridge=1.0):
     root = np.sqrt(weight)[:, None]
     weighted, residual = root * text, root * (image - text)
     r = ridge * float((weighted**2).sum()) / min(n_seen, n_features)
-    if r <= 0:  # one class: its text is the origin, and nothing is known about the map
+    if r <= 0:  # there is one class, whose text is the origin: the map cannot be estimated
         return identity, text.copy()
-    # the smaller of the two equivalent systems, over classes or over features
+    # solve the smaller of two equivalent systems, over classes or over features
     if n_seen <= n_features:
         gram = weighted @ weighted.T
         inverse = np.linalg.inv(gram + r * np.eye(n_seen, dtype=text.dtype))
@@ -301,24 +268,24 @@ def whitening_matrix(scatter, freedom):
     The covariance of the scatter `S` with `f` degrees of freedom and mean variance :math:`s^2`
     is :math:`(S + d s^2 I) / (f + d)`: the ridge estimator of Kubokawa and Srivastava (2008),
     used for CLIP features by Wang et al., "A hard-to-beat baseline for training-free CLIP-based
-    adaptation", ICLR 2024. Every square root gives the same similarities, Cholesky's is cheap.
+    adaptation", ICLR 2024. All square roots give the same similarities; Cholesky's is cheap.
     """
     n_features = len(scatter)
     identity = np.eye(n_features, dtype=scatter.dtype)
     variance = float(np.trace(scatter)) / max(freedom, 1.0) / n_features
     if freedom <= 0 or variance <= np.finfo(scatter.dtype).tiny:
         return identity
-    # many images leave next to nothing of the identity, which the inverse may need
+    # with many images the ridge would become too small for a stable inverse
     ridge = max(n_features, float(np.finfo(scatter.dtype).eps) ** 0.5 * freedom)
     covariance = (scatter + ridge * variance * identity) / (freedom + ridge)
-    # the Cholesky factor of the inverse, without forming the inverse, which rounding may make
-    # indefinite: from a factor of the covariance that is upper triangular
+    # The Cholesky factor of the inverse, from an upper triangular factor of the covariance: the
+    # inverse itself is not formed, because rounding might make it indefinite.
     upper = np.linalg.cholesky(covariance[::-1, ::-1])[::-1, ::-1]
     return np.linalg.inv(upper).T
 
 
 def james_stein(means, counts, scatter, freedom):
-    """Images that the common mean of all classes is worth: within- over between-class variance."""
+    """Number of images that the prior counts as: within-class over between-class variance."""
     if freedom <= 0 or scatter <= 0:
         return 0.0
     within = scatter / freedom

@@ -1,24 +1,26 @@
 """Pseudo-new splits: some classes with images are treated as if they were new.
 
-In each split some classes are *hidden*: prototypes are formed without their images, from their
-names alone. Images of the other classes are compared to prototypes that are formed without the
-image itself. So every image stands for one that was never seen, of a base or of a new class.
+In each split some classes are *hidden*: their prototypes are formed from their names alone. Images
+of the other classes are compared to prototypes that are formed without the image itself. Every
+image thus stands for an unseen image, of a base class or of a new class.
 """
 
 from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
+    own_similarity,
     prototype_similarity,
     saturation,
 )
 from ._prototypes import fit_prototypes
 
-# Similarities kept over all splits; bounds time and memory.
+# Maximum number of similarities over all splits, which bounds time and memory.
 MAX_SIMILARITIES = 4_000_000
 
 
@@ -31,10 +33,10 @@ class PseudoNewSplit:
     text_similarity : ndarray of shape (n_samples, n_classes) or None
         None without text.
     prototype_similarity : ndarray of shape (n_samples, n_classes)
-    bonus_share : ndarray of shape (n_samples, n_classes)
-        Saturation of the count behind each prototype; that of the class of an image is formed
-        without the image.
-    offset_share : ndarray of shape (n_classes,)
+    bonus_saturation : ndarray of shape (n_samples, n_classes)
+        Saturation of the count behind each prototype. The prototype of the class of an image is
+        formed without the image, so its count is lower by one.
+    offset_saturation : ndarray of shape (n_classes,)
     hidden : ndarray of shape (n_classes,) of bool
     target : ndarray of shape (n_samples,)
     sample_weight : ndarray of shape (n_samples,)
@@ -42,8 +44,8 @@ class PseudoNewSplit:
 
     text_similarity: np.ndarray | None
     prototype_similarity: np.ndarray
-    bonus_share: np.ndarray
-    offset_share: np.ndarray
+    bonus_saturation: np.ndarray
+    offset_saturation: np.ndarray
     hidden: np.ndarray
     target: np.ndarray
     sample_weight: np.ndarray
@@ -51,7 +53,10 @@ class PseudoNewSplit:
     def joint_logits(self, weights):
         """Logits of the images under some weights."""
         return weights.joint_logits(
-            self.text_similarity, self.prototype_similarity, self.bonus_share, self.offset_share
+            self.text_similarity,
+            self.prototype_similarity,
+            self.bonus_saturation,
+            self.offset_saturation,
         )
 
     def log_likelihood(self, weights):
@@ -61,7 +66,7 @@ class PseudoNewSplit:
         -------
         value : float
         derivatives : ndarray of shape (4,)
-            By 1 / temperature, prototype weight, count bonus and base offset.
+            With respect to 1 / temperature, prototype weight, count bonus and base offset.
         """
         own = np.arange(len(self.target)), self.target
         logits = self.joint_logits(weights)
@@ -72,7 +77,7 @@ class PseudoNewSplit:
         residuals = np.multiply(proba, -(self.sample_weight / total)[:, None], out=proba)
         residuals[own] += self.sample_weight
         by_prototype = residuals * self.prototype_similarity
-        by_weight, by_bonus = by_prototype.sum(), np.vdot(by_prototype, self.bonus_share)
+        by_weight, by_bonus = by_prototype.sum(), np.vdot(by_prototype, self.bonus_saturation)
         by_inverse = weights.prototype_weight * by_weight + weights.count_bonus * by_bonus
         if self.text_similarity is not None:
             by_inverse += np.vdot(residuals, self.text_similarity)
@@ -80,23 +85,23 @@ class PseudoNewSplit:
             by_inverse,
             by_weight / weights.temperature,
             by_bonus / weights.temperature,
-            -residuals.sum(axis=0) @ self.offset_share,
+            -residuals.sum(axis=0) @ self.offset_saturation,
         ]
         return self.sample_weight @ (own_logits - np.log(total)), np.array(derivatives, float)
 
 
 def pseudo_new_splits(data, shrinkage, rng=None):
-    """Splits of the training images that hide classes, which takes text features.
+    """Splits of the training images that hide classes. Text features are required.
 
-    Which classes are hidden together depends on their images, neither on their names nor on the
-    order of the rows.
+    Which classes are hidden together depends on the images alone, not on the names of the classes
+    or the order of the rows.
 
     Parameters
     ----------
     data : TrainingSet
     shrinkage : float
     rng : numpy.random.Generator, optional
-        Draws the classes that are hidden together. None takes a fixed design.
+        Draws the classes that are hidden together. None uses a fixed design.
 
     Returns
     -------
@@ -109,8 +114,15 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     return _splits(data, hidden_masks(ranking), shrinkage)
 
 
+def split_generator(random_state):
+    """Generator for hidden classes from the parameter `random_state`; None for a fixed design."""
+    if random_state is None:
+        return None
+    return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+
+
 def leave_one_out_split(data, shrinkage):
-    """The split that hides no class; all classes must have images.
+    """The split that hides no class. All classes must have images.
 
     Parameters
     ----------
@@ -126,10 +138,10 @@ def leave_one_out_split(data, shrinkage):
 
 
 def splits_of_universe(data, shrinkage):
-    """Splits over the whole universe, new classes included, that hide each class once.
+    """Splits over the whole universe, including new classes, that hide each class once.
 
-    Where nothing can be hidden, without text or with images of one class, one split leaves out
-    image by image.
+    If nothing can be hidden, because there is no text or only one class has images, there is one
+    split that leaves out each image in turn.
 
     Parameters
     ----------
@@ -139,7 +151,7 @@ def splits_of_universe(data, shrinkage):
     Returns
     -------
     splits : list of tuple of PseudoNewSplit and ndarray of int
-        With the positions of the images that the split is about.
+        Each with the positions of its images in the training set.
     """
     seen = np.unique(data.y)
     masks = [np.zeros(data.n_classes, dtype=bool)]
@@ -150,11 +162,11 @@ def splits_of_universe(data, shrinkage):
     return [(split, rows) for split in _splits(data, masks, shrinkage)]
 
 
-def without_lone_images(split, data):
-    """The same split, in which the only image of a class weighs nothing.
+def without_singletons(split, data):
+    """The same split, in which the only image of a class has no weight.
 
-    Without that image the prototype of its class is a virtual one. Where all classes have images
-    there are none of these, so it tells nothing about how much prototypes should weigh.
+    Without that image the prototype of its class is a virtual one. Where all classes have images,
+    no class has a virtual prototype, so the image says nothing about the weight of prototypes.
 
     Parameters
     ----------
@@ -170,18 +182,18 @@ def without_lone_images(split, data):
     return replace(split, sample_weight=split.sample_weight * share[split.target])
 
 
-def effective_size(data, *, lone_images=True):
-    """Images that class-balanced averages are worth.
+def effective_size(data, *, singletons=True):
+    """Effective number of images of averages in which all classes count the same.
 
-    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, of weights that sum to one
-    in each class; L. Kish, "Survey sampling", 1965. It is the number of classes times the harmonic
-    mean of their counts.
+    Kish's effective sample size, :math:`(\\sum w)^2 / \\sum w^2`, for weights that sum to one
+    in each class; L. Kish, "Survey sampling", 1965. It equals the number of classes times the
+    harmonic mean of their counts.
 
     Parameters
     ----------
     data : TrainingSet
-    lone_images : bool, default=True
-        Whether the only image of a class counts, see :func:`without_lone_images`.
+    singletons : bool, default=True
+        Whether the only image of a class counts, see :func:`without_singletons`.
 
     Returns
     -------
@@ -189,12 +201,12 @@ def effective_size(data, *, lone_images=True):
     """
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
-    share = np.ones_like(counts) if lone_images else _share_left(counts)
+    share = np.ones_like(counts) if singletons else _share_left(counts)
     return float(share.sum() ** 2 / (share**2 / counts).sum()) if share.any() else 0.0
 
 
 def _share_left(counts):
-    """0 for a class of one image, 1 for two or more: what is left without one, at most one."""
+    """Weight that remains without one image, at most 1; 0 for a class of a single image."""
     return np.clip(counts - 1, 0, 1)
 
 
@@ -209,19 +221,19 @@ def _splits(data, masks, shrinkage):
 def hidden_masks(ranking):
     """Which classes each split hides: the twelve lines of the affine plane of order three.
 
-    Nine classes that follow each other in the ranking are the points of the plane. Every split
-    hides a third of them, every class is hidden in four splits, and two of the nine are hidden
-    together in exactly one.
+    Nine consecutive classes of the ranking are the points of the plane. Every split hides a third
+    of them, every class is hidden in four splits, and any two of the nine are hidden together in
+    exactly one.
 
     Parameters
     ----------
     ranking : ndarray of shape (n_classes,)
-        Classes in an order in which neighbours are alike.
+        Classes in an order in which neighbours are similar.
 
     Returns
     -------
     masks : list of ndarray of shape (n_classes,) of bool
-        Distinct; lines that would hide no class, or all, are left out.
+        Distinct. Lines that would hide no class, or all of them, are left out.
     """
     position = np.argsort(ranking)
     across, down = position % 3, position // 3 % 3
@@ -231,8 +243,8 @@ def hidden_masks(ranking):
 
 
 def _content_ranking(data):
-    """Classes from many to few images, and where these are equal, by how far out they are."""
-    totals = np.zeros((data.n_classes, data.X.shape[1]))  # rounding must not change the order
+    """Classes from many to few images; ties by the distance of their mean from the centre."""
+    totals = np.zeros((data.n_classes, data.X.shape[1]))  # float64: rounding must not reorder
     np.add.at(totals, data.y, data.sample_weight[:, None] * data.X)
     counts = np.bincount(data.y, weights=data.sample_weight)
     means = totals / counts[:, None]
@@ -240,7 +252,7 @@ def _content_ranking(data):
 
 
 def _some_rows(X, max_rows):
-    """Sorted positions of all rows, or of as many as allowed, in an order by checksum."""
+    """Sorted positions of all rows, or of the `max_rows` rows with the smallest checksums."""
     if len(X) <= max(max_rows, 1):
         return np.arange(len(X))
     checksums = [crc32(row.tobytes()) for row in X]
@@ -248,7 +260,7 @@ def _some_rows(X, max_rows):
 
 
 def balanced_weights(target, sample_weight, hidden):
-    """Weights under which all classes of a side count the same, and both sides one each."""
+    """Weights that make all classes of a side count the same, and sum to one on each side."""
     per_class = np.bincount(target, weights=sample_weight)
     weight = sample_weight / per_class[target]
     for side in (hidden, ~hidden):
@@ -259,25 +271,25 @@ def balanced_weights(target, sample_weight, hidden):
 
 
 def _split(data, rows, hidden, text_similarity, shrinkage):
-    """Similarities of the images `rows` where the `hidden` classes have no image."""
-    space = fit_prototypes(data.without_images_of(hidden), shrinkage)
+    """Similarities of the images `rows` after the images of `hidden` classes are removed."""
+    prototypes = fit_prototypes(data.without_images_of(hidden), shrinkage)
+    space = prototypes.space
     X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
     images = np.empty_like(X)
     images[hidden[y]] = space.transform_images(X[hidden[y]])
-    # images of the other classes meet what was formed without them
+    # images of the other classes are compared to prototypes without them
     seen = np.flatnonzero(~hidden[y])
-    images[seen], own = space.transform_left_out(X[seen], y[seen], sample_weight[seen])
+    images[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
     similarity = prototype_similarity(images, space.transform(space.prototypes))
-    half_square = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
-    similarity[seen, y[seen]] = (images[seen] * own).sum(axis=1) - half_square
-    bonus_share = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
+    similarity[seen, y[seen]] = own_similarity(images[seen], own, space.normalize)
+    bonus_saturation = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
     remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
-    bonus_share[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)
+    bonus_saturation[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)
     return PseudoNewSplit(
         text_similarity=text_similarity,
         prototype_similarity=similarity,
-        bonus_share=bonus_share,
-        offset_share=saturation(space.counts, OFFSET_HALF_COUNT),
+        bonus_saturation=bonus_saturation,
+        offset_saturation=saturation(space.counts, OFFSET_HALF_COUNT),
         hidden=hidden,
         target=y,
         sample_weight=balanced_weights(y, sample_weight, hidden),

@@ -22,13 +22,14 @@ from ._published_training import class_means, train
 class PublishedCandleClassifier(BaseCandle):
     r"""Candle as published: cross-modal attention, virtual prototypes, and SGD.
 
-    It is here for comparison: in the joint label space it almost never answers with a new class
-    when base classes are among the candidates. Use :class:`CandleClassifier` for anything else.
+    It is provided for comparison: it almost never predicts a new class when base classes are among
+    the candidates. Use :class:`CandleClassifier` for everything else.
 
-    Class means of the image features are visual prototypes; those of new classes start as the
-    text features and are trained (virtual prototypes). Images, texts and prototypes are projected
-    and go through one layer of cross-modal attention. Three groups of logits are trained with the
-    compensating logit-adjusted loss; the two after attention are added for a prediction.
+    The visual prototypes of base classes are the means of their image features. Those of new
+    classes are initialised with the text features and trained (virtual prototypes). Images, texts
+    and prototypes are projected and go through one layer of cross-modal attention. Three groups of
+    logits are trained with the compensating logit-adjusted loss. The sum of the two groups after
+    attention is the prediction.
 
     Parameters
     ----------
@@ -42,39 +43,39 @@ class PublishedCandleClassifier(BaseCandle):
         Makes the text features, see :class:`CandleClassifier`. This classifier needs text.
 
     templates : str or list of str, default="a photo of a {}."
-        Prompt templates, each with one ``{}``. Text features are averaged over several.
+        Prompt templates, each with one ``{}``. Text features are averaged over all templates.
 
     temperature : float, default=0.01
-        Softmax temperature of the similarities, in [1e-6, 1e6]. CLIP's own is 1/100.
+        Softmax temperature of the similarities, in [1e-6, 1e6]. That of CLIP is 1/100.
 
     margin : float, default=1.0
-        Strength of the logit adjustment in the loss, in [0, 1e6]; the paper's tau. 0 trains
-        with plain cross-entropy and favours frequent classes.
+        Strength of the logit adjustment in the loss, in [0, 1e6]; the paper's tau. 0 is plain
+        cross-entropy, which favours frequent classes.
 
     prototype_scale : float, default=0.5
         Factor of the image-to-prototype logits, in [0, 1e6]. The default is that of the released
-        code. Its example command sets 1.0, which is worse on the three sets of the Notes.
+        code. Its example command uses 1.0, which is worse on the three data sets of the Notes.
 
     dropout : float, default=0.1
-        Share of the attention weights that are dropped in training, in [0, 1).
+        Share of the attention weights that is dropped in training, in [0, 1).
 
     learning_rate : float, default=3e-4
-        Learning rate of SGD after the first epoch, from which it falls along a cosine, in
-        (0, 1e3]. The first epoch is a warm-up at 1e-5.
+        Initial learning rate of SGD after the warm-up, in (0, 1e3]; it decreases along a cosine.
+        The first epoch is a warm-up with a learning rate of 1e-5.
 
     batch_size : int, default=128
-        Images of a mini-batch. With more images than that, an incomplete last batch is left out
-        of its epoch.
+        Number of images in a mini-batch. If there are more images than that, the incomplete last
+        batch of an epoch is dropped.
 
     max_iter : int, default=50
-        Epochs, the warm-up included. 0 leaves the head untrained.
+        Number of epochs, including the warm-up. With 0, the head is not trained.
 
     device : str or torch.device, default="auto"
-        Where training and prediction run. ``"auto"`` takes CUDA where it is available.
+        Device for training and prediction. ``"auto"`` uses CUDA if it is available.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the start of the attention, the order of the images and the dropout. Pass an
-        int for the same result in every call on the same kind of device.
+        Determines the initial attention, the order of the images and the dropout. Pass an int for
+        the same result in every call on the same kind of device.
 
     verbose : int, default=0
         If positive, a progress bar shows the objective.
@@ -84,34 +85,38 @@ class PublishedCandleClassifier(BaseCandle):
     classes_ : ndarray of shape (n_classes,)
         Sorted labels, base and new.
 
+    class_names_ : list of str or tuple of str, or None
+        Name of each class, in the order of `classes_`; a tuple holds the synonyms of a class.
+        None if the labels are numbers without names.
+
     is_new_ : ndarray of shape (n_classes,) of bool
-        Which classes had no image.
+        Which classes have no image.
 
     class_count_ : ndarray of shape (n_classes,)
-        Images of each class, as sums of `sample_weight`.
+        Number of images of each class, or sum of their `sample_weight`.
 
     text_features_ : ndarray of shape (n_classes, n_features)
-        Unit rows.
+        Text features of the classes, with rows of length one.
 
     prototypes_ : ndarray of shape (n_classes, n_features)
-        Visual prototypes, before projection: class means as they are, not of length one, and
+        Visual prototypes, before projection: class means, which are not scaled to length one, and
         the trained virtual prototypes of new classes.
 
     n_iter_ : int
-        Epochs of training.
+        Number of training epochs.
 
     loss_curve_ : list of float
         Mean loss per sample of each epoch.
 
     n_features_in_ : int
-        Width of `X`.
+        Number of columns of `X`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Column names of `X`, if it has string ones.
+        Column names of `X`, if they are strings.
 
     See Also
     --------
-    CandleClassifier : The default, which is right in the joint label space.
+    CandleClassifier : The default classifier, which also predicts new classes.
 
     Notes
     -----
@@ -121,45 +126,44 @@ class PublishedCandleClassifier(BaseCandle):
     \tilde{z_{t_k}}) / T` and :math:`\beta \cos(\tilde{z_x}, \tilde{z_{p_k}}) / T`, with the
     temperature `T` and the scale :math:`\beta`. Each is trained with the loss :math:`-\log
     [\pi_y^m e^{s_y} / \sum_k \pi_k^m e^{s_k}]`, :math:`\pi_k \propto n_k + 1`, over mini-batches
-    that also hold every prototype as one image of its class [1]_. SGD has momentum 0.9 and weight
-    decay 5e-4.
-    Its learning rate is 1e-5 in the first epoch, and :math:`\eta (1 + \cos(\pi (e - 1) / E)) /
-    2` in epoch :math:`e = 1, \ldots, E - 1` of `E`.
+    that also contain every prototype as one image of its class [1]_. SGD uses a momentum of 0.9 and
+    a weight decay of 5e-4. The learning rate is 1e-5 in the first epoch, and :math:`\eta (1 +
+    \cos(\pi (e - 1) / E)) / 2` in epoch :math:`e = 1, \ldots, E - 1` of `E`.
 
-    **Differences from the released code.** Effects are changes of *H*, the harmonic mean of base
-    and new accuracy in separate label spaces, in percentage points, when the released behaviour
-    replaces the one here. They are means and 95 % intervals over ten random long-tailed tasks
-    from each of three sets, in this order: WHU-RS19 with ViT-B/32 (*H* is 91.2), WHU-RS19 with
-    RN50 (86.4), and the emoji of :func:`skcandle.datasets.load_emoji` (64.2). Another
-    `random_state` makes -0.1 ± 0.3 on the first and -0.1 ± 0.2 on the last.
+    **Differences from the released code.** The numbers are changes of *H*, the harmonic mean of
+    base and new accuracy in separate label spaces, in percentage points, if the released behaviour
+    replaces the one here. They are means with 95 % intervals over ten random long-tailed tasks
+    from each of three data sets, in this order: WHU-RS19 with ViT-B/32 (*H* is 91.2), WHU-RS19 with
+    RN50 (86.4), and the emoji of :func:`skcandle.datasets.load_emoji` (64.2). For comparison,
+    another `random_state` changes *H* by -0.1 ± 0.3 on the first and -0.1 ± 0.2 on the last.
 
-    * Images attend to all classes and to themselves, classes to classes. In the release the
-      images of a mini-batch and the classes attend to one another, in training too: 0.1 ± 0.1,
+    * Images attend to all classes and to themselves, and classes to classes. In the release, the
+      images of a mini-batch and the classes all attend to one another, also in training: 0.1 ± 0.1,
       0.0 ± 0.0, -0.1 ± 0.3.
     * Images are encoded once. The release crops them at random in each epoch: -0.3 ± 1.0 on
       emoji with crops of at least half of the image, -0.4 ± 1.4 with crops of at least 8 %.
-    * Computation is in the precision of `X`. The release uses half precision: less than 0.01
-      on each set with features rounded to it.
-    * Image features are used as they are, text features with rows of length one. If images are
-      ten times as long, the effect is less than 0.01 on each set.
+    * Computations use the precision of `X`. The release uses half precision: less than 0.01 on
+      each data set, if the features are rounded to half precision.
+    * Image features are not scaled; text features have rows of length one. Images of ten times the
+      length change *H* by less than 0.01 on each data set.
     * `templates`, `learning_rate` and `batch_size` have one default for all data. The release has
-      a template for each of its data sets, and searches the other two for each. Such searches
-      have little to find: a learning rate of 1e-3 makes -0.2 ± 0.4, -0.2 ± 0.9, -0.8 ± 0.7, one
-      of 1e-4 makes -0.4 ± 0.6, -0.1 ± 0.8, 0.1 ± 1.0, and mini-batches of 32 make 0.4 ± 0.2 on
-      the first set and -0.5 ± 0.7 on the last.
-    * The cosine of the learning rate starts after the warm-up. If it counts that epoch, the
-      change is 0.0 ± 0.1 on the first set and -0.1 ± 0.2 on the last.
-    * The number of attention heads, 8, is lowered to a divisor of the width of `X` where it is
-      none. The widths of CLIP are multiples of 8.
-    * `sample_weight`, :meth:`restrict` and :meth:`add_classes` are additions. A class that is
-      added after fit has its text as prototype, untrained. With all virtual prototypes untrained
-      the effect is less than 0.01 on each set.
+      a template for each of its data sets and tunes the other two on each. Tuning would gain
+      little: a learning rate of 1e-3 gives -0.2 ± 0.4, -0.2 ± 0.9, -0.8 ± 0.7, one of 1e-4 gives
+      -0.4 ± 0.6, -0.1 ± 0.8, 0.1 ± 1.0, and mini-batches of 32 give 0.4 ± 0.2 on the first data
+      set and -0.5 ± 0.7 on the last.
+    * The cosine schedule of the learning rate starts after the warm-up. If it includes that epoch,
+      the change is 0.0 ± 0.1 on the first data set and -0.1 ± 0.2 on the last.
+    * If 8, the number of attention heads, does not divide the width of `X`, it is reduced to their
+      greatest common divisor. The widths of CLIP are multiples of 8.
+    * `sample_weight`, :meth:`restrict` and :meth:`add_classes` are additions. The prototype of a
+      class that is added after fit is its text, untrained. If no virtual prototype is trained, the
+      change is less than 0.01 on each data set.
 
-    Three slips of the release are left out: virtual prototypes that share memory with the texts
-    they start from, so that training moves both (-0.5 ± 0.7, 0.3 ± 1.0, -0.1 ± 0.4); images of a
-    test batch that attend to one another, so that an answer depends on the other images (part of
-    the first difference); class means over mini-batches without the incomplete last one, which
-    can leave a class of one image without a mean.
+    Three bugs of the release are not reproduced. Virtual prototypes share memory with the texts
+    that initialise them, so that training changes both (-0.5 ± 0.7, 0.3 ± 1.0, -0.1 ± 0.4). Images
+    of a test batch attend to one another, so that a prediction depends on the other images (part of
+    the first difference). Class means leave out the incomplete last mini-batch, so that a class
+    with one image may have no mean.
 
     References
     ----------
@@ -235,12 +239,12 @@ class PublishedCandleClassifier(BaseCandle):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            CLIP embeddings of images, of length one or as the model gives them.
-            Rows of NaN, images that could not be read, are left out with a warning.
+            CLIP embeddings of images, normalised or not. Rows of NaN, for images that could not be
+            read, are left out with a warning.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each image in class means, counts and loss; weight 0 leaves it out.
+            Weight of each image in class means, counts and loss. An image of weight 0 is left out.
 
         Returns
         -------
@@ -252,7 +256,7 @@ class PublishedCandleClassifier(BaseCandle):
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         counts, prototypes = class_means(data)
         with (
-            torch.inference_mode(False),  # the caller's mode; what is made under it has no gradient
+            torch.inference_mode(False),  # under inference mode there would be no gradients
             torch.enable_grad(),
             exact_matmul(device),
             self._progress(self.max_iter) as report,
@@ -290,7 +294,7 @@ class PublishedCandleClassifier(BaseCandle):
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """What a :class:`PublishedCandleClassifier` has learned, in NumPy arrays only.
+    """The fitted state of a :class:`PublishedCandleClassifier`, in NumPy arrays only.
 
     Attributes
     ----------
@@ -309,17 +313,17 @@ class PublishedModel:
     temperature: float
     prototype_scale: float
 
-    def with_classes(self, text_features):
+    def with_classes(self, n_added, text_features):
         """The same model with further classes that have a text and no image."""
         return replace(
             self,
-            counts=np.concatenate([self.counts, np.zeros(len(text_features))]),
+            counts=np.concatenate([self.counts, np.zeros(n_added)]),
             text_features=np.concatenate([self.text_features, text_features]),
             image_prototypes=np.concatenate([self.image_prototypes, text_features]),
         )
 
     def scorer(self, device):
-        """The model on a device; what classes need is computed once."""
+        """The model on a device. Everything that depends on the classes alone is computed once."""
         return PublishedScorer(self, device)
 
 
@@ -352,6 +356,9 @@ class PublishedScorer:
             projected = self.head.project(torch.tensor(X, device=self.device))
             images = self.head.attend_images(projected, *self.before)
             groups = groups_after_attention(
-                images, *self.after, self.model.temperature, self.model.prototype_scale
+                images,
+                *self.after,
+                temperature=self.model.temperature,
+                prototype_scale=self.model.prototype_scale,
             )
             return sum(groups).cpu().numpy()

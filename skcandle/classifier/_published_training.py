@@ -14,7 +14,7 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 
 
 def class_means(data):
-    """Counts of all classes, and their visual prototypes: means of images, or texts.
+    """Counts of all classes, and their visual prototypes: class means, or texts of new classes.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def class_means(data):
     -------
     counts : ndarray of shape (n_classes,)
     prototypes : ndarray of shape (n_classes, n_features)
-        Texts of classes without images.
+        Class means; for classes without images, the texts.
     """
     counts = np.bincount(data.y, weights=data.sample_weight, minlength=data.n_classes)
     means = np.zeros_like(data.text_features)
@@ -53,7 +53,7 @@ def train(
 ):
     """Train the head and the virtual prototypes by SGD with momentum 0.9 and weight decay 5e-4.
 
-    Every batch also holds the prototype of every class as one sample of the class. The loss is
+    Every batch also contains the prototype of every class as one sample of the class. The loss is
     the sum of the compensating losses of the three logit groups.
 
     Parameters
@@ -63,16 +63,16 @@ def train(
     data : TrainingSet
     counts : ndarray of shape (n_classes,)
     prototypes : ndarray of shape (n_classes, n_features)
-        Those of classes without images are the start of the virtual prototypes.
+        For classes without images, the initial virtual prototypes.
     temperature, margin, prototype_scale, dropout, learning_rate : float
     max_iter : int
         Epochs.
     batch_size : int
-        Images of a mini-batch.
+        Number of images in a mini-batch.
     seed : int
-        Of the order of the images, and of the dropout.
+        Seeds the order of the images and the dropout.
     callback : callable, optional
-        Called after each epoch with its number and its mean loss.
+        Called after each epoch, with its number and its mean loss.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def train(
     prior, classes = log_prior(tensor(counts)), torch.arange(data.n_classes, device=like.device)
     ones = torch.ones_like(prior)
     new = torch.tensor(np.flatnonzero(counts == 0), device=like.device)
-    virtual = nn.Parameter(means[new])  # a copy: training leaves the texts as they are
+    virtual = nn.Parameter(means[new])  # a copy: training does not change the texts
     optimizer = torch.optim.SGD(
         [*head.parameters(), virtual], momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
@@ -127,7 +127,7 @@ def rate_of_epoch(epoch, learning_rate, max_iter):
 
 
 def batches(n_images, batch_size, generator):
-    """Rows of each mini-batch of one epoch; an incomplete last one is dropped if it has others."""
+    """Rows of each mini-batch of an epoch; an incomplete last batch is dropped if not alone."""
     rows = torch.randperm(n_images, generator=generator)
     if n_images > batch_size:
         rows = rows[: n_images // batch_size * batch_size]

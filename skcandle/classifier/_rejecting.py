@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,31 +15,32 @@ from .._labels import is_textual
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
 from .._typing import Images, Labels
-from .._warnings import warn_user
 
 
 class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMixin, BaseEstimator):
-    """Answer with a label for "none of these" where an image looks like no listed class.
+    """Answer with a label for "none of these" where an image does not look like any listed class.
 
-    An image is rejected if its :meth:`CandleClassifier.novelty_score` is above a threshold, at
-    which a chosen share of images *of* listed classes is rejected by mistake. There is one
-    threshold for answers with base classes and one for answers with new ones. They are taken
-    from training images that are held out: left out of what they are compared to, or of classes
-    that are treated as new. No image of an unlisted class is needed.
+    An image is rejected if its :meth:`CandleClassifier.novelty_score` is above a threshold. The
+    threshold is chosen so that a given share of images *of* listed classes is rejected by
+    mistake. There is one threshold for answers with base classes and one for answers with new
+    classes. Both come from held-out training images: images that were left out of what they are
+    compared to, or whose class was treated as new. No image of an unlisted class is needed.
 
     Parameters
     ----------
-    estimator : CandleClassifier or Pipeline that ends in one
-        What answers for images that are not rejected. It is cloned and fitted; one that is
-        fitted already stays so inside a :class:`~sklearn.frozen.FrozenEstimator`.
+    estimator : CandleClassifier, or Pipeline that ends in one
+        Answers for images that are not rejected. It is cloned and fitted. To keep one that is
+        fitted already, such as a pipeline after ``add_classes``, wrap it in a
+        :class:`~sklearn.frozen.FrozenEstimator`.
 
     reject_label : "auto", str or number, default="auto"
-        The answer for rejected images, of the type of the labels and none of them. ``"auto"`` is
-        "unknown" for strings, and for numbers -1, or one less than the smallest label.
+        The answer for rejected images. It has the type of the labels but is not one of them.
+        ``"auto"`` is "unknown" for strings. For numbers it is -1, or one less than the smallest
+        label if that is negative.
 
     rejection_rate : float, default=0.05
-        Share of images of listed classes that may be rejected, in (0, 1), all classes counting
-        the same.
+        Share of images of listed classes that are rejected by mistake, in (0, 1). All classes
+        count the same.
 
     Attributes
     ----------
@@ -46,13 +48,14 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         The fitted estimator.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels of the estimator; `reject_label_` is not among them.
+        Labels of the estimator. `reject_label_` is not one of them.
 
     reject_label_ : str or number
         The answer for rejected images.
 
     thresholds_ : ndarray of shape (2,)
-        Novelty scores above which an answer with a base class, and with a new one, is rejected.
+        Novelty scores above which images are rejected: the first for answers with base classes,
+        the second for answers with new classes.
 
     n_features_in_ : int
         Width of `X`, if the estimator knows it.
@@ -66,13 +69,13 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
 
     Notes
     -----
-    The threshold is the quantile of split conformal prediction [1]_, in which the image to be
-    judged counts as one more, over classes with equal weights. *n* images, as Kish's effective
-    number, cannot tell rates below 1 / (n + 1): then the largest held-out score is the
-    threshold, and a warning says so.
+    The threshold is the quantile of split conformal prediction [1]_, which counts the new image as
+    one more, with equal weights for all classes. *n* images, as Kish's effective number, cannot
+    resolve rates below 1 / (n + 1). In this case the threshold is the largest held-out score, and
+    there is a warning.
 
-    Images of classes in the universe are what the rate is about. How many images of other
-    classes are rejected depends on how much they look like listed ones.
+    The rate refers to images of classes in the universe. How many images of other classes are
+    rejected depends on how much they look like listed ones.
 
     References
     ----------
@@ -111,7 +114,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     def fit(
         self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
     ) -> "RejectingClassifier":
-        """Fit the estimator, and set the thresholds.
+        """Fit the estimator and set the thresholds.
 
         Parameters
         ----------
@@ -120,7 +123,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Passed on to the classifier.
+            Passed to the classifier.
 
         Returns
         -------
@@ -130,13 +133,14 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         Raises
         ------
         TypeError, ValueError
-            If the estimator has no novelty score, or `reject_label` is of another type than the
-            labels or one of them.
+            If the estimator has no novelty score, if `reject_label` does not have the type of the
+            labels, or if it is one of them.
         """
-        if not hasattr(_classifier(self.estimator), "novelty_score"):
+        classifier = _classifier(self.estimator)
+        if not hasattr(classifier, "novelty_thresholds"):
             raise TypeError(
-                f"{type(_classifier(self.estimator)).__name__} has no novelty_score. Give a "
-                "CandleClassifier, or a pipeline that ends in one."
+                "estimator must be a CandleClassifier, or a pipeline that ends in one, got a "
+                f"{type(classifier).__name__}."
             )
         name = "sample_weight"
         if isinstance(self.estimator, Pipeline):
@@ -146,15 +150,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         classifier = _classifier(self.estimator_)
         self.classes_ = classifier.classes_
         self.reject_label_ = _reject_label(self.reject_label, self.classes_)
-        held_out = classifier._held_out
-        self.thresholds_, too_few = held_out.novelty_thresholds(float(self.rejection_rate))
-        if too_few:
-            warn_user(
-                f"The training images are worth {held_out.n_images:.3g} of balanced "
-                f"classes, too few to tell a rejection_rate of {self.rejection_rate:g}; the "
-                "thresholds are the largest held-out scores. Give more images, or a rate of at "
-                f"least {1 / (held_out.n_images + 1):.2g}."
-            )
+        self.thresholds_ = classifier.novelty_thresholds(self.rejection_rate)
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(self.estimator_, name):
@@ -172,13 +168,12 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels out of `classes_`, and `reject_label_`.
+            Labels from `classes_`, and `reject_label_`.
         """
         check_is_fitted(self)
-        X = self._embeddings(X)
-        classifier = _classifier(self.estimator_)
-        scores, sides = classifier._novelty_and_side(X)
-        rejected = scores > self.thresholds_[sides.astype(int)]
+        X, classifier = _embedded(X, self.estimator_)
+        score, is_new = classifier.novelty_score(X, return_is_new=True)
+        rejected = score > self.thresholds_[is_new.astype(int)]
         labels = classifier.predict(X)
         if labels.dtype == object:
             labels[rejected] = self.reject_label_
@@ -186,7 +181,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         return np.where(rejected, np.array(self.reject_label_), labels)
 
     def predict_proba(self, X: Images) -> np.ndarray:
-        """Probabilities of the listed classes, given that the image is of one of them.
+        """Probabilities of the listed classes, given that the image shows one of them.
 
         Parameters
         ----------
@@ -201,33 +196,55 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
-    def novelty_score(self, X: Images) -> np.ndarray:
+    def novelty_score(
+        self, X: Images, *, return_is_new: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Score how little images look like any class, see :meth:`CandleClassifier.novelty_score`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
             What the estimator takes.
+        return_is_new : bool, default=False
+            Whether to return `is_new` as well.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
             Higher for images that look less like any class.
+        is_new : ndarray of shape (n_samples,) of bool
+            Which of the `thresholds_` applies: False for the first, True for the second.
         """
         check_is_fitted(self)
-        return _classifier(self.estimator_).novelty_score(self._embeddings(X))
-
-    def _embeddings(self, X):
-        is_pipeline = isinstance(self.estimator_, Pipeline)
-        return self.estimator_[:-1].transform(X) if is_pipeline else X
+        X, classifier = _embedded(X, self.estimator_)
+        return classifier.novelty_score(X, return_is_new=return_is_new)
 
 
 def _classifier(estimator):
-    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    """The classifier at the end of pipelines, frozen or not."""
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
+        else:
+            return estimator
+
+
+def _embedded(X, estimator):
+    """Apply the steps before the classifier to `X`; return the result and the classifier."""
+    classifier = _classifier(estimator)
+    while estimator is not classifier:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+            estimator = estimator[-1]
+    return X, classifier
 
 
 def _reject_label(label, classes):
-    """The answer for rejected images, checked."""
+    """The checked answer for rejected images."""
     textual = is_textual(classes)
     if isinstance(label, str) and label == "auto":
         label = "unknown" if textual or classes.dtype == bool else min(-1, int(classes.min()) - 1)
@@ -238,9 +255,9 @@ def _reject_label(label, classes):
             + (
                 "Use strings or integers as labels."
                 if kind == "booleans"
-                else f"Give one of the {kind} that is no label."
+                else f"Use one of the {kind} that is not a label."
             )
         )
     if label in classes.tolist():
-        raise ValueError(f"reject_label is {label!r}, which is one of the classes_. Give another.")
+        raise ValueError(f"reject_label must not be one of the classes_, got {label!r}.")
     return label

@@ -1,11 +1,11 @@
-"""What prototypes need to know of images: counts, means and scatter, which add up."""
+"""What prototypes need to know about the images: counts, means and scatter, which add up."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-# Of a row, in units of its precision: copies of an image that went through other sums differ so.
+# Relative difference, in units of the precision, that rounding makes between copies of an image.
 ROUNDING = 16
 
 
@@ -16,11 +16,11 @@ class ClassStatistics:
     Attributes
     ----------
     counts : ndarray of shape (n_classes,)
-        Weight of the images of each class.
+        Total weight of the images of each class.
     means : ndarray of shape (n_classes, n_features)
         Weighted means, zero for a class without images.
     scatter : ndarray of shape (n_features, n_features)
-        Sum over all images of the outer products of their residuals from the mean of their class.
+        Sum over all images of the outer product of the residual from the class mean with itself.
     """
 
     counts: np.ndarray
@@ -34,7 +34,7 @@ class ClassStatistics:
         n_classes = data.n_classes
         counts = np.bincount(y, weights=sample_weight, minlength=n_classes).astype(X.dtype)
         seen = counts > 0
-        # around one image of each class, so that those of equal images are zero without rounding
+        # relative to one image of each class, so that residuals of equal images are exactly zero
         classes, first = np.unique(y, return_index=True)
         origins = np.zeros((n_classes, X.shape[1]), X.dtype)
         origins[classes] = X[first]
@@ -47,14 +47,14 @@ class ClassStatistics:
         return cls(counts, origins + shifts, residuals.T @ residuals)
 
     def scatter_beyond_rounding(self):
-        """The scatter, or zeros where all images of each class are copies of one."""
+        """The scatter, or zeros if all images of each class are copies of one image."""
         rounding = ROUNDING * np.finfo(self.means.dtype).eps
         squares = float(np.vdot(self.counts[:, None] * self.means, self.means))
         is_rounding = float(np.trace(self.scatter)) <= rounding**2 * squares
         return np.zeros_like(self.scatter) if is_rounding else self.scatter
 
     def with_classes(self, n_added):
-        """The same with further classes, which have no image."""
+        """The same with further classes that have no image."""
         return ClassStatistics(
             np.concatenate([self.counts, np.zeros(n_added, self.counts.dtype)]),
             np.concatenate(
@@ -64,10 +64,11 @@ class ClassStatistics:
         )
 
     def merged(self, other):
-        r"""Statistics of the images of both, of the same classes.
+        r"""Statistics of the images of both, for the same classes.
 
-        The scatter of two groups is that of each and of their means, :math:`\frac{n m}{n + m}
-        (a - b)(a - b)^T` (Chan, Golub and LeVeque, 1979), which needs no large sums of squares.
+        The scatter of two groups is the sum of their scatters and of :math:`\frac{n m}{n + m}
+        (a - b)(a - b)^T` for their means (Chan, Golub and LeVeque, 1979). This avoids large sums
+        of squares.
         """
         counts = self.counts + other.counts
         share = other.counts / np.where(counts > 0, counts, np.inf)

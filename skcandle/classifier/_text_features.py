@@ -1,18 +1,23 @@
-"""Text features of classes: their names in prompt templates, through a text encoder."""
+"""Text features of classes: names in prompt templates, embedded by a text encoder."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+from unicodedata import normalize
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom
 
+from .._labels import is_textual
+from .._typing import EncodesText
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
-from ._prototypes import of_moderate_length, unit
+from ._embeddings import rescale_extreme_rows, unit
 from ._universe import ENCODED_LABELS, plain_label
 
-# Chance level is a statement about many images; below this number nothing is said.
+# Fewer images than this do not show whether predictions are at chance level.
 MIN_IMAGES_FOR_CHANCE = 20
 
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")  # between two letters
@@ -28,21 +33,21 @@ _WORD = re.compile(rf"[{_LOWER}]{{2}}")
 
 @dataclass(frozen=True)
 class ClassTextEncoder:
-    """From classes to text features.
+    """Makes text features of classes.
 
     Attributes
     ----------
     encoder : CLIPFeaturizer, callable or mapping
-        What makes features of prompts; a mapping of label to vector is used as it is.
+        Embeds prompts. A mapping of label to vector is used without any template.
     templates : str or list of str
         Prompt templates.
-    is_default : bool
-        Whether `encoder` stands for ``text_encoder="auto"``.
+    default_model : str
+        Name of the model that ``text_encoder="auto"`` stands for, or "" for another encoder.
     """
 
-    encoder: object
-    templates: object
-    is_default: bool = False
+    encoder: EncodesText | Callable[[list[str]], ArrayLike] | Mapping[Any, ArrayLike]
+    templates: str | Sequence[str]
+    default_model: str = ""
 
     def __call__(self, labels, names, n_features):
         """Text features of classes: rows of length one, averaged over templates and synonyms.
@@ -51,7 +56,7 @@ class ClassTextEncoder:
         ----------
         labels : sequence
         names : list of str or tuple of str, or None
-            A tuple holds the synonyms of a class, which count the same.
+            A tuple holds the synonyms of a class, which have equal weights.
         n_features : int
             Width of the image features, which the text features must have.
 
@@ -62,7 +67,7 @@ class ClassTextEncoder:
         Raises
         ------
         ValueError
-            If a class has no vector or no name, or the features have another shape, or are not
+            If a class has no vector or name, or the features have the wrong shape or are not
             finite.
         """
         of_label = labels = [plain_label(label) for label in labels]
@@ -78,16 +83,16 @@ class ClassTextEncoder:
         else:
             if names is None:
                 raise ValueError(
-                    f"The labels are numbers (such as {labels[0]!r}), which say nothing to a text "
-                    "encoder. Pass class_names=[...], whose i-th entry names label i, or string "
-                    f"labels, or text_encoder=None to learn from images alone. {ENCODED_LABELS}"
+                    f"The labels are numbers (such as {labels[0]!r}), which a text encoder cannot "
+                    "use. Set class_names=[...], whose entry i names label i, or use string "
+                    f"labels, or set text_encoder=None to learn from images alone. {ENCODED_LABELS}"
                 )
             of_label, names = _flat(labels, names)
             blank = [label for label, name in zip(of_label, names, strict=True) if not words(name)]
             if blank:
                 raise ValueError(
-                    f"The name of the label {blank[0]!r} is blank, which says nothing to a text "
-                    "encoder. Give it a name in class_names, or leave it out."
+                    f"The name of the label {blank[0]!r} is blank. Name it in class_names, or "
+                    "remove it."
                 )
             self.check_names(of_label, names)
             encode = getattr(self.encoder, "encode_text", self.encoder)
@@ -95,7 +100,7 @@ class ClassTextEncoder:
             features = [np.asarray(self._encode(encode, filled)) for filled in prompts]
         for matrix in features:
             _check_text_features(matrix, of_label, n_features)
-        rows = [of_moderate_length(matrix, np.dtype(float)) for matrix in features]
+        rows = [rescale_extreme_rows(matrix, np.dtype(float)) for matrix in features]
         of_names = unit(sum(map(unit, rows)))
         if len(of_label) == len(labels):
             return of_names
@@ -105,7 +110,7 @@ class ClassTextEncoder:
         return unit(of_classes)
 
     def check_names(self, labels, names):
-        """Check that no two labels are read as the same words, where names fill a template.
+        """Check that no two labels are read as the same words, if names fill a template.
 
         Parameters
         ----------
@@ -115,13 +120,23 @@ class ClassTextEncoder:
         Raises
         ------
         ValueError
-            If two labels are, which no text encoder can tell apart, or two names of one label.
+            If two labels, or two names of one label, are read as the same words, or two labels are
+            two Unicode forms of one string.
         """
         if isinstance(self.encoder, Mapping):
             return
-        seen = {}
+        seen: dict[str, tuple[Any, str]] = {}
+        forms: dict[str, str] = {}
         for label, name in zip(*_flat(labels, names), strict=True):
-            read = words(name).casefold()
+            if isinstance(label, str):
+                form = forms.setdefault(composed(label), label)
+                if form != label:
+                    raise ValueError(
+                        f"The labels {ascii(form)} and {ascii(label)} are two Unicode forms of one "
+                        "string. Normalize labels and names, with "
+                        "unicodedata.normalize('NFC', label)."
+                    )
+            read = composed(words(name).casefold())
             if read not in seen:
                 seen[read] = label, name
                 continue
@@ -129,25 +144,25 @@ class ClassTextEncoder:
             if other == label:
                 raise ValueError(
                     f"The names {name_of_other!r} and {name!r} of the label {label!r} read the "
-                    "same; give each once."
+                    "same. Remove one of them."
                 )
             own = (other, label) == (name_of_other, name)
             raise ValueError(
                 f"The names {name_of_other!r} and {name!r}"
                 + ("" if own else f" of the labels {other!r} and {label!r}")
                 + f" both read {words(name)!r} in a prompt. Give one of them another name in "
-                "class_names, or make them one class."
+                "class_names, or merge them into one class."
             )
 
     def warn_of_codes(self, labels, names, given=()):
-        """Warn once if names look like codes, where names fill a template.
+        """Warn once if names look like codes and fill a template.
 
         Parameters
         ----------
         labels : sequence
         names : sequence of str or tuple of str
         given : collection
-            Labels whose names were given one by one, on purpose.
+            Labels that were given a name explicitly.
         """
         if isinstance(self.encoder, Mapping) or names is None:
             return
@@ -160,30 +175,79 @@ class ClassTextEncoder:
             label, name = codes[0]
             others = f" and {len(codes) - 1} more names look" if len(codes) > 1 else " looks"
             warn_user(
-                f"{name!r}{others} like a code, which says little to a text encoder. Map labels "
-                f"to words: class_names={{{label!r}: ...}}.",
+                f"{name!r}{others} like a code, which means little to a text encoder. Map labels "
+                f"to words with class_names={{{label!r}: ...}}.",
                 TextFeaturesWarning,
             )
 
-    def with_vectors(self, vectors):
-        """The same for a mapping of label to vector."""
-        return replace(self, encoder=vectors)
+    def added(self, universe, names, n_features):
+        """Add classes to a universe by their names, and embed them.
+
+        Parameters
+        ----------
+        universe : LabelUniverse
+        names : iterable of str, or mapping
+            See :meth:`LabelUniverse.added`. If the encoder is a mapping, a mapping to vectors.
+        n_features : int
+
+        Returns
+        -------
+        added : LabelUniverse
+        text_features : ndarray of shape (n_added, n_features)
+        """
+        has_vectors = isinstance(names, Mapping) and isinstance(self.encoder, Mapping)
+        added = universe.added(list(names) if has_vectors else names)
+        if not added.names:
+            return added, np.empty((0, n_features))
+        if has_vectors:
+            features = replace(self, encoder=names)(list(names), added.names, n_features)
+            return added, features
+        if universe.names is not None:
+            self.check_names([*universe.classes, *added.classes], [*universe.names, *added.names])
+        features = self(added.classes, added.names, n_features)
+        given = names if isinstance(names, Mapping) else ()
+        self.warn_of_codes(added.classes, added.names, given)
+        return added, features
+
+    def unlisted(self, universe, labels, n_features):
+        """Text features of labels of images that are not yet in a universe.
+
+        Parameters
+        ----------
+        universe : LabelUniverse
+        labels : list of str or int
+            Strings name themselves; numbers must be keys of a mapping.
+        n_features : int
+
+        Returns
+        -------
+        text_features : ndarray of shape (n_labels, n_features)
+        """
+        if is_textual(universe.classes):
+            self.check_names([*universe.classes, *labels], [*universe.names, *labels])
+            return self(labels, labels, n_features)
+        if not isinstance(self.encoder, Mapping):
+            raise ValueError(
+                f"The label {labels[0]!r} is not one of the classes_ and has no name. Use "
+                "add_classes first, which returns a classifier that knows its name."
+            )
+        return self(labels, None, n_features)
 
     def _encode(self, encode, prompts):
         try:
             return encode(prompts)
         except WeightsNotAvailableError as error:
-            if not self.is_default:
+            if not self.default_model:
                 raise
             raise WeightsNotAvailableError(
-                f'text_encoder="auto" stands for {self.encoder.model_name!r}, whose weights are '
-                "not here. Set text_encoder to the model that made X, or to None to learn from "
-                f"images alone. ({error})"
+                f'text_encoder="auto" stands for {self.default_model!r}, whose weights are '
+                "not available. Set text_encoder to the model that made X, or to None to learn "
+                f"from images alone. ({error})"
             ) from error
 
 
 def class_text_encoder(text_encoder, templates, n_features, device):
-    """What the parameter `text_encoder` stands for; nothing is loaded.
+    """Resolve the parameter `text_encoder`; nothing is loaded.
 
     Parameters
     ----------
@@ -192,25 +256,25 @@ def class_text_encoder(text_encoder, templates, n_features, device):
     n_features : int
         Width of the image features.
     device : str or torch.device
-        Where the default CLIP is to run.
+        Device of the default CLIP.
 
     Returns
     -------
     encoder : ClassTextEncoder or None
-        None if there is to be no text.
+        None if no text is used.
     reason : str
-        Why there is to be no text.
+        Why no text is used.
     """
     if text_encoder is None:
         return None, "text_encoder=None"
     if not isinstance(text_encoder, str):
         return ClassTextEncoder(text_encoder, templates), ""
-    from ..clip import CLIPFeaturizer  # open_clip takes seconds to import
+    from ..clip import CLIPFeaturizer  # open_clip is slow to import
 
     default = CLIPFeaturizer(device=device)
     width = len(default.get_feature_names_out())
     if n_features == width:
-        return ClassTextEncoder(default, templates, is_default=True), ""
+        return ClassTextEncoder(default, templates, default.model_name), ""
     return None, (
         f"X has {n_features} columns and the text features of the default CLIP have {width}"
     )
@@ -222,7 +286,7 @@ def fill_templates(templates, names):
     Parameters
     ----------
     templates : str or list of str
-        Each with one ``{}``, which the words of the name of a class replace; see :func:`words`.
+        Each with one ``{}``, the place of the name of a class, read as words; see :func:`words`.
     names : list of str
 
     Returns
@@ -232,12 +296,12 @@ def fill_templates(templates, names):
     """
     templates = [templates] if isinstance(templates, str) else list(templates)
     if not templates:
-        raise ValueError("templates is empty; give at least one, such as 'a photo of a {}.'.")
+        raise ValueError("templates must not be empty. Give one, such as 'a photo of a {}.'.")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ValueError(
-                f"The template {template!r} is not a string with exactly one {{}} for the name of "
-                "the class, such as 'a photo of a {}.'."
+                "A template must be a string with exactly one {} for the name of the class, such "
+                f"as 'a photo of a {{}}.', got {template!r}."
             )
     names = [words(name) for name in names]
     return [[template.replace("{}", name) for name in names] for template in templates]
@@ -246,24 +310,30 @@ def fill_templates(templates, names):
 def words(name):
     """Read the name of a class as words: "ice_cream", "ice-cream" and "IceCream" as "ice cream".
 
-    Underscores, and hyphens between two letters, are spaces. A hyphen beside a digit belongs to
-    a designation, such as "F-16" or "737-700", and stays. In a name without spaces, a capital
-    that follows a small letter begins a word, and so does the last of several capitals before
-    two small letters ("SUVCar"); a single small letter before it ("iPhone") is no word. Capitals
-    stay capitals.
+    Underscores, and hyphens between two letters, become spaces. A hyphen next to a digit is part
+    of a designation, such as "F-16" or "737-700", and is kept. In a name without spaces, a capital
+    after a lower-case letter starts a word, and so does the last of several capitals before
+    two lower-case letters ("SUVCar"). A single lower-case letter ("iPhone") is not a word.
+    Capitals remain capitals. Accented letters are composed (Unicode form NFC).
     """
+    name = composed(name)
     if len(name.split()) < 2:
         name = _CAPITAL.sub(" ", name)
     return " ".join(_HYPHEN.sub(" ", name.replace("_", " ")).split())
 
 
+def composed(text):
+    """The Unicode form NFC of a string: a letter and its accent are one character."""
+    return normalize("NFC", text)
+
+
 def looks_like_a_code(name):
-    """Whether a name has a digit and no two small letters in a row, like "SKU-1042" or "17"."""
+    """Whether a name has a digit but no two lower-case letters in a row: "SKU-1042", "17"."""
     return bool(_DIGIT.search(name)) and not _WORD.search(name)
 
 
 def _flat(labels, names):
-    """Labels, repeated for each of their names, and the names."""
+    """Flat lists of labels, each repeated for all its names, and of names."""
     names = [(name,) if isinstance(name, str) else name for name in names]
     labels = [plain_label(label) for label in labels]
     return (
@@ -273,11 +343,11 @@ def _flat(labels, names):
 
 
 def _vector(vectors, label, n_features):
-    """One entry of a mapping, whose errors would otherwise not name the label."""
+    """The vector of a label, checked, with errors that name the label."""
     try:
         vector = np.asarray(vectors[label], dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"The text vector of {label!r} is not one of numbers: {error}.") from error
+        raise ValueError(f"The text vector of {label!r} must hold numbers: {error}.") from error
     if vector.shape != (n_features,):
         raise ValueError(
             f"The text vector of {label!r} has shape {vector.shape}, but X has {n_features} "
@@ -290,21 +360,21 @@ def _check_text_features(matrix, labels, n_features):
     n_classes = len(labels)
     if matrix.ndim != 2 or len(matrix) != n_classes:
         raise ValueError(
-            f"text_encoder returned an array of shape {matrix.shape} for {n_classes} prompts; "
-            f"({n_classes}, {n_features}) was expected."
+            f"text_encoder returned an array of shape {matrix.shape} for {n_classes} prompts, "
+            f"expected ({n_classes}, {n_features})."
         )
     if matrix.shape[1] != n_features:
         raise ValueError(
             f"Text features have {matrix.shape[1]} columns, but X has {n_features}. Both must "
-            "come from the same model: make_candle_pipeline sets the two from one name."
+            "come from the same model. make_candle_pipeline sets both from one name."
         )
     if not np.isfinite(matrix.astype(float)).all():
         raise ValueError("text_encoder returned NaN or infinite values.")
     empty = np.flatnonzero(~matrix.any(axis=1))
     if len(empty):
         raise ValueError(
-            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding has a direction. "
-            "Check text_encoder."
+            f"The text feature of {labels[empty[0]]!r} is all zeros; an embedding must have a "
+            "direction. Check text_encoder."
         )
 
 
@@ -316,14 +386,14 @@ def warn_at_chance(X, y, text_features):
     n_seen, n_images = len(seen), len(y)
     predicted = np.argmax(X @ text_features[seen].T, axis=1)
     hits = int((predicted == y).sum())
-    # what guessing gives that answers as often with each class as the predictions do
+    # accuracy of random answers with the same class frequencies as the predictions
     frequency = np.bincount(predicted, minlength=n_seen) / n_images
     chance = float(frequency @ np.bincount(y, minlength=n_seen) / n_images)
     kappa = (hits / n_images - chance) / max(1 - chance, 1e-12)
     if kappa < 0.1 and binom.sf(hits - 1, n_images, chance) > 0.05:
         warn_user(
-            f"Zero-shot predictions are right for {hits} of {n_images} training images, which is "
-            f"what guessing among {n_seen} classes gives. Text and image features do not "
-            "look like the same model; check text_encoder, or the names of the classes.",
+            f"Zero-shot predictions are correct for {hits} of {n_images} training images, which is "
+            f"no better than guessing among {n_seen} classes. Text and image features do not seem "
+            "to come from the same model. Check text_encoder and the names of the classes.",
             TextFeaturesWarning,
         )

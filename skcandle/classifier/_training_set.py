@@ -1,4 +1,4 @@
-"""What a classifier learns from, checked: images, labels and the text of each class."""
+"""Checked training data: images, labels, and the text features of the classes."""
 
 from dataclasses import dataclass, replace
 
@@ -12,11 +12,11 @@ class TrainingSet:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
-        Image embeddings; rows of length one where there is text.
+        Image embeddings; with text, rows of length one.
     y : ndarray of shape (n_samples,)
         Positions in the label universe.
     sample_weight : ndarray of shape (n_samples,)
-        Positive; 1 is one image.
+        Positive; an image of weight 2 counts as two images.
     text_features : ndarray of shape (n_classes, n_features) or None
         Rows of length one; None without text.
     n_classes : int
@@ -30,7 +30,7 @@ class TrainingSet:
     n_classes: int
 
     def among(self, classes):
-        """The same images in a universe of the sorted `classes`, which has to hold all of `y`."""
+        """The same images in a universe of the sorted `classes`, which must include all of `y`."""
         text = None if self.text_features is None else self.text_features[classes]
         y = np.searchsorted(classes, self.y)
         return replace(self, y=y, text_features=text, n_classes=len(classes))

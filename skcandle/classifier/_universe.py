@@ -9,9 +9,8 @@ from .._labels import is_textual
 from .._warnings import warn_user
 
 ENCODED_LABELS = (
-    "If the labels were strings, a tool around this classifier, such as StackingClassifier, has "
-    "replaced them by numbers: give class_names=sorted(set(y)), the names in the order of the "
-    "numbers."
+    "If the labels were strings, a meta-estimator such as StackingClassifier has replaced them by "
+    "numbers. Then set class_names=sorted(set(y)), the names in the order of the numbers."
 )
 
 
@@ -24,20 +23,80 @@ class LabelUniverse:
     classes : ndarray of shape (n_classes,)
         Sorted labels.
     names : list or None
-        Name of each label, or a tuple of its synonyms; None where integer labels have none.
+        Name of each label, or a tuple of its synonyms; None if the labels are numbers without
+        names.
     """
 
     classes: np.ndarray
     names: list | None
 
+    def at(self, positions):
+        """The universe of the classes at some positions."""
+        names = None if self.names is None else [self.names[i] for i in positions]
+        return LabelUniverse(self.classes[positions], names)
+
+    def positions(self, labels):
+        """Sorted positions of the labels of a view.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `labels` is a single string or empty, or a label is not among the classes.
+        """
+        if isinstance(labels, str):
+            raise TypeError(f"restrict needs a list of labels, got the string {labels!r}.")
+        wanted, known = np.ravel(labels).tolist(), set(self.classes.tolist())
+        unknown = [label for label in wanted if label not in known]
+        if unknown:
+            raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
+        if not wanted:
+            raise ValueError("restrict needs at least one label.")
+        return np.flatnonzero(np.isin(self.classes, wanted))
+
+    def unlisted(self, y):
+        """Distinct labels in `y` that are not among the classes.
+
+        Raises
+        ------
+        TypeError
+            If `y` holds numbers and the classes are strings, or the other way round.
+        """
+        if is_textual(y) != is_textual(self.classes):
+            found, expected = ("strings", "numbers") if is_textual(y) else ("numbers", "strings")
+            raise TypeError(f"y has {found}, but the classes_ are {expected}.")
+        known = set(self.classes.tolist())
+        return [label for label in np.unique(y).tolist() if label not in known]
+
+    def of_labels(self, labels):
+        """The universe of labels from `y`: strings name themselves, numbers have no name."""
+        names = labels if is_textual(self.classes) else [None] * len(labels)
+        return LabelUniverse(np.array(labels), names)
+
+    def merged(self, added):
+        """The universe of these classes and added ones.
+
+        Returns
+        -------
+        universe : LabelUniverse
+        order : list of int
+            Position of each of its classes among these classes, followed by the added ones.
+        """
+        labels = [*self.classes.tolist(), *added.classes.tolist()]
+        order = sorted(range(len(labels)), key=labels.__getitem__)
+        names = None if self.names is None else [*self.names, *added.names]
+        return LabelUniverse(
+            sorted_labels(labels, self.classes.dtype),
+            None if names is None else [names[i] for i in order],
+        ), order
+
     def added(self, names):
-        """The universe of further classes alone, of which only the names are known.
+        """The universe of added classes, known by their names only.
 
         Parameters
         ----------
         names : iterable of str, or mapping
-            With string labels these are the labels; integer labels count on from the largest. A
-            mapping goes from there to names, or to a list of synonyms.
+            If labels are strings, these are the labels; integer labels continue from the largest.
+            A mapping maps each of them to a name, or to a list of synonyms.
 
         Returns
         -------
@@ -47,15 +106,19 @@ class LabelUniverse:
         Raises
         ------
         TypeError, ValueError
-            If a name is not a string, is repeated, or is known.
+            If a name is not a string, is repeated, or is already known.
         """
+        if isinstance(names, str):
+            raise TypeError(f"add_classes needs a list of names, got the string {names!r}.")
         textual = is_textual(self.classes)
         labels, known = list(names), set(self.classes.tolist() if textual else self.names or [])
         for label in labels:
             if not isinstance(label, str):
-                raise TypeError(f"add_classes got {label!r}; names are strings.")
+                raise TypeError(f"Names in add_classes must be strings, got {label!r}.")
             if label in known:
-                raise ValueError(f"add_classes got {label!r} twice or it is one of the classes_.")
+                raise ValueError(
+                    f"add_classes got {label!r}, which is repeated or one of the classes_."
+                )
             known.add(label)
         if isinstance(names, Mapping):
             names = [_checked_name(label, name, "add_classes") for label, name in names.items()]
@@ -64,14 +127,14 @@ class LabelUniverse:
         if textual:
             return LabelUniverse(np.array(labels, dtype=object), names)
         if self.classes.dtype == bool:
-            raise TypeError("The labels are booleans, which leave no room for another class.")
+            raise TypeError("No class can be added, because the labels are booleans.")
         largest = int(self.classes.max())
-        # beyond these, integers and floats would not be told apart
+        # above this limit, numbers are not exact
         limit = 2**53 if self.classes.dtype.kind == "f" else np.iinfo(np.int64).max
         if largest + len(names) > limit:
             raise ValueError(
-                f"The largest label is {largest}, which leaves no room for {len(names)} more up to "
-                f"{limit}. Fit on smaller numbers, or on strings."
+                f"{len(names)} more labels after the largest, {largest}, would exceed {limit}. Fit "
+                "on smaller numbers, or on strings."
             )
         return LabelUniverse(largest + np.arange(1, len(names) + 1), names)
 
@@ -86,11 +149,12 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
     new_classes : array-like of str or int, optional
         Labels without images.
     class_names : list or mapping, optional
-        Names, and with them the universe. A list names string labels as themselves and integer
-        labels by their index; a mapping goes from label to name or to a list of synonyms, and a
-        string label that it lacks names itself.
+        Names, which also define the universe. In a list, string labels name themselves, and entry
+        i names the integer label i. A mapping maps labels to names or to lists of synonyms; a
+        string label that is not in it names itself.
     categories : iterable, optional
-        Labels that `y` might have had; without `class_names`, those it has not are new classes.
+        Labels that `y` could have had. Without `class_names`, those that are not in `y` are new
+        classes.
 
     Returns
     -------
@@ -99,7 +163,7 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
     Raises
     ------
     ValueError, TypeError
-        If labels repeat, are of the wrong type, or are missing from `class_names`.
+        If labels are repeated, have the wrong type, or are missing from `class_names`.
     """
     seen = np.unique(y)
     textual = is_textual(seen)
@@ -112,15 +176,42 @@ def label_universe(y, new_classes=None, class_names=None, categories=None):
         _check_known(known, new, named, textual, isinstance(class_names, Mapping))
         known += named.keys() - set(known)
     classes = sorted_labels(known, seen.dtype)
-    if named is not None:
-        names = [named.get(label, label) for label in classes.tolist()]
-    else:
-        names = [str(label) for label in classes] if textual else None
-    return LabelUniverse(classes, names)
+    if named is None:
+        return LabelUniverse(classes, [str(label) for label in classes] if textual else None)
+    return LabelUniverse(classes, [named.get(label, label) for label in classes.tolist()])
+
+
+def universe_parameters(new_classes, class_names, universe, added):
+    """Values of `new_classes` and `class_names` for which a fit results in a grown universe.
+
+    Parameters
+    ----------
+    new_classes, class_names
+        Parameters of the classifier before it grew.
+    universe : LabelUniverse
+        The grown universe.
+    added : LabelUniverse
+        The added classes.
+
+    Returns
+    -------
+    new_classes, class_names
+    """
+    if is_textual(universe.classes):
+        labels = added.classes.tolist()
+        others = {
+            label: name for label, name in zip(labels, added.names, strict=True) if label != name
+        }
+        if others:
+            class_names = _as_mapping(class_names) | others
+        return [*([] if new_classes is None else new_classes), *labels], class_names
+    if universe.names is not None:
+        class_names = dict(zip(universe.classes.tolist(), universe.names, strict=True))
+    return new_classes, class_names
 
 
 def sorted_labels(labels, dtype):
-    """Distinct labels, sorted, of the given dtype where it has room for all of them."""
+    """Sorted distinct labels, of the given dtype if it can hold them all."""
     labels = np.unique(np.array(list(labels), dtype=object if dtype.kind == "O" else None))
     converted = labels.astype(dtype)
     return converted if np.array_equal(converted, labels) else labels
@@ -136,8 +227,7 @@ def _check_new_classes(new_classes, seen, textual):
         return []
     if isinstance(new_classes, str):
         raise TypeError(
-            f"new_classes is the single string {new_classes!r}; put the names in a list, "
-            f"[{new_classes!r}]."
+            f"new_classes must be a list, got the string {new_classes!r}. Use [{new_classes!r}]."
         )
     new = list(new_classes)
     kind = str if textual else (int, np.integer)
@@ -145,27 +235,27 @@ def _check_new_classes(new_classes, seen, textual):
         if not isinstance(label, kind) or isinstance(label, bool):
             raise TypeError(
                 f"new_classes[{position}] is {label!r}, but the labels in y are "
-                f"{'strings' if textual else 'integers'}; new classes need the same type."
+                f"{'strings' if textual else 'integers'}. New classes must have the same type."
                 + (f" {ENCODED_LABELS}" if isinstance(label, str) else "")
             )
     repeated = _first_repeated(new)
     if repeated is not None:
         raise ValueError(
-            f"new_classes holds {plain_label(repeated)!r} twice; name each class once."
+            f"new_classes contains {plain_label(repeated)!r} twice. List each class once."
         )
     overlap = sorted(set(map(plain_label, new)).intersection(seen.tolist()))
     if overlap:
         warn_user(
-            f"new_classes names {overlap[0]!r}, which has images in y; it is treated as a base "
+            f"The class {overlap[0]!r} in new_classes has images in y and is treated as a base "
             "class."
         )
     return new
 
 
 def _check_known(known, new, named, textual, is_mapping):
-    """Check that each label has a name, except for strings, which name themselves.
+    """Check that each label has a name. With a mapping, strings may name themselves.
 
-    A list of strings is the universe: labels in `y` that it lacks are taken for a mistake.
+    A list of strings is the whole universe, so other labels in `y` are an error.
     """
     if textual and is_mapping:
         return
@@ -178,7 +268,7 @@ def _check_known(known, new, named, textual, is_mapping):
         remedy = "Add it" + (", or give a mapping of label to name." if textual else ".")
     else:
         remedy = (
-            f"A list names the labels 0 to {len(named) - 1}; for others give a mapping of "
+            f"A list names the labels 0 to {len(named) - 1}. For other labels, give a mapping of "
             "label to name."
         )
     raise ValueError(
@@ -190,13 +280,13 @@ def _check_known(known, new, named, textual, is_mapping):
 def _named_labels(class_names, textual):
     """Mapping of label to name."""
     if isinstance(class_names, str):
-        raise TypeError(f"class_names is the single string {class_names!r}; give a list of names.")
+        raise TypeError(f"class_names must be a list of names, got the string {class_names!r}.")
     if isinstance(class_names, Mapping):
         named = {plain_label(label): name for label, name in class_names.items()}
         for label in named:
             if isinstance(label, str) != textual:
                 raise TypeError(
-                    f"class_names maps {label!r}, but the labels in y are "
+                    f"class_names has the label {label!r}, but the labels in y are "
                     f"{'strings' if textual else 'numbers'}."
                     + (f" {ENCODED_LABELS}" if isinstance(label, str) else "")
                 )
@@ -204,14 +294,14 @@ def _named_labels(class_names, textual):
         names = list(class_names)
         repeated = _first_repeated([name for name in names if isinstance(name, str)])
         if repeated is not None:
-            raise ValueError(f"class_names holds {repeated!r} twice; every label needs its own.")
+            raise ValueError(f"class_names contains {repeated!r} twice. Names must be distinct.")
         named = dict(enumerate(names))
         if textual:
             wrong = [name for name in names if not isinstance(name, str)]
             if wrong:
                 raise TypeError(
-                    f"class_names lists {wrong[0]!r}, but the labels in y are strings; for "
-                    "synonyms give a mapping of label to a list of names."
+                    f"class_names contains {wrong[0]!r}, but the labels in y are strings. For "
+                    "synonyms, give a mapping of label to a list of names."
                 )
             named = {name: name for name in names}
     return {label: _checked_name(label, name) for label, name in named.items()}
@@ -222,16 +312,27 @@ def _checked_name(label, name, source="class_names"):
     if isinstance(name, str):
         return str(name)
     if isinstance(name, (Mapping, bytes)) or not isinstance(name, Iterable):
-        raise TypeError(f"{source} has {name!r} for label {label!r}; names are strings.")
+        raise TypeError(f"Names in {source} must be strings, got {name!r} for label {label!r}.")
     names = list(name)
     if not names:
         raise ValueError(
-            f"{source} has an empty list of names for label {label!r}; give one or more."
+            f"{source} has an empty list of names for label {label!r}. Give at least one."
         )
     for synonym in names:
         if not isinstance(synonym, str):
-            raise TypeError(f"{source} has {synonym!r} for label {label!r}; names are strings.")
+            raise TypeError(
+                f"Names in {source} must be strings, got {synonym!r} for label {label!r}."
+            )
     return tuple(map(str, names))
+
+
+def _as_mapping(class_names):
+    """Names of string labels as a mapping."""
+    if class_names is None:
+        return {}
+    if isinstance(class_names, Mapping):
+        return dict(class_names)
+    return dict(zip(class_names, class_names, strict=True))
 
 
 def _first_repeated(labels):

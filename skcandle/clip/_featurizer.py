@@ -117,8 +117,8 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     on exact rows then changes its answer for 0.3 % (bfloat16) or 0.2 % (float16) of the bundled
     images, and for 0.3 to 0.4 % of two sets of photographs whose features were rotated to a cosine
     of 0.9999; accuracy stays within its noise, 0.3 points of joint harmonic mean
-    (``benchmarks/accuracy/precision.py``, ten tasks each). An image for which a model overflows in 16 bits
-    is encoded again in float32, with a `PrecisionWarning`.
+    (``benchmarks/accuracy/precision.py``, ten tasks each). An image for which a model overflows in
+    16 bits is encoded again in float32, with a `PrecisionWarning`.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 if it then still has 5.25 times the size that the model
     needs: with 224 pixels, if its shorter side has at least 2352 pixels. After resizing,

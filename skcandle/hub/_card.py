@@ -168,9 +168,9 @@ def _classes(candle):
         "none, known by name only" if is_new else f"{count:g}"
         for count, is_new in zip(candle.class_count_, candle.is_new_, strict=True)
     ]
-    if candle._names is None or candle._names == labels:
+    if candle.class_names_ is None or candle.class_names_ == labels:
         return ["Class", "Training images"], list(zip(labels, images, strict=True))
-    names = [name if isinstance(name, str) else ", ".join(name) for name in candle._names]
+    names = [name if isinstance(name, str) else ", ".join(name) for name in candle.class_names_]
     return ["Class", "Name", "Training images"], list(zip(labels, names, images, strict=True))
 
 
@@ -202,7 +202,7 @@ def _frequencies(candle):
 
 def _intended_use(candle):
     text = "Images of the classes above that resemble the training images."
-    if candle._text_encoder is not None:
+    if candle.text_features_ is not None:
         text += ' To add further classes by name: `pipe.add_classes(["..."])`.'
     return text
 

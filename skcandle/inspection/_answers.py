@@ -160,7 +160,7 @@ def out_of_fold_proba(classifier, X, y):
     if not isinstance(classifier, CandleClassifier) or text is None or len(y) < 2:
         return None
     classes = classifier.classes_.tolist()
-    names = classes if classifier._names is None else classifier._names
+    names = classes if classifier.class_names_ is None else classifier.class_names_
     copy = clone(classifier).set_params(
         new_classes=None,
         class_names=dict(zip(classes, names, strict=True)),

@@ -107,7 +107,7 @@ def shown_labels(classifier):
     -------
     labels : ndarray of shape (n_classes,)
     """
-    classes, names = np.asarray(classifier.classes_), getattr(classifier, "_names", None)
+    classes, names = np.asarray(classifier.classes_), getattr(classifier, "class_names_", None)
     if names is None or is_textual(classes):
         return classes
     return np.array([name if isinstance(name, str) else ", ".join(name) for name in names])

@@ -1,4 +1,4 @@
-"""Fitted copies that have learned from further images."""
+"""Fitted copies that have learned from more images."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from sklearn.base import clone
 RNG = np.random.default_rng(0)
 FIRST = RNG.random(len(DATA.y)) < 0.6
 FIRST[[np.flatnonzero(DATA.y == label)[0] for label in BASE]] = True
-# further images of classes with images, and first ones of two classes known by name
+# more images of base classes, and first images of two classes known by name
 NEXT = np.flatnonzero(np.isin(DATA.y_test, [BASE[0], BASE[7], *NEW[:2]]))[::3]
 X = np.concatenate([DATA.X[~FIRST], DATA.X_test[NEXT]])
 Y = np.concatenate([DATA.y[~FIRST], DATA.y_test[NEXT]])
 ALL_X, ALL_Y = np.concatenate([DATA.X[FIRST], X]), np.concatenate([DATA.y[FIRST], Y])
 WEIGHT = RNG.integers(0, 4, len(ALL_Y)).astype(float)
 REST = slice(FIRST.sum(), None)
-# lists of new classes name some that get images in the end
+# some listed new classes get images later
 pytestmark = pytest.mark.filterwarnings("ignore:new_classes names:UserWarning")
 
 
@@ -51,13 +51,6 @@ def test_one_image_after_the_other():
     assert_same(grown, clf.fit(ALL_X[: FIRST.sum() + 15], ALL_Y[: FIRST.sum() + 15]))
 
 
-def test_sample_weight():
-    clf = make(**FIXED)
-    grown = clone(clf).fit(DATA.X[FIRST], DATA.y[FIRST], WEIGHT[: FIRST.sum()])
-    grown = grown.add_images(X, Y, WEIGHT[REST])
-    assert_same(grown, clf.fit(ALL_X, ALL_Y, WEIGHT))
-
-
 def test_a_label_that_was_not_listed():
     listed = DATA.y[FIRST] != BASE[2]
     clf = make(**FIXED).fit(DATA.X[FIRST][listed], DATA.y[FIRST][listed])
@@ -78,7 +71,7 @@ def test_images_alone():
     grown = make(**options).fit(DATA.X[FIRST], DATA.y[FIRST]).add_images(X, Y)
     assert NEW[0] in grown.classes_
     assert_same(grown, make(**options).fit(ALL_X, ALL_Y))
-    clone(grown).fit(DATA.X, DATA.y)  # does not ask for classes without images
+    clone(grown).fit(DATA.X, DATA.y)  # does not require classes without images
 
 
 def test_integer_labels_with_vectors_or_without_text():
@@ -157,7 +150,7 @@ def test_priors_follow_the_counts(fitted):
     assert_allclose(grown.predict_proba(DATA.X_test), expected)
 
 
-def test_a_prior_that_lacks_an_unlisted_label_is_told():
+def test_an_unlisted_label_needs_a_frequency():
     prior = dict.fromkeys(BASE, 1 / 8)
     clf = fit(new_classes=None, class_prior=prior)
     with pytest.raises(ValueError, match="no frequency for the class 'class 08'"):
@@ -171,31 +164,37 @@ def test_a_prior_that_lacks_an_unlisted_label_is_told():
     "rows, labels, weight, error, message",
     [
         (X[:2, :30], Y[:2], None, ValueError, "X has 30 features, but .* is expecting 32 features"),
-        (X[:2], [0, 1], None, TypeError, "y holds numbers, but the classes_ are strings"),
+        (X[:2], [0, 1], None, TypeError, "y has numbers, but the classes_ are strings"),
         (X[:2], [Y[0], None], None, ValueError, r"y\[1\] is missing"),
         (X[:2], Y[:3], None, ValueError, "inconsistent numbers of samples"),
         (X[:2], ["kiwi", "kiwi"], None, ValueError, "no vector for the label 'kiwi'"),
-        (X[:2], Y[:2], [0, 0], ValueError, "No sample has a positive weight|at least one non-zero"),
+        (
+            X[:2],
+            Y[:2],
+            [0, 0],
+            ValueError,
+            "At least one sample must have|at least one non-zero",
+        ),
         (X[:2], Y[:2], [1, -1], ValueError, "Negative values"),
         (np.zeros((1, 32)), Y[:1], None, ValueError, "Row 0 of X is all zeros"),
-        (np.array(["a.jpg"]), Y[:1], None, TypeError, "X holds images"),
+        (np.array(["a.jpg"]), Y[:1], None, TypeError, "X must hold embeddings, got images"),
     ],
 )
-def test_images_that_cannot_be_added(fitted, rows, labels, weight, error, message):
+def test_invalid_added_images(fitted, rows, labels, weight, error, message):
     with pytest.raises(error, match=message):
         fitted.add_images(rows, labels, weight)
 
 
-def test_nameless_numbers_are_told():
+def test_numbers_without_names_cannot_be_added():
     y = np.searchsorted(LABELS, DATA.y)
     options = {"class_names": LABELS[:8].tolist(), "text_encoder": spelled, "new_classes": None}
     clf = make(**options).fit(DATA.X, y)
-    with pytest.raises(ValueError, match=r"label 9 .* has no name. Name it by add_classes first"):
+    with pytest.raises(ValueError, match="label 9 .* has no name. Use add_classes first"):
         clf.add_images(DATA.X[:1], [9])
 
 
 @pytest.mark.filterwarnings("ignore:Zero-shot predictions:UserWarning")
-def test_two_labels_that_read_the_same_are_told():
+def test_two_labels_that_read_the_same_are_an_error():
     options = {"text_encoder": lambda prompts: np.eye(32)[: len(prompts)], "new_classes": None}
     clf = make(**options).fit(DATA.X, DATA.y)
     with pytest.raises(ValueError, match="'class 00' and 'class_00' both read 'class 00'"):

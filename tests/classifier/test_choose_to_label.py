@@ -47,7 +47,7 @@ def test_classes_with_few_images_are_covered_first(fitted):
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
-def test_frequencies_do_not_count(fitted, options):
+def test_frequencies_have_no_effect(fitted, options):
     assert_array_equal(
         fit(**options).choose_to_label(DATA.X_test, 5), fitted.choose_to_label(DATA.X_test, 5)
     )
@@ -63,12 +63,12 @@ def test_images_alone():
 @pytest.mark.parametrize(
     "n_images, error, message",
     [
-        (0, ValueError, "n_images is 0, but X has 20 rows"),
-        (21, ValueError, "n_images is 21, but X has 20 rows"),
-        (2.0, TypeError, "n_images is 2.0; it is an integer"),
-        (True, TypeError, "n_images is True"),
+        (0, ValueError, "n_images must be between 1 and 20, .* got 0"),
+        (21, ValueError, "n_images must be between 1 and 20, .* got 21"),
+        (2.0, TypeError, "n_images must be an integer, got 2.0"),
+        (True, TypeError, "n_images must be an integer, got True"),
     ],
 )
-def test_numbers_of_images_that_are_none(fitted, n_images, error, message):
+def test_invalid_numbers_of_images(fitted, n_images, error, message):
     with pytest.raises(error, match=message):
         fitted.choose_to_label(DATA.X_test[:20], n_images)

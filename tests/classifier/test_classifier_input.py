@@ -1,4 +1,4 @@
-"""What is no training data, no label, no parameter: one sentence that says so."""
+"""Invalid training data, labels and parameters, and their error messages."""
 
 import io
 
@@ -31,8 +31,8 @@ def fitted():
     ],
     ids=["paths", "array of paths", "PIL images", "files"],
 )
-def test_images_instead_of_embeddings_are_told(images):
-    message = "X holds images .* Put a CLIPFeaturizer before this classifier"
+def test_images_instead_of_embeddings_are_an_error(images):
+    message = "X must hold embeddings, got images .* Put a CLIPFeaturizer before this classifier"
     with pytest.raises(TypeError, match=message):
         make().fit(images, BASE[:2])
     with pytest.raises(TypeError, match=message):
@@ -52,7 +52,7 @@ def test_default_text_encoder_without_its_weights_says_what_to_set(monkeypatch):
 
 
 def test_restrict_refuses_a_single_string():
-    with pytest.raises(TypeError, match="single string 'class 00'; put it in a list"):
+    with pytest.raises(TypeError, match="needs a list of labels, got the string 'class 00'"):
         fit().restrict("class 00")
 
 
@@ -68,17 +68,21 @@ def test_restrict_refuses_a_single_string():
         (np.ones((3, 32)), [0.5, 1.2, 3.4], "Unknown label type: continuous"),
         (np.ones((2, 32)), [[0, 1], [1, 0]], "y should be a 1d array"),
         (np.ones((2, 32)), None, "requires y to be passed, but the target y is None"),
-        (np.zeros((2, 32)), BASE[:2], "Row 0 of X is all zeros; an embedding has a direction"),
+        (
+            np.zeros((2, 32)),
+            BASE[:2],
+            "Row 0 of X is all zeros; an embedding must have",
+        ),
     ],
 )
-def test_training_data_that_is_none(X, y, message):
+def test_invalid_training_data(X, y, message):
     with pytest.raises(ValueError, match=message):
         make().fit(X, y)
 
 
 def test_one_class_without_new_classes():
     message = (
-        "y holds one class, 'class 00', and there are no new .* Name classes .* in new_classes"
+        "y has the one class 'class 00' and there are no new .* List classes .* in new_classes"
     )
     with pytest.raises(ValueError, match=message):
         make(new_classes=None).fit(DATA.X[:4], BASE[:1] * 4)
@@ -87,13 +91,13 @@ def test_one_class_without_new_classes():
 @pytest.mark.parametrize(
     "weight, message",
     [
-        (np.zeros(57), "No sample has a positive weight|at least one non-zero"),
+        (np.zeros(57), "At least one sample must have a positive weight|at least one non-zero"),
         (-np.ones(57), "[Nn]egative"),
         (np.ones(5), r"sample_weight.shape == \(5,\), expected \(57,\)"),
         (np.full(57, np.nan), "sample_weight contains NaN"),
     ],
 )
-def test_sample_weights_that_are_none(weight, message):
+def test_invalid_sample_weights(weight, message):
     with pytest.raises(ValueError, match=message):
         make().fit(DATA.X, DATA.y, sample_weight=weight)
 
@@ -195,7 +199,7 @@ def test_use_before_fit(method, argument):
 def test_text_at_chance_warns():
     swapped = dict(zip(BASE, [DATA.texts[label] for label in np.roll(BASE, 1)], strict=True))
     clf = CandleClassifier(text_encoder=swapped, random_state=0)
-    with pytest.warns(TextFeaturesWarning, match="right for .* of 57 .* guessing among 8 classes"):
+    with pytest.warns(TextFeaturesWarning, match="correct for .* of 57 .* guessing among 8"):
         clf.fit(DATA.X, DATA.y)
 
 
@@ -207,7 +211,7 @@ def test_text_that_fits_does_not_warn(seed):
 
 
 @pytest.mark.filterwarnings("error")
-def test_few_images_do_not_tell_chance():
+def test_few_images_do_not_show_chance_level():
     rng = np.random.default_rng(0)
     texts = {label: rng.normal(size=32) for label in BASE}
     CandleClassifier(text_encoder=texts).fit(DATA.X[:19], DATA.y[:19])
@@ -254,7 +258,7 @@ def test_a_row_of_zeros_has_no_class(kind, monkeypatch):
     monkeypatch.setattr(_base, "BLOCK_LOGITS", 32 * 10)
     X = DATA.X_test.copy()
     X[57] = 0
-    with pytest.raises(ValueError, match="Row 57 of X is all zeros; an embedding has a direction"):
+    with pytest.raises(ValueError, match="Row 57 of X is all zeros; an embedding must"):
         fit(kind).predict(X)
 
 

@@ -1,4 +1,4 @@
-"""Where training and prediction run."""
+"""Devices for training and prediction."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_cuda_without_cuda(device):
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu0", ""])
-def test_a_device_that_is_none(device):
+def test_an_invalid_device(device):
     with pytest.raises(DeviceNotAvailableError, match="device must be 'auto', 'cpu', 'cuda'"):
         fit(device=device)
 
@@ -41,7 +41,7 @@ def test_cpu(fitted, device):
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-5), (np.float32, 0.02)])
 def test_cuda_gives_what_the_cpu_gives(kind, dtype, tolerance):
-    options = {"dropout": 0.0} if kind == "published" else {}  # each device draws its own
+    options = {"dropout": 0.0} if kind == "published" else {}  # devices draw different numbers
     cpu, cuda = (
         make(kind, device=device, **options).fit(DATA.X.astype(dtype), DATA.y)
         for device in ("cpu", "cuda")
@@ -68,7 +68,7 @@ def test_cuda_is_deterministic():
     assert_array_equal(first, second)
 
 
-def test_devices_that_are_there_are_taken(monkeypatch):
+def test_available_devices_are_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("cuda:1") == torch.device("cuda:1")

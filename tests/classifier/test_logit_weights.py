@@ -27,14 +27,14 @@ from skcandle.classifier._logit_weights import (
 from skcandle.classifier._pseudo_new import PseudoNewSplit, balanced_weights
 
 N_CLASSES = 6
-N_IMAGES = 12.0  # that the likelihood is worth
+N_IMAGES = 12.0  # that the likelihood counts as
 TEMPERATURE = 0.5
 START = LogitWeights(TEMPERATURE, prototype_weight=0.1)
 FREE = ["temperature", "prototype_weight", "count_bonus"]
 
 
 def split(seed=0, *, n_images=60, text=True, hidden=(0, 3), base_advantage=0.0, signal=2.0):
-    """Images whose similarities to their own class are larger by `signal`."""
+    """Images whose similarity to their class is larger by `signal`."""
     rng = np.random.default_rng(seed)
     target = rng.integers(N_CLASSES, size=n_images)
     own = signal * np.eye(N_CLASSES)[target]
@@ -47,8 +47,8 @@ def split(seed=0, *, n_images=60, text=True, hidden=(0, 3), base_advantage=0.0, 
     return PseudoNewSplit(
         text_similarity=TEMPERATURE * texts if text else None,
         prototype_similarity=TEMPERATURE * 10 * (own + rng.normal(size=own.shape)),
-        bonus_share=behind / (behind + BONUS_HALF_COUNT),
-        offset_share=share,
+        bonus_saturation=behind / (behind + BONUS_HALF_COUNT),
+        offset_saturation=share,
         hidden=mask,
         target=target,
         sample_weight=balanced_weights(target, np.ones(n_images), mask),
@@ -89,15 +89,17 @@ def test_similarity_to_prototypes_ranks_by_distance():
     similarity = prototype_similarity(tokens, prototypes)
     gap = similarity + distances / 2
     np.testing.assert_allclose(gap, np.broadcast_to(gap[:, :1], gap.shape))
-    own = own_similarity(tokens[:4], prototypes)
+    own = own_similarity(tokens[:4], prototypes, normalize=False)
     np.testing.assert_allclose(own, np.diag(similarity[:4]))
+    own = own_similarity(tokens[:4], prototypes, normalize=True)
+    np.testing.assert_allclose(own, np.diag(tokens[:4] @ prototypes.T) - 0.5)
 
 
 # --- offset ----------------------------------------------------------------------------------
 
 
 def smooth_accuracies(splits, weights, offset):
-    """Base and new accuracy, image by image; a win is worth a sigmoid."""
+    """Base and new accuracy, image by image, smoothed by a sigmoid."""
     accuracy = {True: 0.0, False: 0.0}
     for e in splits:
         scores = e.joint_logits(replace(weights, base_offset=offset))
@@ -105,7 +107,7 @@ def smooth_accuracies(splits, weights, offset):
             is_new = bool(e.hidden[target])
             same = e.hidden == is_new
             if np.argmax(np.where(same, row, -np.inf)) != target:
-                continue  # wrong among the classes of its side, at any offset
+                continue  # wrong at any offset, among the classes of its side
             lead = row[same].max() - row[~same].max()
             accuracy[is_new] += weight / (1 + np.exp(-lead / OFFSET_BANDWIDTH))
     return accuracy[False], accuracy[True]
@@ -141,7 +143,7 @@ def test_offset_follows_an_advantage_of_base_classes():
     assert ahead - plain == pytest.approx(5.0, abs=1e-6)
 
 
-def test_offset_stays_where_nothing_was_hidden():
+def test_the_offset_does_not_change_if_nothing_was_hidden():
     weights = replace(START, base_offset=1.25)
     assert balanced_offset([split(hidden=())], weights) == 1.25
 
@@ -150,13 +152,13 @@ def test_offset_stays_where_nothing_was_hidden():
 
 
 def coordinates(weights):
-    """The prior is on the inverse temperature, relative to that of the start, and the others."""
+    """Parameters of the prior: relative inverse temperature, and the other weights."""
     temperature, *others = astuple(weights)
     return np.array([TEMPERATURE / temperature, *others])
 
 
 def penalised_loss(weights, splits, start, sd):
-    """Negative logarithm of the posterior that the weights maximise."""
+    """Negative log-posterior, which the weights minimise."""
     loss = (((coordinates(weights) - coordinates(start)) / sd) ** 2).sum() / 2
     total = sum(s.sample_weight.sum() for s in splits)
     for s in splits:
@@ -167,7 +169,7 @@ def penalised_loss(weights, splits, start, sd):
 
 
 def independent_optimum(splits, start, sd, free, weights):
-    """Optimum over the weights `free` without gradients, the others as in `weights`."""
+    """Optimum over the weights `free`, without gradients; the others are kept as in `weights`."""
 
     def objective(values):
         changed = dict(zip(free, map(float, values), strict=True))
@@ -176,7 +178,7 @@ def independent_optimum(splits, start, sd, free, weights):
     bounds = {"temperature": (0.01, 10), "prototype_weight": (0, 50), "count_bonus": (0, 50)}
     options = {"xatol": 1e-7, "fatol": 1e-10, "maxiter": 20_000, "maxfev": 20_000}
     best = [getattr(weights, name) for name in free]
-    for _ in range(3):  # restarts free a simplex that has collapsed
+    for _ in range(3):  # restarts, in case the simplex collapses
         best = minimize(
             objective, best, method="Nelder-Mead", bounds=[bounds[n] for n in free], options=options
         ).x
@@ -222,7 +224,7 @@ def test_fixed_weights_stay_and_the_others_are_estimated(fixed):
     assert (result.count_bonus == 0.1) == ("prototype_weight" in fixed)
 
 
-def test_the_offset_is_of_the_splits_that_hide_classes_and_the_rest_of_the_others():
+def test_the_offset_comes_from_splits_that_hide_classes_and_the_rest_from_the_others():
     plain, hiding = split(hidden=()), split(1, base_advantage=2.0)
     result = fit_logit_weights([plain], [hiding], START, N_IMAGES)
     before = fit_logit_weights([plain], [], START, N_IMAGES, fixed=["base_offset"])

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the right one with a given probability."""
+"""Sets of classes that contain the correct one with a given probability."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def gaps(clf):
 
 
 def test_classes_within_the_distance_of_their_kind(fitted):
-    base, new = fitted._held_out.gap_thresholds(LEVEL)[0]
+    base, new = fitted._held_out.gap_thresholds(LEVEL)
     expected = gaps(fitted) <= np.where(fitted.is_new_, new, base)
     sets = fitted.predict_set(DATA.X_test, LEVEL)
     assert sets.dtype == bool
@@ -55,13 +55,13 @@ def test_held_out_gaps_of_a_new_class_are_those_of_one_never_seen():
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"class_prior": "training"}])
-def test_frequencies_do_not_count(fitted, options):
+def test_frequencies_have_no_effect(fitted, options):
     assert_array_equal(
         fit(**options).predict_set(DATA.X_test, LEVEL), fitted.predict_set(DATA.X_test, LEVEL)
     )
 
 
-def test_further_classes_leave_the_distance(fitted):
+def test_added_classes_do_not_change_the_distance(fitted):
     grown = fitted.add_classes({"another": np.ones(32)})
     sets = grown.predict_set(DATA.X_test, LEVEL)
     same = grown.predict(DATA.X_test) != "another"
@@ -72,17 +72,17 @@ def test_images_alone_and_views():
     clf = fit(text_encoder=None, new_classes=None)
     view = clf.restrict(BASE[:3])
     sets = view.predict_set(DATA.X_test, LEVEL)
-    assert_array_equal(sets, gaps(view) <= clf._held_out.gap_thresholds(LEVEL)[0][0])
+    assert_array_equal(sets, gaps(view) <= clf._held_out.gap_thresholds(LEVEL)[0])
 
 
 def test_too_few_images_for_a_level(fitted):
     n_images = fitted._held_out.n_images
-    with pytest.warns(UserWarning, match="too few to tell a confidence_level of 0.999; all clas"):
+    with pytest.warns(UserWarning, match="A confidence_level of 0.999 is too high for"):
         assert fitted.predict_set(DATA.X_test, 0.999).all()
     assert not fitted.predict_set(DATA.X_test, n_images / (n_images + 1) - 1e-9).all()
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 90, "high", None])
-def test_levels_that_are_none(fitted, level):
-    with pytest.raises(ValueError, match="confidence_level is .*; it is a number above 0 and be"):
+def test_invalid_levels(fitted, level):
+    with pytest.raises(ValueError, match="confidence_level must be a number between 0 and 1, got"):
         fitted.predict_set(DATA.X_test, level)

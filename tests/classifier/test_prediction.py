@@ -1,7 +1,5 @@
 """Behaviour of both classifiers: universe, outputs, weights of samples, precision."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from long_tail import (
@@ -79,18 +77,12 @@ def test_a_class_of_weight_zero_outside_the_universe_is_unknown():
 
 
 def test_a_new_class_with_images_warns():
-    with pytest.warns(UserWarning, match="'class 01', which has images in y; .* a base class"):
+    with pytest.warns(UserWarning, match="'class 01' in new_classes has images .* a base class"):
         clf = fit(new_classes=[BASE[1], *NEW])
     assert not clf.is_new_[1]
 
 
 # --- outputs ---------------------------------------------------------------------------------
-
-
-def test_an_image_does_not_depend_on_the_batch(fitted):
-    together = fitted.decision_function(DATA.X_test[:20])
-    alone = np.concatenate([fitted.decision_function(row[None]) for row in DATA.X_test[:20]])
-    assert_allclose(alone, together, rtol=1e-9, atol=1e-9)
 
 
 def test_outputs_agree(fitted):
@@ -105,30 +97,13 @@ def test_outputs_agree(fitted):
 def test_log_probabilities_do_not_underflow(kind):
     log_proba = fit(kind, temperature=1e-5).predict_log_proba(DATA.X_test)
     assert np.isfinite(log_proba).all()
-    assert log_proba.min() < -745  # exp of it is 0
-
-
-def test_only_the_direction_of_an_image_matters():
-    plain = fit()
-    expected = plain.predict_proba(DATA.X_test)
-    scale = np.random.default_rng(0).uniform(0.1, 10, size=(len(DATA.X), 1))
-    scaled = make().fit(DATA.X * scale, DATA.y)
-    assert_allclose(scaled.predict_proba(DATA.X_test), expected, atol=1e-6)
-    assert_allclose(plain.predict_proba(3 * DATA.X_test), expected, rtol=1e-6)
+    assert log_proba.min() < -745  # its exponential underflows
 
 
 def test_prediction_in_blocks_is_prediction(fitted, monkeypatch):
     expected = fitted.decision_function(DATA.X_test)
     monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100)
     assert_allclose(fitted.decision_function(DATA.X_test), expected, rtol=1e-9, atol=1e-9)
-
-
-def test_threads_share_a_fitted_classifier(fitted):
-    expected = fitted.predict_proba(DATA.X_test)
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(fitted.predict_proba, [DATA.X_test] * 40))
-    for result in results:
-        assert_array_equal(result, expected)
 
 
 # --- training --------------------------------------------------------------------------------
@@ -156,18 +131,8 @@ def test_without_iterations_nothing_is_trained(kind):
     assert (clf.n_iter_, clf.loss_curve_) == (0, [])
 
 
-def test_weight_two_is_a_repeated_image():
-    repeats = np.arange(len(DATA.X)) % 3 + 1
-    weighted = make().fit(DATA.X, DATA.y, sample_weight=repeats)
-    repeated = make().fit(DATA.X.repeat(repeats, axis=0), DATA.y.repeat(repeats))
-    assert_array_equal(weighted.class_count_, repeated.class_count_)
-    assert_allclose(
-        weighted.predict_proba(DATA.X_test), repeated.predict_proba(DATA.X_test), atol=1e-6
-    )
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_weight_three_is_three_copies_with_one_image_a_class(seed):
+def test_weight_three_is_three_copies_with_one_image_per_class(seed):
     data = long_tailed(seed, n_train=[1] * 8 + [0] * 4)
     clf = make(text_encoder=data.texts)
     weighted = clone(clf).fit(data.X, data.y, sample_weight=np.full(8, 3))
@@ -206,7 +171,7 @@ FAULTS = {"candle": ("_candle", "fit_held_out_scores"), "published": ("_publishe
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
-def test_a_fit_that_fails_leaves_the_earlier_one_whole(kind, error, monkeypatch):
+def test_a_fit_that_fails_keeps_the_earlier_fit(kind, error, monkeypatch):
     def fail(*args, **kwargs):
         raise error
 
@@ -223,7 +188,7 @@ def test_a_fit_that_fails_leaves_the_earlier_one_whole(kind, error, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_first_fit_that_fails_leaves_nothing(kind):
+def test_a_first_fit_that_fails_leaves_no_attributes(kind):
     clf = make(kind)
     before = dict(vars(clf))
     with pytest.raises(ValueError):

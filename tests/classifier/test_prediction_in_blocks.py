@@ -15,10 +15,10 @@ from skcandle import CandleClassifier
 
 N_ROWS, N_CLASSES, D = 200_000, 100, 64
 METHODS = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
-# What one block of rows may take beside the file and the result.
+# Memory for one block of rows, besides the file and the result.
 ALLOWED_MB = 100
 
-# The peak only ever rises, so the method of the smallest result comes first.
+# The peak never falls, so the method with the smallest result comes first.
 MEASURE = """
 import re
 from pathlib import Path
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's peak memory")
-def test_memory_beside_file_and_result_is_that_of_a_block(folder):
+def test_prediction_needs_the_memory_of_one_block(folder):
     path = os.pathsep.join(p for p in (os.getcwd(), os.environ.get("PYTHONPATH")) if p)
     process = subprocess.run(
         [sys.executable, "-c", MEASURE.replace("METHODS", repr(METHODS))],
@@ -62,7 +62,7 @@ def test_memory_beside_file_and_result_is_that_of_a_block(folder):
         text=True,
     )
     beside = dict(zip(METHODS, map(float, process.stdout.split()), strict=True))
-    # pages of the file count as memory of the process, so they have been taken off
+    # pages of the file count as memory of the process, so they are subtracted
     assert max(beside.values()) < ALLOWED_MB, beside
 
 

@@ -1,4 +1,4 @@
-"""Frequencies of use: Bayes' rule, and who keeps them."""
+"""Frequencies of use: Bayes' rule, and which copies keep them."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def fitted():
 
 
 def bayes(proba, frequencies):
-    """Posterior under other frequencies, from that under equal ones."""
+    """Posterior for other frequencies, from that for equal ones."""
     joint = proba * frequencies
     return joint / joint.sum(axis=1, keepdims=True)
 
@@ -132,7 +132,7 @@ def test_an_added_class_counts_one_in_the_training_prior():
     assert_allclose(grown.predict_proba(DATA.X_test), expected)
 
 
-def test_an_added_class_without_a_frequency_is_told(fitted):
+def test_an_added_class_needs_a_frequency(fitted):
     clf = fitted.with_prior(FREQUENCIES)
     with pytest.raises(ValueError, match=r"no frequency for the class 'kiwi' \(1 of 13 classes"):
         clf.add_classes({"kiwi": np.ones(32)})
@@ -142,7 +142,7 @@ def test_an_added_class_without_a_frequency_is_told(fitted):
 
 def test_no_class_that_is_left_occurs(fitted):
     frequencies = np.where(np.isin(LABELS, NEW), 0.0, 1 / len(BASE))
-    with pytest.raises(ValueError, match="class_prior is 0 for all of the 4 classes, such as"):
+    with pytest.raises(ValueError, match="class_prior is 0 for all 4 classes, such as"):
         fitted.with_prior(frequencies).restrict(NEW)
 
 
@@ -152,19 +152,19 @@ def test_no_class_that_is_left_occurs(fitted):
 @pytest.mark.parametrize(
     "prior, message",
     [
-        (2 * FREQUENCIES, "class_prior sums to 2 instead of 1"),
+        (2 * FREQUENCIES, "class_prior must sum to 1, but sums to 2"),
         ({"class 00": 1.0}, r"no frequency for the class 'class 01' \(11 of 12"),
     ],
 )
-def test_frequencies_that_are_none(fitted, prior, message):
+def test_invalid_frequencies(fitted, prior, message):
     with pytest.raises(ValueError, match=message):
         fitted.with_prior(prior)
     with pytest.raises(ValueError, match=message):
         make(class_prior=prior).fit(DATA.X, DATA.y)
 
 
-def test_a_word_that_is_no_prior(fitted):
-    with pytest.raises(ValueError, match="class_prior is 'uniform'; give \"training\", freq"):
+def test_an_invalid_word_for_a_prior(fitted):
+    with pytest.raises(ValueError, match="class_prior must be \"training\", .* got 'uniform'"):
         fitted.with_prior("uniform")
     with pytest.raises(ValueError, match="'class_prior' .* must be a str among {'training'}"):
         make(class_prior="uniform").fit(DATA.X, DATA.y)

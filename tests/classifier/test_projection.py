@@ -6,10 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import clip_like
 
 from skcandle.classifier import _projection
 from skcandle.classifier._logit_weights import BONUS_HALF_COUNT, OFFSET_HALF_COUNT, LogitWeights
 from skcandle.classifier._projection import ProjectionObjective, train_projection
+from skcandle.classifier._prototypes import fit_prototypes
+from skcandle.classifier._pseudo_new import leave_one_out_split
 from skcandle.classifier._training_set import TrainingSet
 
 DIM, N_IMAGES, N_CLASSES = 16, 12, 5
@@ -22,9 +25,10 @@ def unit(rows):
 
 
 class Space:
-    """Stands in for a PrototypeSpace: the tokens of a fit are random numbers."""
+    """Stands in for TrainingPrototypes and their space: the tokens of a fit are random numbers."""
 
     def __init__(self, rng, y, sample_weight, normalize):
+        self.space = self
         self.normalize = normalize
         self.counts = np.bincount(y, sample_weight, minlength=N_CLASSES)
         self.image_mean = rng.normal(size=DIM)
@@ -37,8 +41,12 @@ class Space:
         return unit(rotated) if self.normalize else rotated
 
     def transform_left_out(self, X, y, sample_weight):
-        part = np.minimum(sample_weight, 1)[:, None]  # as the real one: no more than one image
-        return X @ self.rotation, part * self.own + y[:, None] / 5
+        part = np.minimum(sample_weight, 1)[:, None]  # like the real one, at most one image
+        images, own = X @ self.rotation, part * self.own + y[:, None] / 5
+        if not self.normalize:
+            return images, own
+        lengths = 1 + y[:, None] / 10  # like the real ones, near one
+        return lengths * unit(images), unit(own) / lengths
 
 
 def problem(*, text=True, normalize=True, seed=0, sample_weight=None):
@@ -63,10 +71,14 @@ def train(problem, **options):
 def written_out(problem, projection, penalty):
     """Objective per sample, from the equations of the modules."""
     data, space = problem.data, problem.space
-    scale = unit if space.normalize else np.asarray
-    images, own = space.transform_left_out(data.X, data.y, data.sample_weight)
-    images, own = scale(images @ projection), scale(own @ projection)
-    prototypes = scale(space.transform(space.prototypes) @ projection)
+
+    def project(rows):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return lengths * unit(rows @ projection) if space.normalize else rows @ projection
+
+    images, own = map(project, space.transform_left_out(data.X, data.y, data.sample_weight))
+    prototypes = project(space.transform(space.prototypes))
+    half_squares = 0.5 if space.normalize else (own**2).sum(axis=1) / 2
     bonus = WEIGHTS.count_bonus * space.counts / (space.counts + BONUS_HALF_COUNT)
     weight = WEIGHTS.prototype_weight + bonus
     pi = (space.counts + 1) / (space.counts + 1).sum()
@@ -84,7 +96,7 @@ def written_out(problem, projection, penalty):
         texts = data.X @ data.text_features.T
         of_prototypes = unit(space.prototypes + space.image_mean) @ data.text_features.T
     to_images = similarity(images)
-    to_images[np.arange(N_IMAGES), data.y] = (images * own).sum(axis=1) - (own**2).sum(axis=1) / 2
+    to_images[np.arange(N_IMAGES), data.y] = (images * own).sum(axis=1) - half_squares
     total = data.sample_weight @ losses(to_images, texts, data.y)
     total += losses(similarity(prototypes), of_prototypes, np.arange(N_CLASSES)).sum()
     total += penalty / 2 * ((projection - np.eye(DIM)) ** 2).sum()
@@ -127,6 +139,18 @@ def test_gradient_by_finite_differences(normalize):
         ahead, behind = (written_out(p, np.eye(DIM) + s * direction, 2.0) for s in (step, -step))
         numeric = (ahead - behind) / (2 * step)
         assert (gradient * direction).sum() == pytest.approx(numeric, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_at_the_identity_similarities_are_those_that_the_weights_are_estimated_from(text, weighted):
+    X, y, texts = clip_like([9, 5, 2, 1], 8, noise=1.0)
+    sample_weight = 0.5 + np.arange(len(y)) % 3 if weighted else np.ones(len(y))
+    data = TrainingSet(X, y, sample_weight, texts if text else None, 4)
+    objective = ProjectionObjective(data, fit_prototypes(data, 2.0), WEIGHTS, 2.0, CPU)
+    found = objective.image_similarity(slice(None)).detach().numpy()
+    expected = leave_one_out_split(data, 2.0).prototype_similarity
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("block_rows", [1, 5, 12])

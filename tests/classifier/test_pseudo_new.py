@@ -25,7 +25,7 @@ from skcandle.classifier._pseudo_new import (
     leave_one_out_split,
     pseudo_new_splits,
     splits_of_universe,
-    without_lone_images,
+    without_singletons,
 )
 from skcandle.classifier._training_set import TrainingSet
 
@@ -67,7 +67,7 @@ def test_one_class_leaves_nothing_to_hide():
     assert hidden_masks(np.arange(1)) == []
 
 
-def test_classes_of_like_counts_are_hidden_apart():
+def test_classes_of_similar_counts_are_hidden_in_different_splits():
     masks = np.array(hidden_masks(np.argsort(-COUNTS[:10], kind="stable")))
     assert (masks[:, :3].sum(axis=1) <= 2).sum() >= 11
 
@@ -120,7 +120,7 @@ def test_weights_and_repeated_images_hide_the_same_classes():
 def test_classes_are_ranked_by_weight_and_then_by_distance_from_the_centre_of_all(seed):
     X, y, _ = clip_like([2, 3, 2, 1, 3, 2], 5, seed=seed)
     weight = np.random.default_rng(0).integers(1, 4, len(y)).astype(float)
-    for k, total in enumerate([6, 4, 6, 6, 9, 6]):  # four classes of the same weight
+    for k, total in enumerate([6, 4, 6, 6, 9, 6]):  # four classes have the same weight
         first = np.flatnonzero(y == k)[0]
         weight[first] += total - weight[y == k].sum()
     means = np.stack([np.average(X[y == k], axis=0, weights=weight[y == k]) for k in range(6)])
@@ -147,10 +147,11 @@ def test_similarities_are_those_of_fits_without_the_hidden_classes_and_the_image
     data = training_set()
     split = pseudo_new_splits(data, 2.0)[number]
     known = data.among(np.arange(10))
-    space = fit_prototypes(known.without_images_of(split.hidden), 2.0)
+    training = fit_prototypes(known.without_images_of(split.hidden), 2.0)
+    space = training.space
     assert_allclose(split.text_similarity, known.X @ known.text_features.T)
     prototypes = space.transform(space.prototypes)
-    assert_allclose(split.offset_share, space.counts / (space.counts + OFFSET_HALF_COUNT))
+    assert_allclose(split.offset_saturation, space.counts / (space.counts + OFFSET_HALF_COUNT))
     for i in range(0, len(known.y), 5):
         k = known.y[i]
         row = split.prototype_similarity[i]
@@ -159,12 +160,14 @@ def test_similarities_are_those_of_fits_without_the_hidden_classes_and_the_image
             assert_allclose(row, prototypes @ token - 0.5)
             expected = space.counts[k]
         else:
-            token, own = space.transform_left_out(known.X[[i]], known.y[[i]], np.ones(1))
+            token, own = training.transform_left_out(known.X[[i]], known.y[[i]], np.ones(1))
             others = np.arange(10) != k
             assert_allclose(row[others], (prototypes @ token[0] - 0.5)[others])
             assert_allclose(row[k], token[0] @ own[0] - 0.5)
             expected = space.counts[k] - 1
-        assert split.bonus_share[i, k] == pytest.approx(expected / (expected + BONUS_HALF_COUNT))
+        assert split.bonus_saturation[i, k] == pytest.approx(
+            expected / (expected + BONUS_HALF_COUNT)
+        )
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -174,8 +177,7 @@ def test_the_leave_one_out_split_hides_nothing(text):
     split = leave_one_out_split(data, 2.0)
     assert not split.hidden.any()
     assert (split.text_similarity is None) == (not text)
-    space = fit_prototypes(data, 2.0)
-    images, own = space.transform_left_out(data.X, data.y, data.sample_weight)
+    images, own = fit_prototypes(data, 2.0).transform_left_out(data.X, data.y, data.sample_weight)
     found = split.prototype_similarity[np.arange(len(data.y)), data.y]
     assert_allclose(found, (images * own).sum(1) - (0.5 if text else (own**2).sum(1) / 2))
 
@@ -190,7 +192,7 @@ def test_splits_of_the_universe_hide_each_class_with_images_once(seen):
     assert np.ptp(masks.sum(axis=1)) <= 1 and len(masks) == min(seen, 3)
     for split, rows in splits:
         assert_array_equal(rows, np.arange(len(y)))
-        space = fit_prototypes(data.without_images_of(split.hidden), 2.0)
+        space = fit_prototypes(data.without_images_of(split.hidden), 2.0).space
         of_hidden = split.hidden[y]
         prototypes = space.transform(space.prototypes)
         expected = prototype_similarity(space.transform_images(X[of_hidden]), prototypes)
@@ -208,7 +210,7 @@ def test_the_universe_is_split_once_where_nothing_can_be_hidden(n_images, text):
     assert_array_equal(split.prototype_similarity, expected)
 
 
-def test_the_bonus_share_of_the_own_class_is_without_one_image():
+def test_the_bonus_saturation_of_the_class_of_an_image_leaves_it_out():
     X, y, texts = clip_like([3, 1, 1, 4], 16)
     weight = np.array([2, 0.5, 1, 0.5, 3, 1, 1, 0.25, 2])
     split = leave_one_out_split(TrainingSet(X, y, weight, texts, 4), 2.0)
@@ -216,7 +218,7 @@ def test_the_bonus_share_of_the_own_class_is_without_one_image():
     for i, k in enumerate(y):
         behind = counts.copy()
         behind[k] -= min(weight[i], 1)
-        assert_allclose(split.bonus_share[i], behind / (behind + BONUS_HALF_COUNT), atol=1e-12)
+        assert_allclose(split.bonus_saturation[i], behind / (behind + BONUS_HALF_COUNT), atol=1e-12)
 
 
 def test_the_leave_one_out_split_is_about_some_rows_where_there_are_many(monkeypatch):
@@ -239,55 +241,55 @@ def test_effective_size_is_that_of_balanced_averages():
     data = training_set().among(np.arange(10))
     counts = np.bincount(data.y)
     assert effective_size(data) == pytest.approx(10 * 10 / (1 / counts).sum())
-    # the variance of the mean of class means, of single images of variance one
+    # variance of the mean of class means, if images have variance one
     assert 1 / effective_size(data) == pytest.approx((1 / counts).sum() / 10**2)
 
 
-@pytest.mark.parametrize("lone_images", [True, False])
-def test_effective_size_is_that_of_kish(lone_images):
+@pytest.mark.parametrize("singletons", [True, False])
+def test_effective_size_is_that_of_kish(singletons):
     X, y, _ = clip_like([4, 0, 1, 30, 1, 2], 16)
     weight = np.where(y == 2, 1.25, np.where(y == 4, 1, 2))
     data = TrainingSet(X, y, weight, None, 7)
-    # each unit of weight is an image; images of a class weigh the same, together one
+    # a unit of weight is an image; the weights of a class are equal and sum to one
     units = np.array([8, 1.25, 60, 1, 4])
-    together = np.array([1, 1 if lone_images else 0.25, 1, 1 if lone_images else 0, 1])
+    together = np.array([1, 1 if singletons else 0.25, 1, 1 if singletons else 0, 1])
     expected = together.sum() ** 2 / (units * (together / units) ** 2).sum()
-    assert effective_size(data, lone_images=lone_images) == pytest.approx(expected)
+    assert effective_size(data, singletons=singletons) == pytest.approx(expected)
 
 
-def test_without_images_beside_the_lone_ones_nothing_is_worth_anything():
+def test_with_singletons_only_the_effective_size_is_zero():
     X, y, _ = clip_like([1, 1, 1], 16)
-    assert effective_size(TrainingSet(X, y, np.ones(3), None, 3), lone_images=False) == 0
+    assert effective_size(TrainingSet(X, y, np.ones(3), None, 3), singletons=False) == 0
 
 
-def test_lone_images_weigh_nothing_and_all_others_what_they_did():
+def test_singletons_get_weight_zero_and_other_images_keep_theirs():
     data = training_set().among(np.flatnonzero(COUNTS))
     split = leave_one_out_split(data, 2.0)
-    telling = without_lone_images(split, data)
-    lone = COUNTS[split.target] == 1
-    assert lone.sum() == 2 and not telling.sample_weight[lone].any()
-    assert_array_equal(telling.sample_weight[~lone], split.sample_weight[~lone])
+    weighted = without_singletons(split, data)
+    single = COUNTS[split.target] == 1
+    assert single.sum() == 2 and not weighted.sample_weight[single].any()
+    assert_array_equal(weighted.sample_weight[~single], split.sample_weight[~single])
     counts = COUNTS[COUNTS > 1]
     expected = len(counts) ** 2 / (1 / counts).sum()
-    assert effective_size(data, lone_images=False) == pytest.approx(expected)
+    assert effective_size(data, singletons=False) == pytest.approx(expected)
 
 
 def test_part_of_an_image_weighs_nothing_either():
     data = training_set().among(np.flatnonzero(COUNTS))
     data = replace(data, sample_weight=np.where(data.y == 9, 0.5, 1.0))
-    telling = without_lone_images(leave_one_out_split(data, 2.0), data)
-    assert (telling.sample_weight[data.y == 9] == 0).all()
+    weighted = without_singletons(leave_one_out_split(data, 2.0), data)
+    assert (weighted.sample_weight[data.y == 9] == 0).all()
     whole = replace(data, sample_weight=np.ones(len(data.y)))
-    expected = effective_size(whole, lone_images=False)
-    assert effective_size(data, lone_images=False) == pytest.approx(expected)
+    expected = effective_size(whole, singletons=False)
+    assert effective_size(data, singletons=False) == pytest.approx(expected)
 
 
-def test_half_a_further_image_makes_a_lone_image_count_half():
+def test_half_an_additional_image_makes_a_singleton_count_half():
     counts = COUNTS[COUNTS > 0]
     data = training_set().among(np.flatnonzero(COUNTS))
     data = replace(data, sample_weight=np.where(counts[data.y] == 1, 1.5, 1.0))
     split = leave_one_out_split(data, 2.0)
-    share = without_lone_images(split, data).sample_weight / split.sample_weight
+    share = without_singletons(split, data).sample_weight / split.sample_weight
     assert_allclose(share, np.where(counts[split.target] == 1, 0.5, 1))
 
 

@@ -1,4 +1,4 @@
-"""The classifier of the paper: its start, its loss, its steps."""
+"""The published classifier: its initialisation, its loss and its training steps."""
 
 import math
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def test_an_untrained_classifier_equals_the_equations(temperature):
         random_state=3,
     ).fit(X, names[y])
     prototypes = np.stack([X[y == k].mean(axis=0) if k < 3 else texts[k] for k in range(5)])
-    # the start of the attention is random: torch's own module after the same seed
+    # the initial attention is that of torch's own module with the same seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.RandomState(3).randint(2**31 - 1))
         attention = nn.MultiheadAttention(24, 8).double()
@@ -54,7 +54,7 @@ def test_prototypes_are_class_means_and_start_as_texts_of_new_classes():
     assert_array_equal(clf.prototypes_[8:], clf.text_features_[8:])
 
 
-def test_an_image_counts_in_its_class_as_its_length_says():
+def test_an_image_counts_in_its_class_in_proportion_to_its_length():
     lengths = np.random.default_rng(0).uniform(1, 10, size=(len(DATA.X), 1))
     clf = make("published").fit(lengths * DATA.X, DATA.y)
     means = [(lengths * DATA.X)[DATA.y == label].mean(axis=0) for label in LABELS[:8]]
@@ -118,7 +118,7 @@ def test_every_parameter_changes_the_result(changed):
     assert np.abs(before - after).max() > 1e-5
 
 
-def test_no_other_parameter_is_to_change_the_result():
+def test_the_table_of_parameters_is_complete():
     changing = {name for changed in CHANGED for name in changed}
     assert changing | {"device", "verbose"} == set(PublishedCandleClassifier().get_params())
 
@@ -177,7 +177,7 @@ def test_the_loss_is_the_sum_over_groups_of_images_and_prototypes():
     assert losses[0] == pytest.approx(expected, rel=1e-7)
 
 
-def test_there_is_one_loss_an_epoch():
+def test_there_is_one_loss_per_epoch():
     losses, _ = trained(problem(), AttentionHead.seeded(0, DIM).double(), max_iter=4)
     assert len(losses) == 4
     assert losses[-1] < losses[0]

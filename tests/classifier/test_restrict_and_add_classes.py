@@ -1,4 +1,4 @@
-"""Fitted views on some of the classes, and fitted copies with further ones."""
+"""Fitted views on some of the classes, and fitted copies with more classes."""
 
 import numpy as np
 import pytest
@@ -62,14 +62,31 @@ def test_restrict_to_one_class(fitted):
     "labels, message",
     [
         (["class 01", "kiwi"], "restrict got 'kiwi', which is not one of the classes_"),
-        ([], "restrict got no label; name at least one"),
+        ([], "restrict needs at least one label"),
         ([3], "restrict got 3, which"),
         (["class 01", None], "restrict got None, which"),
     ],
 )
-def test_restrict_to_labels_that_are_not_there(fitted, labels, message):
+def test_restrict_to_unknown_labels(fitted, labels, message):
     with pytest.raises(ValueError, match=message):
         fitted.restrict(labels)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_names_follow_the_classes(kind):
+    clf = fit(kind, text_encoder=spelled, class_names={NEW[0]: [NEW[0], NEW[1]]}, new_classes=None)
+    assert clf.class_names_ == [*BASE, (NEW[0], NEW[1])]
+    assert clf.restrict(NEW[:1] + BASE[:1]).class_names_ == [BASE[0], (NEW[0], NEW[1])]
+    grown = clf.add_classes({"a class": NEW[2]})
+    assert grown.class_names_ == [NEW[2], *BASE, (NEW[0], NEW[1])]
+
+
+def test_numbers_without_names_have_none():
+    texts = dict(enumerate(DATA.texts.values()))
+    clf = make(new_classes=None, text_encoder=texts).fit(DATA.X, np.searchsorted(LABELS, DATA.y))
+    assert clf.class_names_ is None
+    assert clf.restrict([0, 1]).class_names_ is None
+    assert clf.add_classes({"a class": np.ones(32)}).class_names_ is None
 
 
 # --- add_classes -----------------------------------------------------------------------------
@@ -77,7 +94,7 @@ def test_restrict_to_labels_that_are_not_there(fitted, labels, message):
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_added_classes_equal_new_classes(kind):
-    # what may depend on the universe is fixed: weights, and training
+    # weights and training, which depend on the universe, are fixed
     options = UNTRAINED[kind]
     texts = {k: DATA.texts[k] for k in NEW[1:]}
     grown = fit(kind, **options, new_classes=NEW[:1]).add_classes(texts)
@@ -170,16 +187,16 @@ def test_adding_nothing_is_a_copy(fitted):
 @pytest.mark.parametrize(
     "names, error, message",
     [
-        ("kiwi", TypeError, "single string 'kiwi'; put it in a list"),
-        ([3], TypeError, "add_classes got 3; names are strings"),
-        ([BASE[0]], ValueError, "'class 00' twice or it is one of the classes_"),
-        (["kiwi", "kiwi"], ValueError, "'kiwi' twice"),
+        ("kiwi", TypeError, "add_classes needs a list of names, got the string 'kiwi'"),
+        ([3], TypeError, "Names in add_classes must be strings, got 3"),
+        ([BASE[0]], ValueError, "'class 00', which is repeated or one of the classes_"),
+        (["kiwi", "kiwi"], ValueError, "'kiwi', which is repeated"),
         (["kiwi"], ValueError, "no vector for the label 'kiwi'"),
-        (["kiwi", ["fig"]], TypeError, r"add_classes got \['fig'\]; names are strings"),
+        (["kiwi", ["fig"]], TypeError, r"add_classes must be strings, got \['fig'\]"),
         ({"kiwi": np.ones(5)}, ValueError, r"'kiwi' has shape \(5,\), but X has 32 columns"),
     ],
 )
-def test_names_that_cannot_be_added(fitted, names, error, message):
+def test_invalid_names_of_added_classes(fitted, names, error, message):
     with pytest.raises(error, match=message):
         fitted.add_classes(names)
 
@@ -188,12 +205,12 @@ def test_names_that_cannot_be_added(fitted, names, error, message):
     "names, error, message",
     [
         ({"kiwi": []}, ValueError, "add_classes has an empty list of names for label 'kiwi'"),
-        ({"kiwi": np.ones(32)}, TypeError, "for label 'kiwi'; names are strings"),
+        ({"kiwi": np.ones(32)}, TypeError, "must be strings, .* for label 'kiwi'"),
         ({"kiwi": ["fruit", BASE[0]]}, ValueError, "'class 00' of the labels 'class 00' and 'ki"),
         ({"kiwi": "class_00"}, ValueError, "'class 00' and 'class_00' of the labels 'class 00'"),
     ],
 )
-def test_synonyms_that_cannot_be_added(names, error, message):
+def test_invalid_synonyms_of_added_classes(names, error, message):
     clf = fit(new_classes=None, text_encoder=spelled)
     with pytest.raises(error, match=message):
         clf.add_classes(names)
@@ -217,11 +234,11 @@ def test_added_integer_labels_do_not_wrap_around(dtype):
 
 
 @pytest.mark.parametrize("largest", [np.int64(2**63 - 2), np.uint64(2**64 - 1), np.float64(2**53)])
-def test_labels_too_large_to_count_on_are_told(largest):
+def test_labels_too_large_to_continue_are_an_error(largest):
     y = np.array([0, largest], dtype=largest.dtype)
     texts = {label: DATA.texts[BASE[i]] for i, label in enumerate(y.tolist())}
     clf = make(new_classes=None, text_encoder=texts).fit(np.stack(list(texts.values())), y)
-    message = f"largest label is {int(largest)}, which leaves no room for 2 more .* smaller numbers"
+    message = f"2 more labels after the largest, {int(largest)}, would exceed .* smaller numbers"
     with pytest.raises(ValueError, match=message):
         clf.add_classes({"kiwi": np.ones(32), "fig": -np.ones(32)})
 
@@ -230,7 +247,7 @@ def test_no_class_can_be_added_to_booleans():
     texts = {False: DATA.texts[BASE[0]], True: DATA.texts[BASE[1]]}
     clf = make(new_classes=None, text_encoder=texts)
     clf.fit(np.stack(list(texts.values())), np.array([False, True]))
-    with pytest.raises(TypeError, match="booleans, which leave no room"):
+    with pytest.raises(TypeError, match="No class can be added, because the labels are booleans"):
         clf.add_classes({"kiwi": np.ones(32)})
 
 
@@ -238,7 +255,7 @@ def test_no_class_can_be_added_to_booleans():
 def test_adding_with_a_margin_leaves_the_logits_of_the_others(kind):
     clf = fit(kind, new_classes=None, margin=0.3)
     grown = clf.add_classes(NEW)
-    if kind == "candle":  # where images attend to all classes, logits move a little
+    if kind == "candle":  # in the published one, images attend to all classes
         kept = grown.decision_function(DATA.X_test)[:, ~grown.is_new_]
         assert_allclose(kept, clf.decision_function(DATA.X_test))
     assert grown.predict_proba(DATA.X_test).shape[1] == 12

@@ -15,7 +15,7 @@ def images():
     rows, y, weight = rng.normal(size=(40, 5)), rng.integers(0, 4, 40), rng.random(40)
     y[20:][y[20:] == 3] = 2  # one class in the first part only
     y[:20][y[:20] == 0] = 1  # and one in the second
-    weight[y == 2] /= 20  # and one that weighs less than an image
+    weight[y == 2] /= 20  # and one with a weight below one image
     return rows, y, weight
 
 

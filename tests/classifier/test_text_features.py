@@ -17,7 +17,7 @@ WIDTH, DEFAULT_WIDTH = 6, 512
 
 
 def letters(prompts):
-    """A text encoder: counts of some letters, so that the words of a prompt matter."""
+    """A text encoder that counts some letters, so that the words of a prompt matter."""
     return np.array([[1 + text.count(letter) for letter in "aeioup"] for text in prompts])
 
 
@@ -63,6 +63,7 @@ def test_names_may_hold_braces():
         ("iPhone", "iPhone"),
         ("McLaren MP4-12C Coupe", "McLaren MP4-12C Coupe"),
         ("T-Shirt", "T Shirt"),
+        ("cafe\u0301Bar", "caf\u00e9 Bar"),
     ],
 )
 def test_names_are_read_as_words(name, read):
@@ -70,17 +71,17 @@ def test_names_are_read_as_words(name, read):
     assert fill_templates("a {}.", [name]) == [[f"a {read}."]]
 
 
-def test_a_template_keeps_its_hyphens():
+def test_templates_keep_their_hyphens():
     assert fill_templates("a low-res {}", ["ice_cream"]) == [["a low-res ice cream"]]
 
 
 @pytest.mark.parametrize(
     "templates, message",
     [
-        ([], "templates is empty; give at least one"),
-        ("a photo", "'a photo' is not a string with exactly one {}"),
+        ([], "templates must not be empty. Give one"),
+        ("a photo", "string with exactly one {} .* got 'a photo'"),
         ("{} and {}", "exactly one {}"),
-        (["a {}", 3], "The template 3 is not"),
+        (["a {}", 3], "A template must be a string .* got 3"),
     ],
 )
 def test_bad_templates(templates, message):
@@ -103,7 +104,7 @@ def test_features_of_templates_are_averaged_as_directions():
 
 
 class Encoder:
-    """What a CLIPFeaturizer is to the classifier."""
+    """Has the interface of a CLIPFeaturizer."""
 
     def encode_text(self, prompts):
         return letters(prompts)
@@ -114,7 +115,7 @@ PROMPTS = ["a photo of a ape.", "a photo of a emu.", "a photo of a ibis."]
 
 
 def fit_texts(text_encoder, **options):
-    """Text features after a fit on images that are the texts, of ape and emu alone."""
+    """Text features after a fit whose images are the texts of ape and emu."""
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
     options = {"new_classes": ["ibis"], "max_iter": 0} | options
     clf = CandleClassifier(text_encoder=text_encoder, **options)
@@ -130,7 +131,7 @@ def test_encoders_receive_filled_prompts(text_encoder):
     np.testing.assert_allclose(fit_texts(text_encoder), unit(letters(PROMPTS)))
 
 
-def test_a_mapping_is_taken_as_it_is():
+def test_a_mapping_is_used_without_templates():
     vectors = letters(NAMES) * 2.5
     mapping = dict(zip(NAMES, vectors, strict=True)) | {"unused": np.zeros(2)}
     np.testing.assert_allclose(fit_texts(mapping), unit(vectors))
@@ -188,7 +189,7 @@ def test_none_learns_from_images_without_a_warning():
 @pytest.mark.parametrize(
     "text_encoder, message",
     [
-        (lambda p: letters(p)[:-1], r"shape \(2, 6\) for 3 prompts; \(3, 6\) was expected"),
+        (lambda p: letters(p)[:-1], r"shape \(2, 6\) for 3 prompts, expected \(3, 6\)"),
         (lambda p: letters(p).ravel(), r"shape \(18,\) for 3 prompts"),
         (lambda p: letters(p)[:, :4], "Text features have 4 columns, but X has 6.*make_candle_pi"),
         (lambda p: letters(p) * np.nan, "text_encoder returned NaN"),
@@ -199,7 +200,7 @@ def test_none_learns_from_images_without_a_warning():
             r"'ape' has shape \(4,\), but X has 6",
         ),
         ({"ape": [1] * 6, "emu": [2] * 5, "ibis": [3] * 6}, r"vector of 'emu' has shape \(5,\)"),
-        ({"ape": [1] * 6, "emu": "emu", "ibis": [3] * 6}, "vector of 'emu' is not one of numbers"),
+        ({"ape": [1] * 6, "emu": "emu", "ibis": [3] * 6}, "vector of 'emu' must hold numbers"),
         ({"ape": [1] * 6, "emu": None, "ibis": [3] * 6}, r"vector of 'emu' has shape \(\)"),
         ({"ape": [1] * 6, "emu": [0] * 6, "ibis": [3] * 6}, "text feature of 'emu' is all zeros"),
         (lambda p: letters(p) * 0, "The text feature of 'ape' is all zeros.*Check text_encoder"),
@@ -222,9 +223,9 @@ def test_text_features_that_do_not_fit(text_encoder, message):
     ],
     ids=["callable", "mapping", "new classes", "class names"],
 )
-def test_labels_that_a_tool_has_encoded_are_explained(options):
+def test_labels_encoded_by_a_meta_estimator_are_explained(options):
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
-    with pytest.raises((ValueError, TypeError), match="replaced them by numbers: give class_names"):
+    with pytest.raises((ValueError, TypeError), match="them by numbers. Then set class_names"):
         CandleClassifier(**options).fit(X, [0, 1, 0, 1])
 
 
@@ -239,7 +240,7 @@ def test_labels_that_a_tool_has_encoded_are_explained(options):
 )
 def test_numbers_never_fill_a_template(y):
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
-    with pytest.raises(ValueError, match=r"labels are numbers .*Pass class_names=\[...\]"):
+    with pytest.raises(ValueError, match=r"labels are numbers .*Set class_names=\[...\]"):
         CandleClassifier(text_encoder=letters).fit(X, y)
 
 
@@ -283,7 +284,54 @@ def test_a_class_cannot_be_added_under_a_name_that_reads_the_same():
         clf.add_classes(["ice-cream"])
 
 
-def test_vectors_tell_labels_apart_that_read_the_same():
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+FORMS = r"labels 'cafe\\u0301' and 'caf\\xe9' are two Unicode forms .*NFC"
+
+
+@pytest.mark.parametrize(
+    "y, options",
+    [
+        ([COMPOSED, DECOMPOSED] * 2, {}),
+        ([COMPOSED, "ape"] * 2, {"new_classes": [DECOMPOSED]}),
+        ([COMPOSED, "ape"] * 2, {"class_names": {DECOMPOSED: "coffee house"}}),
+        ([COMPOSED, "ape"] * 2, {"class_names": {COMPOSED: "tea", DECOMPOSED: "coffee"}}),
+    ],
+)
+def test_two_unicode_forms_of_a_label_are_one_class(y, options):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    with pytest.raises(ValueError, match=FORMS):
+        CandleClassifier(text_encoder=letters, **options).fit(X, y)
+
+
+@pytest.mark.parametrize("first, second", [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_two_unicode_forms_of_a_name_read_the_same(first, second):
+    X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
+    for names in ([first, second], [[first, "bar"], second.upper()]):
+        clf = CandleClassifier(text_encoder=letters, class_names=names)
+        with pytest.raises(ValueError, match="both read '.*' in a prompt"):
+            clf.fit(X, [0, 1] * 2)
+
+
+def test_a_label_is_answered_in_the_form_it_has_and_encoded_in_the_composed_one():
+    X, prompts = letters(PROMPTS).astype(float), []
+
+    def encode(filled):
+        prompts.extend(filled)
+        return letters(filled)
+
+    clf = CandleClassifier(text_encoder=encode, max_iter=0).fit(X[:2], [DECOMPOSED, "ape"])
+    assert set(clf.predict(X)) <= {DECOMPOSED, "ape"}
+    assert f"a photo of a {COMPOSED}." in prompts
+    for grow in (
+        lambda: clf.add_classes([COMPOSED]),
+        lambda: clf.add_images(X[:1], [COMPOSED]),
+        lambda: clf.add_classes({"bar": [COMPOSED.upper()]}),
+    ):
+        with pytest.raises(ValueError, match="are two Unicode forms of one|both read"):
+            grow()
+
+
+def test_vectors_may_distinguish_labels_that_read_the_same():
     vectors = dict(zip(["a_b", "a-b", "a b"], letters(PROMPTS), strict=True))
     X = letters(PROMPTS).astype(float)
     clf = CandleClassifier(text_encoder=vectors, max_iter=0).fit(X[:2], ["a_b", "a-b"])
@@ -294,7 +342,7 @@ def test_vectors_tell_labels_apart_that_read_the_same():
 def test_a_new_class_without_text_is_an_error():
     X = np.random.default_rng(0).normal(size=(4, 6))
     clf = CandleClassifier(new_classes=["ibis"], text_encoder=None)
-    with pytest.raises(ValueError, match="'ibis' has no image, and no text is in use: text_enc"):
+    with pytest.raises(ValueError, match="'ibis' has no image, and no text is used, because"):
         clf.fit(X, ["ape", "emu"] * 2)
 
 
@@ -376,7 +424,7 @@ def test_added_integer_classes_may_have_synonyms():
         ({"IceCream": "IceCream", "ice_cream": "ice_cream"}, "'IceCream' and 'ice_cream' both"),
     ],
 )
-def test_names_that_cannot_be_told_apart(class_names, message):
+def test_names_that_read_the_same(class_names, message):
     with pytest.raises(ValueError, match=message):
         make_named(class_names).fit(*two_classes(["cat", "dog"]))
 
@@ -415,7 +463,7 @@ def test_codes_warn_once_and_point_to_class_names():
 @pytest.mark.parametrize(
     "options",
     [
-        {"class_names": {"SKU-1042": "lamp", "17": "17"}},  # on purpose
+        {"class_names": {"SKU-1042": "lamp", "17": "17"}},  # explicit names
         {"text_encoder": {"SKU-1042": np.ones(WIDTH), "17": -np.ones(WIDTH)}},
         {"text_encoder": None},
     ],

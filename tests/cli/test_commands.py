@@ -387,7 +387,7 @@ def test_add_gives_a_model_more_classes(run, model, tmp_path):
     assert {"quagga", "tarpan", "dodo"} < set(load_model(output)["candle"].classes_)
     assert "quagga" not in load_model(model)["candle"].classes_
     message = run("add", model, "okapi", "-o", tmp_path / "other.skops", code=1).stderr
-    assert "'okapi' twice or it is one of the classes_" in message
+    assert "'okapi', which is repeated or one of the classes_" in message
 
 
 def test_info_lists_the_classes(run, model):

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import skcandle
-from skcandle import make_candle_pipeline
+from skcandle import PublishedCandleClassifier, make_candle_pipeline
 from skcandle.hub._card import render_card
 
 
@@ -124,8 +124,10 @@ def test_what_probabilities_mean_follows_from_the_parameters(pipe, params, said)
 
 
 def test_probabilities_of_the_published_method_are_not_called_calibrated(images):
-    pipe = make_candle_pipeline("emoji-clip", new_classes=["elk"], published=True)
-    card = render_card(pipe.set_params(candle__max_iter=1).fit(images[:4], ["ant", "bee"] * 2))
+    pipe = make_candle_pipeline("emoji-clip")
+    encoder = pipe["candle"].text_encoder
+    published = PublishedCandleClassifier(new_classes=["elk"], text_encoder=encoder, max_iter=1)
+    card = render_card(pipe.set_params(candle=published).fit(images[:4], ["ant", "bee"] * 2))
     assert "is not calibrated" in section(card, "What the probabilities mean")
 
 

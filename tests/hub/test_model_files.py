@@ -13,6 +13,7 @@ from skcandle import (
     CandleClassifier,
     CLIPFeaturizer,
     EmbeddingCache,
+    PublishedCandleClassifier,
     RejectingClassifier,
     make_candle_pipeline,
 )
@@ -22,8 +23,11 @@ from skcandle.hub import _model_files
 
 @pytest.fixture(scope="module", params=[False, True], ids=["Candle", "published"])
 def pipe(request):
-    pipe = make_candle_pipeline("emoji-clip", new_classes=["elk"], published=request.param)
-    pipe.set_params(candle__max_iter=0 if not request.param else 1)
+    pipe = make_candle_pipeline("emoji-clip", new_classes=["elk"]).set_params(candle__max_iter=0)
+    if request.param:
+        encoder = pipe["candle"].text_encoder
+        published = PublishedCandleClassifier(new_classes=["elk"], text_encoder=encoder, max_iter=1)
+        pipe.set_params(candle=published)
     return pipe.fit(random_images(4), ["ant", "bee"] * 2)
 
 

@@ -1,4 +1,4 @@
-"""What holds for any training set, with the embeddings in float64."""
+"""Properties that hold for any training set, with embeddings in float64."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +14,12 @@ from scipy.special import softmax
 
 from skcandle import CandleClassifier, PublishedCandleClassifier
 
-# Nothing is estimated and nothing trained, so that a result has a closed form.
+# Without estimates and training, results have a closed form.
 CLOSED_FORM = {
     "candle": {"temperature": 0.05, "prototype_weight": 0.2, "base_offset": 0.5, "max_iter": 0},
     "published": {"max_iter": 0, "random_state": 0},
 }
-# Without dropout, which rounding would not change alike.
+# Without dropout, which would amplify rounding errors.
 TRAINED = {
     "candle": {},
     "published": {"max_iter": 3, "batch_size": 8, "dropout": 0.0, "random_state": 0},
@@ -84,6 +84,7 @@ def tasks(draw, min_new=0, **options):
 
 def assert_same(clf, other, X, tolerance=TOLERANCE):
     assert_array_equal(clf.classes_, other.classes_)
+    assert_allclose(clf.class_count_, other.class_count_)
     assert_allclose(clf.predict_proba(X), other.predict_proba(X), atol=tolerance)
 
 
@@ -99,7 +100,7 @@ def test_the_order_of_the_images_does_not_matter(task):
 @kinds
 @given(task=tasks(), data=st.data())
 def test_weight_n_is_n_copies(kind, task, data):
-    trained = kind == "candle"  # mini-batches of copies are others
+    trained = kind == "candle"  # copies change the mini-batches
     repeats = np.array([data.draw(st.integers(1, 4)) for _ in task.y])
     weighted = task.fit(kind, sample_weight=repeats, trained=trained)
     copies = task.X.repeat(repeats, axis=0), task.y.repeat(repeats)
@@ -109,9 +110,9 @@ def test_weight_n_is_n_copies(kind, task, data):
 @kinds
 @given(task=tasks(), words=st.lists(st.text(min_size=1), min_size=10, max_size=10, unique=True))
 def test_names_of_the_classes_do_not_matter(kind, task, words):
-    # the number last: NumPy drops NUL characters at the end of a string
+    # the number comes last, because NumPy drops trailing NUL characters
     names = {label: f"{words[i]} {i}" for i, label in enumerate(task.rng.permutation(task.labels))}
-    trained = kind == "candle"  # the start of the attention is the same, sums are in another order
+    trained = kind == "candle"  # the initial attention is the same, but sums have another order
     clf = task.fit(kind, trained=trained)
     renamed = task.fit(
         kind,
@@ -166,7 +167,7 @@ STORAGE = {
 @given(task=tasks(), storage=st.sampled_from(sorted(STORAGE)), dtype=st.sampled_from("fd"))
 def test_the_way_arrays_are_stored_does_not_matter(kind, task, storage, dtype):
     X, X_test = task.X.astype(dtype), task.X_test.astype(dtype)
-    if storage == "list":  # of numbers in double precision
+    if storage == "list":  # lists hold float64
         X, X_test = X.astype(float), X_test.astype(float)
     convert = STORAGE[storage]
     proba = task.fit(kind, convert(X)).predict_proba(convert(X_test))

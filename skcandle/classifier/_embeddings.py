@@ -1,0 +1,69 @@
+"""Rows of embeddings: their lengths, and what is not an embedding."""
+
+import os
+
+import numpy as np
+from PIL import Image
+
+# Rows with norms in this range are used as they are: in float32, their squares neither overflow nor
+# underflow.
+SAFE_NORMS = 1e-6, 1e6
+
+
+def unit(rows, eps=1e-12):
+    """Scale rows to length one; a row of zeros stays zero."""
+    rows = np.asarray(rows)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), eps)
+
+
+def rescale_extreme_rows(X, dtype, first=0):
+    """Rows of the same directions, whose squares neither overflow nor underflow.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    dtype : dtype
+        float32 or float64.
+    first : int
+        Number of the first row, for messages.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_rows, n_features) and dtype `dtype`
+        Only rows whose norm is outside `SAFE_NORMS` are scaled.
+
+    Raises
+    ------
+    ValueError
+        If a row is all zeros.
+    """
+    if X.dtype.kind != "f" or X.dtype.itemsize < dtype.itemsize:
+        X = X.astype(dtype)
+    shortest, longest = SAFE_NORMS
+    squares = np.einsum("nd,nd->n", X, X)
+    extreme = np.flatnonzero(~((squares >= shortest**2) & (squares <= longest**2)))
+    if not len(extreme):
+        return np.ascontiguousarray(X, dtype=dtype)
+    rows = X[extreme]
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    if not largest.all():
+        raise ValueError(
+            f"Row {first + extreme[np.argmin(largest)]} of X is all zeros; an embedding must have "
+            "a direction."
+        )
+    X = X.copy()
+    X[extreme] = rows / largest
+    return X.astype(dtype)
+
+
+def refuse_images(X):
+    """Raise an error if images are given instead of their embeddings."""
+    if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):
+        return
+    first = next(iter(X), None)
+    kinds = str, bytes, bytearray, memoryview, os.PathLike, Image.Image
+    if isinstance(first, kinds) or hasattr(first, "read"):
+        raise TypeError(
+            f"X must hold embeddings, got images (the first is of type {type(first).__name__}). "
+            "Put a CLIPFeaturizer before this classifier, as make_candle_pipeline does."
+        )
