@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from .._devices import exact_matmul
+from ._embeddings import rescale_extreme_rows, unit
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
@@ -67,6 +68,12 @@ class CandleModel:
             statistics=self.statistics.with_classes(n_added),
         )
 
+    def rows_of(self, X):
+        """Embeddings in the number format of the model and, with text, of length one."""
+        dtype = self.projection.dtype
+        rows = X.astype(dtype)
+        return rows if self.text_features is None else unit(rescale_extreme_rows(rows, dtype))
+
     def with_images(self, X, y, sample_weight):
         """The same model with further images; weights and projection do not change.
 
@@ -78,8 +85,22 @@ class CandleModel:
             Columns of their classes in the model.
         sample_weight : ndarray of shape (n_samples,)
         """
-        data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
-        statistics = self.statistics.merged(ClassStatistics.of(data))
+        return self._with_statistics(
+            self.statistics.merged(self._statistics_of(X, y, sample_weight))
+        )
+
+    def without_images(self, X, y, sample_weight):
+        """The same model without some of its images; see :meth:`with_images`."""
+        return self._with_statistics(
+            self.statistics.without(self._statistics_of(X, y, sample_weight))
+        )
+
+    def _statistics_of(self, X, y, sample_weight):
+        return ClassStatistics.of(
+            TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
+        )
+
+    def _with_statistics(self, statistics):
         prototypes = prototypes_of(statistics, self.text_features, self.space.shrinkage)
         return replace(self, space=prototypes.space, statistics=statistics)
 

@@ -143,6 +143,16 @@ def fit(
     template: Template = DEFAULT_TEMPLATE,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            metavar="RATE",
+            help="Give no label to images that look like none of the classes. RATE, such as 0.05, "
+            "is the share of images of the classes that lose their label by mistake.",
+        ),
+    ] = None,
     on_error: SkipOrRaise = OnError.RAISE,
     cache: Cache = None,
     no_cache: NoCache = False,
@@ -153,12 +163,14 @@ def fit(
     """Learn classes from folders of photos and from names.
 
     The first folder on the way to an image is its class: photos/snow_leopard/2021/IMG_1.jpg shows
-    a snow leopard.
+    a snow leopard. At the end, an estimate of the accuracy for new images is printed: copies of the
+    model predict the images that they were not fitted on.
 
     \b
     [bold]Examples[/bold]
       skcandle fit photos -o model.skops
       skcandle fit photos -o model.skops --new "okapi, saola" --on-error skip
+      skcandle fit photos -o model.skops --reject 0.05
       skcandle fit table.csv -o model.skops --image-column file --label-column species
     """
     _go_offline(offline)
@@ -178,6 +190,7 @@ def fit(
         model=(model, pretrained),
         template=template,
         columns=(image_column, label_column),
+        reject=reject,
         on_error=on_error.value,
         cache=_cache(cache, no_cache),
         device=device,
@@ -303,6 +316,14 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an .html report to this file.")
     ] = None,
+    training: Annotated[
+        bool | None,
+        typer.Option(
+            "--training-images/--test-images",
+            help="Whether the model was fitted on all or on none of the images.",
+            show_default="images that the model was fitted on are recognised",
+        ),
+    ] = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
     on_error: SkipOrRaise = OnError.RAISE,
@@ -314,6 +335,9 @@ def evaluate(
     trust: Trust = False,
 ):
     """Compare predictions with the true classes of photos.
+
+    Photos that the model was fitted on are predicted by copies of the model without them, in five
+    folds, here and in the report.
 
     \b
     [bold]Examples[/bold]
@@ -336,6 +360,7 @@ def evaluate(
         photos,
         report=report,
         columns=(image_column, label_column),
+        is_training=training,
         on_error=on_error.value,
         cache=_cache(cache, no_cache),
         device=device,

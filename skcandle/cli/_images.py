@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ._failures import note, say
 from ._inputs import is_table
@@ -105,17 +106,29 @@ def encode(clip, files):
         Rows of NaN for images that cannot be read.
     reasons : dict of int to str
         By position.
+    contents : ndarray of shape (n_files,)
+        Digests of the images.
     """
     from .._images.failures import without_name
+    from ..classifier._training_images import content_digests
     from ..clip._featurizer import embed_images
 
     result = embed_images(clip, files)
     reasons = {i: without_name(reason, files[i]) for i, reason in result.reasons.items()}
-    return result.rows, reasons
+    return result.rows, reasons, content_digests(result.digests)
+
+
+class LabelledImages(NamedTuple):
+    """Images that can be read: embeddings, digests, paths and labels."""
+
+    X: Any
+    contents: Any
+    files: list
+    y: Any
 
 
 def readable(clip, data, on_error):
-    """Embeddings, paths and labels of the images of `data` that can be read.
+    """The :class:`LabelledImages` of `data`.
 
     All images are read before an error lists those that cannot, so that one run finds them all.
     The rows of the others are in the cache by then.
@@ -126,7 +139,7 @@ def readable(clip, data, on_error):
         note(
             f"{len(data.problems)} images cannot be used; the others are read to list all of them."
         )
-    X, reasons = encode(clip, data.images)
+    X, reasons, contents = encode(clip, data.images)
     kept = [i for i in range(len(X)) if i not in reasons]
     problems = data.problems + [(data.images[i], reason) for i, reason in reasons.items()]
     check_problems(problems, len(X) + len(data.problems), on_error)
@@ -136,7 +149,24 @@ def readable(clip, data, on_error):
             f"Warning: no image is left of {', '.join(map(repr, lost))}; --new keeps such classes, "
             "by name."
         )
-    return X[kept], [data.images[i] for i in kept], data.target[kept]
+    files, y = [data.images[i] for i in kept], data.target[kept]
+    _warn_of_copies(contents[kept], files, y)
+    return LabelledImages(X[kept], contents[kept], files, y)
+
+
+def _warn_of_copies(contents, files, y):
+    """Print a warning if the same image is in several classes."""
+    first: dict[int, int] = {}
+    pairs = []
+    for i, content in enumerate(contents.tolist()):
+        other = first.setdefault(content, i)
+        if y[other] != y[i]:
+            pairs.append((files[other], files[i]))
+    if pairs:
+        say(
+            f"Warning: {len(pairs)} images are copies of images in another class, such as "
+            f"{pairs[0][1]!r} of {pairs[0][0]!r}. Remove the wrong ones."
+        )
 
 
 def check_problems(problems, n_images, on_error):

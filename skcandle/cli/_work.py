@@ -6,14 +6,20 @@ import numpy as np
 
 from .._bundled import BUNDLED_MODEL
 from ._answers import answer_rows, zero_shot_proba
+from ._evaluation import (
+    base_new_lines,
+    confusion_lines,
+    predictions,
+    provenance,
+    rejected,
+    score_lines,
+)
 from ._failures import note, say
 from ._images import check_problems, encode, labelled_images, readable, unlabelled_images
 from ._models import load_model, save_model
 from ._printable import printable
 from ._sorting import sort_into
 from ._tables import show, write
-
-MAX_CONFUSIONS = 5  # listed by an evaluation
 
 
 def fit_model(
@@ -26,11 +32,14 @@ def fit_model(
     template,
     columns,
     on_error,
+    reject,
     cache,
     device,
     force,
 ):
     """``skcandle fit``."""
+    from ..classifier import RejectingClassifier
+    from ..hub._model_files import fitted_candle
     from ..pipeline import make_candle_pipeline
 
     image_column, label_column = columns
@@ -47,15 +56,25 @@ def fit_model(
         verbose=_verbose(),
     )
     _check_classes(data.target_names, pipe["candle"])
+    if reject is not None:
+        _check_reject_label(data.target_names, new_classes)
+        rejecting = RejectingClassifier(pipe["candle"], rejection_rate=reject)
+        pipe.set_params(candle=rejecting)
     pipe["clip"].fit(data.images)
-    X, _, y = readable(pipe["clip"], data, on_error)
-    pipe["candle"].fit(X, y)
+    images = readable(pipe["clip"], data, on_error)
+    pipe["candle"].fit(images.X, images.y)
+    candle = fitted_candle(pipe)
+    candle._training_images = candle._training_images.with_contents(images.X, images.contents)
     save_model(pipe, output, force)
-    candle = pipe["candle"]
     note(
         f"{output}: {len(candle.classes_)} classes, {candle.is_new_.sum()} of them by name only, "
-        f"from {len(y)} images."
+        f"from {len(images.y)} images."
     )
+    found = predictions(pipe["candle"], images.X, images.contents)
+    if found.is_out_of_fold:
+        print("Estimate for new images, from copies of the model without the images (five folds)")
+        for line in score_lines(found, candle, images.y):
+            print(line)
 
 
 def predict_images(
@@ -78,26 +97,30 @@ def predict_images(
     trust,
 ):
     """``skcandle predict``."""
+    from ..hub._model_files import fitted_candle
+
     if model_file is not None:
         pipe = load_model(model_file, trust=trust)
         clip = _configured(pipe["clip"], cache, device)
-        pipe["candle"].set_params(device=device)
+        candle = fitted_candle(pipe).set_params(device=device)
     else:
         from ..clip import CLIPFeaturizer
 
         clip = _configured(CLIPFeaturizer(*model), cache, device)
     files, reasons, skipped = unlabelled_images(places, image_column)
-    labels = classes if model_file is None else _label_names(pipe["candle"])
+    labels = classes if model_file is None else _label_names(candle)
     proba = np.full((len(files), len(labels)), np.nan)
+    is_rejected = np.zeros(len(files), dtype=bool)
     kept = [i for i in range(len(files)) if i not in reasons]
     if kept:
-        X, unreadable = encode(clip, [files[i] for i in kept])
+        X, unreadable, _ = encode(clip, [files[i] for i in kept])
         reasons |= {kept[i]: reason for i, reason in unreadable.items()}
         if model_file is None:
             proba[kept] = zero_shot_proba(clip, X, classes, template)
         else:
-            proba[kept] = pipe["candle"].predict_proba(X)
-    unsure = set(np.flatnonzero(proba.max(axis=1) < min_probability).tolist())
+            proba[kept] = candle.predict_proba(X)
+            is_rejected[kept] = rejected(pipe["candle"], X)
+    unsure = set(np.flatnonzero(is_rejected | (proba.max(axis=1) < min_probability)).tolist())
     problems = [(files[i], reason) for i, reason in reasons.items()] + list(skipped.items())
     n_images = len(files) + len(skipped)
     if on_error == "raise":
@@ -121,29 +144,40 @@ def predict_images(
         raise ValueError("None of the images can be read.")
 
 
-def evaluate_model(model, photos, *, report, columns, on_error, cache, device, force, trust):
+def evaluate_model(
+    model, photos, *, report, columns, is_training, on_error, cache, device, force, trust
+):
     """``skcandle evaluate``."""
+    from ..hub._model_files import fitted_candle
+
     pipe = load_model(model, trust=trust)
     clip = _configured(pipe["clip"], cache, device)
-    candle = pipe["candle"].set_params(device=device)
+    candle = fitted_candle(pipe).set_params(device=device)
     image_column, label_column = columns
     data = labelled_images(photos, image_column, label_column)
-    classes = np.array(_label_names(candle))
-    unknown = sorted(set(map(str, data.target_names)).difference(classes))
+    unknown = sorted(set(data.target_names.tolist()).difference(_label_names(candle)))
     if unknown:
         raise ValueError(
             f"The model does not know {len(unknown)} of the classes in {str(photos)!r}, such as "
             f"{unknown[0]!r}. `skcandle add` adds classes by name."
         )
-    X, files, y = readable(clip, data, on_error)
-    y = y.astype(str)
-    for line in _scores(candle, classes, X, y):
-        print(line)
+    images = readable(clip, data, on_error)
+    found = predictions(pipe["candle"], images.X, images.contents, is_training)
+    if provenance(found):
+        print(provenance(found))
+    for lines in (score_lines, base_new_lines, confusion_lines):
+        for line in lines(found, candle, images.y):
+            print(line)
     if report is not None:
         from ..inspection import ImageReport
 
-        labels = candle.classes_[[classes.tolist().index(label) for label in y]]
-        ImageReport(pipe, files, labels).save(report, overwrite=force)
+        page = ImageReport(
+            type(pipe)([("clip", clip), ("candle", candle)]),
+            images.files,
+            _labels_of(candle, images.y),
+            is_training="auto" if is_training is None else is_training,
+        )
+        page.save(report, overwrite=force)
         note(f"{report}: a report to open in a browser.")
 
 
@@ -154,21 +188,26 @@ def add_classes(model, names, output, *, force, trust):
     known = sorted(set(names).intersection(_label_names(pipe["candle"])))
     if known:
         raise ValueError(f"The model already has the class {known[0]!r}.")
-    _save_with(pipe, pipe["candle"].add_classes(names), output, force)
+    _save(_with(pipe, pipe["candle"].add_classes(names)), output, force)
 
 
 def add_images_to_model(model, photos, output, *, columns, on_error, cache, device, force, trust):
     """``skcandle add-images``."""
+    from ..hub._model_files import fitted_candle
+
     pipe = load_model(model, trust=trust)
     clip = _configured(pipe["clip"], cache, device)
-    candle = pipe["candle"].set_params(device=device)
+    fitted_candle(pipe).set_params(device=device)
     image_column, label_column = columns
     data = labelled_images(photos, image_column, label_column)
-    X, _, y = readable(clip, data, on_error)
-    new = sorted(set(y.tolist()).difference(_label_names(candle)))
+    X, contents, _, y = readable(clip, data, on_error)
+    new = sorted(set(y.tolist()).difference(_label_names(pipe["candle"])))
     if new:
         note(f"{len(new)} new classes, such as {new[0]!r}.")
-    _save_with(pipe, candle.add_images(X, _labels_of(candle, y)), output, force)
+    grown = _with(pipe, pipe["candle"].add_images(X, _labels_of(pipe["candle"], y)))
+    candle = fitted_candle(grown)
+    candle._training_images = candle._training_images.with_contents(X, contents)
+    _save(grown, output, force)
 
 
 def restrict_classes(model, names, output, *, keep, force, trust):
@@ -184,13 +223,17 @@ def restrict_classes(model, names, output, *, keep, force, trust):
     kept = [name for name in labels if (name in names) == keep]
     if not kept:
         raise ValueError("No class would be left.")
-    _save_with(pipe, candle.restrict(_labels_of(candle, kept)), output, force)
+    _save(_with(pipe, candle.restrict(_labels_of(candle, kept))), output, force)
 
 
-def _save_with(pipe, candle, output, force):
-    """Write a pipeline with another classifier."""
-    save_model(type(pipe)([("clip", pipe["clip"]), ("candle", candle)]), output, force)
-    note(f"{output}: {len(candle.classes_)} classes.")
+def _with(pipe, classifier):
+    """A pipeline with another classifier."""
+    return type(pipe)([("clip", pipe["clip"]), ("candle", classifier)])
+
+
+def _save(pipe, output, force):
+    save_model(pipe, output, force)
+    note(f"{output}: {len(pipe['candle'].classes_)} classes.")
 
 
 def _label_names(candle):
@@ -206,8 +249,10 @@ def _labels_of(candle, names):
 
 def describe_model(model, *, trust):
     """``skcandle info``."""
+    from ..hub._model_files import fitted_candle
+
     pipe = load_model(model, trust=trust)
-    clip, candle = pipe["clip"], pipe["candle"]
+    clip, candle = pipe["clip"], fitted_candle(pipe)
     n_new = int(candle.is_new_.sum())
     weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
     if ":" in clip.model_name:  # the name of a folder or repository, which has the weights
@@ -220,6 +265,11 @@ def describe_model(model, *, trust):
         "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
+    if candle is not pipe["candle"]:
+        facts["no label"] = (
+            f"for about {100 * pipe['candle'].rejection_rate:g} % of the images of these classes, "
+            "and images that look like none of them"
+        )
     for name, value in facts.items():
         print(printable(f"{name:<12}{value}"))
     print()
@@ -228,39 +278,6 @@ def describe_model(model, *, trust):
     for label, count in zip(labels, candle.class_count_, strict=True):
         images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name only"
         print(f"{label:<{width}}  {images}")
-
-
-def _scores(candle, classes, X, y):
-    """Yield the lines of an evaluation."""
-    from sklearn.metrics import accuracy_score, recall_score
-
-    from ..metrics import base_new_report, shot_band_accuracy
-
-    log_proba = candle.predict_log_proba(X)
-    predicted = classes[log_proba.argmax(axis=1)]
-    yield f"images                     {len(y)}"
-    yield f"accuracy                   {accuracy_score(y, predicted):.3f}"
-    recall = recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
-    yield f"mean per-class accuracy    {recall:.3f}"
-    shots = np.repeat(classes, candle.class_count_.astype(int))
-    if len(shots):
-        yield "\nmean per-class accuracy, by number of training images"
-        for band, accuracy in shot_band_accuracy(y, predicted, y_train=shots).items():
-            if not np.isnan(accuracy):
-                yield f"{band:<27}{accuracy:.3f}"
-    new = classes[candle.is_new_]
-    if 0 < np.isin(y, new).sum() < len(y):
-        yield f"\n{base_new_report(y, log_proba, classes=classes, new_classes=new)}"
-    pairs, counts = np.unique(
-        np.array([(t, p) for t, p in zip(y, predicted, strict=True) if t != p] or [("", "")]),
-        axis=0,
-        return_counts=True,
-    )
-    if (predicted != y).any():
-        yield "\nmost frequent confusions"
-        for i in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
-            true, answer = map(printable, pairs[i])
-            yield f"{counts[i]:>5}  {true} predicted as {answer}"
 
 
 def _class_names(table, labels, new_classes):
@@ -285,6 +302,15 @@ def _check_classes(labels, candle):
         raise ValueError(
             f"There is only one class, {known.pop()!r}. Add a folder for another class, or name "
             "classes without images with --new."
+        )
+
+
+def _check_reject_label(labels, new_classes):
+    """Raise an error if a class has the label of images without a class."""
+    if "unknown" in {*map(str, labels), *(new_classes or [])}:
+        raise ValueError(
+            "A class cannot be called 'unknown' with --reject, which needs this label for images "
+            "that look like none of the classes. Rename the class."
         )
 
 

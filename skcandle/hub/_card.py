@@ -13,7 +13,7 @@ from ..classifier import CandleClassifier
 from ..clip import CLIPFeaturizer
 from ..clip._checkpoint import hub_repository, is_published
 from ._markdown import escaped, table
-from ._model_files import ANYWHERE
+from ._model_files import ANYWHERE, fitted_candle
 
 REPOSITORY = "OWNER/NAME"  # stands in until the name is known
 TAGS = ["skcandle", "clip", "few-shot", "long-tailed", "zero-shot"]
@@ -45,7 +45,7 @@ def render_card(pipe, *, license=None, description=None, metrics=None):
     for name, text in (("license", license), ("description", description)):
         if not isinstance(text, str | None):
             raise TypeError(f"{name} must be a string, got {text!r}.")
-    candle, source = pipe["candle"], _source(pipe["clip"])
+    candle, source = fitted_candle(pipe), _source(pipe["clip"])
     title = f"Image classifier of {len(candle.classes_)} classes"
     card = Card(pipe, model_diagram=False, template=None)
     card.add(**{title: _summary(candle, source, description)})
@@ -208,7 +208,7 @@ def _intended_use(candle):
 
 
 def _limits(pipe):
-    candle = pipe["candle"]
+    candle = fitted_candle(pipe)
     n_few = int(((candle.class_count_ < FEW_IMAGES) & ~candle.is_new_).sum())
     limits = [
         "An image of anything else gets one of these classes too, sometimes with high probability.",
@@ -239,7 +239,7 @@ def _checked(metrics):
 
 
 def _parameters(pipe, source):
-    clip, candle = (step.get_params(deep=False) for step in (pipe["clip"], pipe["candle"]))
+    clip, candle = (step.get_params(deep=False) for step in (pipe["clip"], fitted_candle(pipe)))
     if pipe["clip"].model_name == BUNDLED_MODEL or ":" in pipe["clip"].model_name:
         del clip["pretrained"]  # not used there
     if source.path:
@@ -257,7 +257,7 @@ def _parameters(pipe, source):
 
 
 def _text_encoder(pipe):
-    clip, encoder = pipe["clip"], pipe["candle"].text_encoder
+    clip, encoder = pipe["clip"], fitted_candle(pipe).text_encoder
     if encoder is None:
         return "None: class names are not used"
     if not isinstance(encoder, CLIPFeaturizer):

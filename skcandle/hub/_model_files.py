@@ -26,6 +26,7 @@ def known_types():
     from ..classifier._published import PublishedModel
     from ..classifier._statistics import ClassStatistics
     from ..classifier._text_features import ClassTextEncoder
+    from ..classifier._training_images import TrainingImages
     from ..clip import CLIPFeaturizer, EmbeddingCache
     from ..pipeline import CandlePipeline
 
@@ -40,6 +41,7 @@ def known_types():
         PublishedModel,
         ClassStatistics,
         ClassTextEncoder,
+        TrainingImages,
         CLIPFeaturizer,
         EmbeddingCache,
         CandlePipeline,
@@ -143,16 +145,26 @@ def is_fitted_pipeline(pipe):
         isinstance(pipe, Pipeline)
         and list(pipe.named_steps) == ["clip", "candle"]
         and isinstance(pipe["clip"], CLIPFeaturizer)
-        and isinstance(pipe["candle"], (CandleClassifier, PublishedCandleClassifier))
-        and hasattr(pipe["candle"], "classes_")
+        and isinstance(fitted_candle(pipe), (CandleClassifier, PublishedCandleClassifier))
+        and hasattr(fitted_candle(pipe), "classes_")
     )
+
+
+def fitted_candle(pipe):
+    """The classifier of a pipeline, also inside a RejectingClassifier."""
+    from ..classifier import RejectingClassifier
+
+    last = pipe["candle"]
+    return getattr(last, "estimator_", None) if isinstance(last, RejectingClassifier) else last
 
 
 def portable(pipe):
     """The same pipeline without settings that belong to one machine."""
+    from sklearn.base import clone
+
     from ..clip import CLIPFeaturizer
 
-    candle = copy(pipe["candle"]).set_params(verbose=0, device="auto")
+    candle = copy(fitted_candle(pipe)).set_params(verbose=0, device="auto")
     to_dict = getattr(getattr(candle, "class_prior", None), "to_dict", None)
     if to_dict is not None:  # a pandas Series, a type that skops does not trust
         candle.class_prior = to_dict()
@@ -160,7 +172,11 @@ def portable(pipe):
         encoder = _portable_clip(candle.text_encoder)
         candle.text_encoder = encoder
         candle._text_encoder = replace(candle._text_encoder, encoder=encoder)
-    return type(pipe)([("clip", _portable_clip(pipe["clip"])), ("candle", candle)])
+    last = candle
+    if pipe["candle"] is not fitted_candle(pipe):  # in a RejectingClassifier
+        last = copy(pipe["candle"])
+        last.estimator, last.estimator_ = clone(candle), candle
+    return type(pipe)([("clip", _portable_clip(pipe["clip"])), ("candle", last)])
 
 
 def _portable_clip(clip):
