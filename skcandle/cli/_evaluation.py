@@ -81,7 +81,9 @@ def provenance(found):
     n_images = len(found.log_proba)
     if not found.n_training:
         return None
-    which = "all" if found.n_training == n_images else f"{found.n_training} of the {n_images}"
+    which = f"{found.n_training} of the {n_images}"
+    if found.n_training == n_images:
+        which = f"all {n_images}"
     if found.is_out_of_fold:
         return (
             f"The model was fitted on {which} images. These are predicted by copies of the model "
