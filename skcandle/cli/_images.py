@@ -163,9 +163,10 @@ def _warn_of_copies(contents, files, y):
         if y[other] != y[i]:
             pairs.append((files[other], files[i]))
     if pairs:
+        which = "image is a copy" if len(pairs) == 1 else "images are copies"
         say(
-            f"Warning: {len(pairs)} images are copies of images in another class, such as "
-            f"{pairs[0][1]!r} of {pairs[0][0]!r}. Remove the wrong ones."
+            f"Warning: {len(pairs)} {which} of one in another class, such as {pairs[0][1]!r} of "
+            f"{pairs[0][0]!r}. Remove the one in the wrong class."
         )
 
 

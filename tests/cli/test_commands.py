@@ -191,7 +191,7 @@ def test_an_image_in_two_classes_is_named(run, odd, tmp_path):
         emoji_of("cat", 0).save(tmp_path / name / "same.png")
     emoji_of("apple", 0).save(tmp_path / "b" / "other.png")
     result = run("fit", tmp_path, "-o", tmp_path / "model.skops", *MODEL)
-    assert "1 images are copies of images in another class, such as" in result.stderr
+    assert "1 image is a copy of one in another class" in result.stderr
     assert "b/same.png' of " in result.stderr
     result = run("fit", odd, "-o", tmp_path / "model.skops", "--force", *MODEL)
     assert "copies" not in result.stderr
@@ -381,7 +381,7 @@ def rejecting(odd, cache, tmp_path_factory):
 
 
 def test_a_model_fitted_with_reject_gives_no_label_to_other_images(run, rejecting, odd, tmp_path):
-    for name in ("guitar", "anchor", "skull", "umbrella"):
+    for name in ("guitar", "clock", "pizza", "deer"):
         (tmp_path / "others").mkdir(exist_ok=True)
         emoji_of(name, 0).save(tmp_path / "others" / f"{name}.png")
     output = tmp_path / "answers.csv"
@@ -494,9 +494,8 @@ def test_evaluate_without_a_wrong_answer_lists_no_confusions(run, model, odd, tm
 
 
 def page_accuracy(report):
-    [percent] = re.findall(
-        r"<strong>(\d+).%</strong>\s*mean per-class", report.read_text(encoding="utf-8")
-    ) or re.findall(r"(\d+).%[^%]*?mean per-class accuracy", report.read_text(encoding="utf-8"))
+    page = report.read_text(encoding="utf-8")
+    [percent] = re.findall(r"<strong>(\d+).%</strong> <span>mean per-class accuracy", page)
     return int(percent)
 
 
