@@ -21,7 +21,13 @@ BOTH = ["candle", "published"]
 CLASSES = {"candle": CandleClassifier, "published": PublishedCandleClassifier}
 DEFAULTS = {"candle": {}, "published": {"max_iter": 3, "batch_size": 32, "random_state": 0}}
 # nothing is estimated or trained
-FIXED = {"temperature": 0.01, "prototype_weight": 0.2, "base_offset": 0.0, "max_iter": 0}
+FIXED = {
+    "temperature": 0.01,
+    "prototype_weight": 0.2,
+    "base_offset": 0.0,
+    "single_image_weight": 5.0,
+    "max_iter": 0,
+}
 UNTRAINED = {"candle": FIXED, "published": {"max_iter": 0}}
 
 

@@ -88,7 +88,7 @@ def test_a_single_class_keeps_n_max():
         ({"order": [0, 1, 2, 2]}, "each of the 3 labels of y exactly once"),
         ({"order": [0, None, 2]}, "has 3 entries and lacks 1 of the labels"),
         ({"order": ["0", "1", "2"]}, "has 3 entries and lacks 3 of the labels"),
-        ({"y": ["a", "b", None]}, r"^y\[2\] is missing \(None\).* X and y alike"),
+        ({"y": ["a", "b", None]}, r"^y\[2\] is missing \(None\).* from both X and y"),
         ({"y": ["a", "b", np.nan]}, r"^y\[2\] is missing \(nan\)"),
         ({"y": [0, np.nan, 2]}, r"^y\[1\] is missing \(nan\)"),
         ({"y": []}, "y must not be empty"),

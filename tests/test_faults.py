@@ -148,7 +148,7 @@ def test_interrupted_thresholds_keep_the_earlier_fit(monkeypatch):
     assert_array_equal(clf.predict(X), expected[1])
 
 
-@pytest.mark.filterwarnings("ignore:new_classes names 'elk'")
+@pytest.mark.filterwarnings("ignore:The class 'elk' in new_classes has images")
 @each_estimator
 def test_a_failed_fit_keeps_the_earlier_fit(make):
     clf = make().fit(X, NAMES[Y])

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.accuracy.peers import FittedCandle, candle, published_candle
 from skcandle import CandleClassifier, PublishedCandleClassifier
-from skcandle.classifier import _projection, _prototypes
+from skcandle.classifier import _model, _projection, _prototypes, _single_images
 from skcandle.classifier._logit_weights import LogitWeights
 
 
@@ -75,6 +75,16 @@ def without_text_similarity(weights, text_similarity, *others):
     return joint_logits(weights, None, *others)
 
 
+def without_gate(logits, residual):
+    """Replaces `gate`: the term may take probability from classes without images."""
+    return logits + residual
+
+
+def labels_alone(logits, y):
+    """Replaces `negative_gradient`: the term fits the labels, not what is wrong with the logits."""
+    return np.eye(logits.shape[1])[y]
+
+
 LEFT_OUT = (_prototypes.TrainingPrototypes, "transform_left_out", nothing_left_out)
 NO_TEXT_SIMILARITY = (LogitWeights, "joint_logits", without_text_similarity)
 
@@ -100,6 +110,17 @@ ABLATION = [
     variant("no_zero_shot", "No image-to-text similarity.", replaced=NO_TEXT_SIMILARITY),
     variant("fixed_weight", "The weight of the prototypes is 0.1.", prototype_weight=0.1),
     variant("no_offset", "No offset between base and new classes.", base_offset=0.0),
+    variant("no_single_images", "Prototypes alone.", single_image_weight=0.0),
+    variant(
+        "no_gate",
+        "Single images also move probability between base and new classes.",
+        replaced=(_model, "gate", without_gate),
+    ),
+    variant(
+        "single_images_fit_labels",
+        "The single-image term fits the labels.",
+        replaced=(_single_images, "negative_gradient", labels_alone),
+    ),
     variant("no_training", "The closed-form start.", max_iter=0),
     variant("no_penalty", "Training without a penalty for leaving the start.", penalty=0.0),
     candle,

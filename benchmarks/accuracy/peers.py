@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.utils.class_weight import compute_sample_weight
 
-from benchmarks.accuracy.protocol import Task, unit
+from benchmarks.accuracy.protocol import Task, deal, unit
 
 SCALE = 100.0
 
@@ -33,9 +33,7 @@ def tune(task, fit, n_folds=3, **grid):
     """
     values = itertools.product(*grid.values())
     settings = [dict(zip(grid, setting, strict=True)) for setting in values]
-    rng, counts, fold = np.random.default_rng(0), np.bincount(task.y), np.full(len(task.y), -1)
-    for label in np.flatnonzero(counts > 1):
-        fold[rng.permutation(np.flatnonzero(task.y == label))] = np.arange(counts[label]) % n_folds
+    fold = deal(task.y, n_folds)
     held = fold >= 0
     if not held.any():
         return fit(task.X, task.y, task.T, **settings[0])

@@ -109,6 +109,14 @@ def pool_mask(y, n_pool, rng):
     return mask
 
 
+def deal(y, n_folds):
+    """The fold of each image; -1 for the only image of its class, which stays in training."""
+    rng, counts, fold = np.random.default_rng(0), np.bincount(y), np.full(len(y), -1)
+    for label in np.flatnonzero(counts > 1):
+        fold[rng.permutation(np.flatnonzero(y == label))] = np.arange(counts[label]) % n_folds
+    return fold
+
+
 def draw_task(features, seed, *, ratio=0.02, max_shots=100, n_pool=30, new_classes=True):
     """One random task. The base class at ``rank`` keeps ``n_max * ratio**(rank / (n_base - 1))``.
 

@@ -28,15 +28,18 @@ REGIMES = {f"{n} a class": {"ratio": 1.0, "max_shots": n} for n in SHOTS}
 REGIMES |= {f"ratio {ratio:g}": {"ratio": ratio, "max_shots": 100} for ratio in RATIOS}
 WITH_NEW = ["base", "harmonic_mean", "joint_harmonic_mean", "ausuc"]
 # Quantities of cells with and without new classes. For the last two, lower is better.
-QUANTITIES = {True: [*WITH_NEW, "log_loss", "ece"], False: ["base", "log_loss", "ece"]}
-LESS_IS_BETTER = {"log_loss", "ece"}
+PROBABILITIES = ["log_loss", "ece", "scaled_log_loss", "scaled_ece"]
+QUANTITIES = {True: [*WITH_NEW, *PROBABILITIES], False: ["base", *PROBABILITIES]}
+LESS_IS_BETTER = set(PROBABILITIES)
 TITLES = {
     "base": "accuracy of base classes",
     "harmonic_mean": "H",
     "joint_harmonic_mean": "joint H",
     "ausuc": "AUSUC",
-    "log_loss": "log-loss",
-    "ece": "calibration error",
+    "log_loss": "log-loss, the softmax of each peer's scores",
+    "ece": "calibration error of these",
+    "scaled_log_loss": "log-loss, one temperature of each peer chosen on training images",
+    "scaled_ece": "calibration error of these",
 }
 LIBRARY = "candle"
 
@@ -55,18 +58,16 @@ def fill(found, features, settings, methods, seeds, again):
     for method in methods:
         name = method.__name__
         rows = [] if name in again else found.get(name, [])[:seeds]
-        found[name] = rows + run(tasks[len(rows) :], [method])[name]
+        found[name] = rows + run(tasks[len(rows) :], [method], scaled=True)[name]
     return found
 
 
 def margin(found, quantity):
     """Lead over the best peer in points (or log-loss), half its interval, and the peer's name."""
     sign = -1 if quantity in LESS_IS_BETTER else 1
-    scale = 1 if quantity == "log_loss" else 100
+    scale = 1 if quantity.endswith("log_loss") else 100
     means = {n: sign * np.mean([r[quantity] for r in rows]) for n, rows in found.items()}
     means.pop(LIBRARY)
-    if quantity in LESS_IS_BETTER:  # of all peers, only zero-shot gives probabilities
-        means = {"zero_shot": means["zero_shot"]}
     best = max(means, key=means.get)
     difference, half = paired_difference(found[best], found[LIBRARY], quantity)
     return sign * scale * difference, scale * half, best

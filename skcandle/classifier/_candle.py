@@ -22,8 +22,9 @@ from ._held_out import fit_held_out_scores, signals_of
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
-from ._prototypes import fit_prototypes
-from ._pseudo_new import split_generator
+from ._prototypes import prototypes_of
+from ._pseudo_new import balanced_rows, split_generator
+from ._single_images import MAX_IMAGES, fit_single_images
 from ._statistics import ClassStatistics
 from ._training_images import TrainingImages
 from ._weight_estimation import estimate_logit_weights
@@ -41,7 +42,8 @@ class CandleClassifier(BaseCandle):
     prototypes is trained with the compensating logit-adjusted loss, and kept near the identity.
     The similarities of images to prototypes are added to CLIP's zero-shot similarities. The weight
     of each part, and the offset between base and new classes, are estimated from the training
-    images, by treating some base classes as if they were new.
+    images, by treating some base classes as if they were new. A class can look several ways, so
+    images are also compared to the single training images; this decides among base classes only.
 
     Parameters
     ----------
@@ -113,6 +115,10 @@ class CandleClassifier(BaseCandle):
         offset, new classes are predicted more often. ``"auto"`` balances base and new classes on
         pseudo-new ones.
 
+    single_image_weight : "auto" or float, default="auto"
+        Weight of the comparison to single training images, in [0, 1e6]. ``"auto"`` estimates it. 0
+        omits this comparison, and the classifier then keeps no images.
+
     penalty : float, default=100.0
         Strength of the penalty that keeps the projection near the identity, in [0, 1e12]. The loss
         is a sum over images, so many images move the projection further than few.
@@ -165,6 +171,9 @@ class CandleClassifier(BaseCandle):
     base_offset_ : float
         Offset that is subtracted from the logits of base classes.
 
+    single_image_weight_ : float
+        Weight of the comparison to single training images; 0 if it is not used.
+
     n_iter_ : int
         Number of training iterations.
 
@@ -205,6 +214,19 @@ class CandleClassifier(BaseCandle):
     This class differs from the paper because the published head almost never predicts a new class
     when base classes are among the candidates.
 
+    The single-image term :math:`r_k(x)` is kernel ridge regression of what these logits get wrong
+    on left-out training images [3]_. It is added with the weight `w` (`single_image_weight_`), and
+    moves probability among base classes only:
+
+    .. math::
+
+        s'_k(x) = s_k(x) + w r_k(x) + \log \sum_j e^{s_j(x)} - \log \sum_j e^{s_j(x) + w r_j(x)}
+
+    for base classes, with sums over them. The logits of new classes do not change. For this term,
+    the classifier keeps training images, at most 5,000, and one coefficient of each for every base
+    class, in the precision of `X`. If there are more images, it keeps as many of each class, and
+    all of the rare classes.
+
     Computations use the precision of `X`: float64 remains float64.
 
     References
@@ -212,6 +234,8 @@ class CandleClassifier(BaseCandle):
     .. [1] J.-X. Shi, C. Zhang, T. Wei, Y.-F. Li: "Efficient and Long-Tailed Generalization for
        Pre-trained Vision-Language Model", KDD 2024. arXiv:2406.12638.
     .. [2] A. K. Menon et al.: "Long-tail learning via logit adjustment", ICLR 2021.
+    .. [3] J. H. Friedman: "Greedy function approximation: a gradient boosting machine", Annals of
+       Statistics 29, 2001.
 
     Examples
     --------
@@ -236,6 +260,7 @@ class CandleClassifier(BaseCandle):
         "shrinkage": [Interval(Real, 0, 1e12, closed="both")],
         "prototype_weight": [StrOptions({"auto"}), Interval(Real, 0, 1e6, closed="both")],
         "base_offset": [StrOptions({"auto"}), Interval(Real, -1e6, 1e6, closed="both")],
+        "single_image_weight": [StrOptions({"auto"}), Interval(Real, 0, 1e6, closed="both")],
         "penalty": [Interval(Real, 0, 1e12, closed="both")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
     }
@@ -253,6 +278,7 @@ class CandleClassifier(BaseCandle):
         shrinkage: float = 2.0,
         prototype_weight: str | float = "auto",
         base_offset: str | float = "auto",
+        single_image_weight: str | float = "auto",
         penalty: float = 100.0,
         max_iter: int = 20,
         device: str | torch.device = "auto",
@@ -269,6 +295,7 @@ class CandleClassifier(BaseCandle):
         self.shrinkage = shrinkage
         self.prototype_weight = prototype_weight
         self.base_offset = base_offset
+        self.single_image_weight = single_image_weight
         self.penalty = penalty
         self.max_iter = max_iter
         self.device = device
@@ -318,7 +345,12 @@ class CandleClassifier(BaseCandle):
             prototype_weight=self.prototype_weight,
             base_offset=self.base_offset,
         )
-        prototypes = fit_prototypes(data, shrinkage)
+        statistics = ClassStatistics.of(data)
+        prototypes = prototypes_of(statistics, data.text_features, shrinkage)
+        images = data.at(balanced_rows(data, MAX_IMAGES))
+        term, left_out_term = fit_single_images(
+            images, statistics, shrinkage, weights, self.single_image_weight, device
+        )
         with self._progress(self.max_iter) as report:
             projection, self.loss_curve_, self.n_iter_ = train_projection(
                 data,
@@ -333,14 +365,16 @@ class CandleClassifier(BaseCandle):
         self.prototype_weight_ = weights.prototype_weight
         self.count_bonus_ = weights.count_bonus
         self.base_offset_ = weights.base_offset
-        self._held_out = fit_held_out_scores(data, shrinkage, weights)
+        self.single_image_weight_ = 0.0 if term is None else term.weight
+        self._held_out = fit_held_out_scores(data, images, shrinkage, weights, left_out_term)
         self._text_encoder = text_encoder
         self._model = CandleModel(
             prototypes.space,
             data.text_features,
             projection,
             weights,
-            ClassStatistics.of(data),
+            statistics,
+            term,
         )
         self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
         self._prior = prior
@@ -452,7 +486,7 @@ class CandleClassifier(BaseCandle):
             grown = self._with_classes(self._universe.of_labels(unlisted), texts)
         column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
         columns = np.array([column[label] for label in labels.tolist()])
-        grown._model = grown._model.with_images(rows, columns, weight)
+        grown._model = grown._model.with_images(rows, columns, weight, resolve_device(self.device))
         added = TrainingImages.of(rows, columns, weight)
         grown._training_images = self._training_images.merged(added)
         grown._set_classes(grown._universe, grown._columns)

@@ -160,22 +160,26 @@ def signals_of(logits, other):
     return np.column_stack([logits.max(axis=1), other]).astype(float)
 
 
-def fit_held_out_scores(data, shrinkage, weights):
+def fit_held_out_scores(data, images, shrinkage, weights, term):
     """Fit the weights of the novelty signals, and collect the scores of held-out images.
 
     Parameters
     ----------
     data : TrainingSet
+    images : TrainingSet
+        Those of its images that the term is about.
     shrinkage : float
     weights : LogitWeights
+    term : LeftOutTerm or None
 
     Returns
     -------
     scores : HeldOutScores
     """
+    splits, rows = splits_of_universe(data, images, shrinkage)
     parts = [
-        _held_out_images(data, split, rows, shrinkage, weights)
-        for split, rows in splits_of_universe(data, shrinkage)
+        _held_out_images(data, images.at(rows), rows, split, shrinkage, weights, term)
+        for split in splits
     ]
     listed, unlisted, gaps, answered_new, is_new, sample_weight, image_weight = (
         np.concatenate(part) for part in zip(*parts, strict=True)
@@ -191,7 +195,7 @@ def fit_held_out_scores(data, shrinkage, weights):
     )
 
 
-def _held_out_images(data, split, rows, shrinkage, weights):
+def _held_out_images(data, images, rows, split, shrinkage, weights, term):
     """Signals, gaps and weights of the images of one split.
 
     Returns
@@ -207,18 +211,23 @@ def _held_out_images(data, split, rows, shrinkage, weights):
     logits = split.joint_logits(weights)
     other = split.text_similarity
     if other is None:
-        other = _half_squares(data, rows, shrinkage)
+        other = _half_squares(data, images, shrinkage)
     is_own = np.zeros(logits.shape, dtype=bool)
     is_own[np.arange(len(logits)), split.target] = True
+    without_own = np.where(is_own, -np.inf, logits)
+    if term is not None:
+        is_hidden = split.hidden[split.target]
+        logits = term.gated(logits, rows, split.hidden, is_hidden)
+        without_own = term.gated(without_own, rows, split.hidden, np.ones_like(is_hidden))
     without = other if other.ndim == 1 else np.where(is_own, -np.inf, other)
     return (
         signals_of(logits, other),
-        signals_of(np.where(is_own, -np.inf, logits), without),
+        signals_of(without_own, without),
         logits.max(axis=1) - logits[is_own],
         split.offset_saturation[logits.argmax(axis=1)] == 0,
         split.hidden[split.target],
         split.sample_weight,
-        data.sample_weight[rows],
+        images.sample_weight,
     )
 
 
@@ -239,9 +248,8 @@ def _novelty_regression(listed, unlisted, sample_weight, image_weight):
     return coefficients, float(regression.intercept_[0] - scaler.mean_ @ coefficients)
 
 
-def _half_squares(data, rows, shrinkage):
+def _half_squares(data, images, shrinkage):
     """Half squared lengths of images, in whitened coordinates that leave each image out."""
     prototypes = fit_prototypes(data, shrinkage)
-    X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images, _ = prototypes.transform_left_out(X, y, sample_weight)
-    return (prototypes.space.transform_images(X) * images).sum(axis=1) / 2
+    rows, _ = prototypes.transform_left_out(images.X, images.y, images.sample_weight)
+    return (prototypes.space.transform_images(images.X) * rows).sum(axis=1) / 2

@@ -16,7 +16,10 @@ from ._logit_weights import (
     saturation,
 )
 from ._prototypes import PrototypeSpace, prototypes_of
+from ._pseudo_new import balanced_rows
+from ._single_images import MAX_IMAGES, SingleImages, fit_single_images, gate, kernel
 from ._statistics import ClassStatistics
+from ._training_images import embedding_digests
 from ._training_set import TrainingSet
 
 
@@ -33,6 +36,7 @@ class CandleModel:
     weights : LogitWeights
     statistics : ClassStatistics
         Of the training images.
+    single_images : SingleImages or None
     """
 
     space: PrototypeSpace
@@ -40,6 +44,7 @@ class CandleModel:
     projection: np.ndarray
     weights: LogitWeights
     statistics: ClassStatistics
+    single_images: SingleImages | None
 
     @property
     def counts(self):
@@ -74,7 +79,7 @@ class CandleModel:
         rows = X.astype(dtype)
         return rows if self.text_features is None else unit(rescale_extreme_rows(rows, dtype))
 
-    def with_images(self, X, y, sample_weight):
+    def with_images(self, X, y, sample_weight, device):
         """The same model with further images; weights and projection do not change.
 
         Parameters
@@ -84,25 +89,46 @@ class CandleModel:
         y : ndarray of shape (n_samples,)
             Columns of their classes in the model.
         sample_weight : ndarray of shape (n_samples,)
+        device : torch.device
+            Where the single-image term is fitted.
         """
-        return self._with_statistics(
-            self.statistics.merged(self._statistics_of(X, y, sample_weight))
-        )
+        data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
+        statistics = self.statistics.merged(ClassStatistics.of(data))
+        return self._with_statistics(statistics, lambda images: images.joined(data), device)
 
-    def without_images(self, X, y, sample_weight):
-        """The same model without some of its images; see :meth:`with_images`."""
-        return self._with_statistics(
-            self.statistics.without(self._statistics_of(X, y, sample_weight))
-        )
+    def without_images(self, X, y, sample_weight, digests, device):
+        """The same model without some of its images; weights and projection do not change.
 
-    def _statistics_of(self, X, y, sample_weight):
-        return ClassStatistics.of(
-            TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
-        )
+        Parameters
+        ----------
+        X, y, sample_weight, device : object
+            See :meth:`with_images`.
+        digests : ndarray of dtype uint64
+            Digests of the rows that the model was fitted on, see :func:`embedding_digests`.
+        """
+        data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
+        statistics = self.statistics.without(ClassStatistics.of(data))
 
-    def _with_statistics(self, statistics):
-        prototypes = prototypes_of(statistics, self.text_features, self.space.shrinkage)
-        return replace(self, space=prototypes.space, statistics=statistics)
+        def rest(images):
+            return images.at(~np.isin(embedding_digests(images.X), digests))
+
+        return self._with_statistics(statistics, rest, device)
+
+    def _with_statistics(self, statistics, change, device):
+        """The same model with other statistics, and a change of the single images."""
+        shrinkage, term = self.space.shrinkage, self.single_images
+        if term is not None:
+            images = change(term.images(self.text_features, len(self.counts)))
+            images = images.at(balanced_rows(images, MAX_IMAGES))
+            term, _ = fit_single_images(
+                images, statistics, shrinkage, self.weights, term.weight, device
+            )
+        return replace(
+            self,
+            space=prototypes_of(statistics, self.text_features, shrinkage).space,
+            statistics=statistics,
+            single_images=term,
+        )
 
     def half_squares(self, X):
         """Half the squared lengths of images in whitened and projected coordinates."""
@@ -140,6 +166,11 @@ class CandleScorer:
         self.whitener = self._tensor(model.space.whitener)
         self.projection = self._tensor(model.projection)
         self.texts = None if model.text_features is None else self._tensor(model.text_features)
+        self.term = model.single_images
+        if self.term is not None:
+            self.term_columns = torch.tensor(self.term.columns, device=device)
+            self.term_images = self._tensor(self.term.coordinates)
+            self.coefficients = self._tensor(self.term.weight * self.term.coefficients)
         counts = self._tensor(model.counts)
         self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
         self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
@@ -162,21 +193,29 @@ class CandleScorer:
             if self.texts is not None:
                 images = normalize(images, dim=-1)
                 text_similarity = images @ self.texts.T
-            tokens = self._project(images - self.image_mean)
+            centred = images - self.image_mean
+            tokens = self._project(centred)
             logits = self.weights.joint_logits(
                 text_similarity,
                 prototype_similarity(tokens, self.prototypes),
                 self.bonus_saturation,
                 self.offset_saturation,
             )
+            if self.term is not None:
+                term = kernel(self._coordinates(centred), self.term_images) @ self.coefficients
+                base = self.term_columns
+                logits[:, base] = gate(logits[:, base], term)
             return logits.cpu().numpy()
+
+    def _coordinates(self, centred):
+        """Whitened, and of length one."""
+        return normalize(centred @ self.whitener, dim=-1)
 
     def _project(self, centred):
         """Whiten and project; with text, directions are compared."""
         if self.texts is None:
             return centred @ self.whitener @ self.projection
-        tokens = normalize(centred @ self.whitener, dim=-1)
-        return normalize(tokens @ self.projection, dim=-1)
+        return normalize(self._coordinates(centred) @ self.projection, dim=-1)
 
     def _tensor(self, array):
         # a copy: fitted arrays may be read-only memory maps

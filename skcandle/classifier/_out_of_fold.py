@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from sklearn.model_selection import KFold
 
+from .._devices import resolve_device
 from ._candle import CandleClassifier
 
 N_FOLDS = 5
@@ -61,10 +62,15 @@ def _without(classifier, X, row_of):
     """A copy of a classifier without some entries, which have these rows of `X`."""
     known, model = classifier._training_images, classifier._model
     entries, rows = list(row_of), list(row_of.values())
-    columns, weights = known.columns[entries], known.weights[entries]
     smaller = copy(classifier)
     smaller._model = replace(
-        model.without_images(model.rows_of(X[rows]), columns, weights),
+        model.without_images(
+            model.rows_of(X[rows]),
+            known.columns[entries],
+            known.weights[entries],
+            known.embeddings[entries],
+            resolve_device(classifier.device),
+        ),
         projection=np.eye(len(model.projection), dtype=model.projection.dtype),
     )
     smaller._set_classes(smaller._universe, smaller._columns)

@@ -24,9 +24,15 @@ from ._logit_weights import (
     saturation,
 )
 from ._losses import compensating_loss, log_prior
+from ._pseudo_new import balanced_rows
 
 # Rows at a time. This bounds the memory and does not change the result.
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 4096
+# These bound the time of training: similarities of images to classes, with at least so many images
+# per class. On simulated features, which gain from training, eight images per class instead of
+# thirty keep four fifths of the gain; real ones with that many images gained nothing from training.
+MAX_SIMILARITIES = 8_000_000
+MIN_IMAGES_PER_CLASS = 8
 
 
 class ProjectionObjective(nn.Module):
@@ -52,15 +58,18 @@ class ProjectionObjective(nn.Module):
 
         # An image is compared to the prototype of its class *without* that image. Otherwise, the
         # only image of a class would be correct by construction.
-        images, own_prototypes = prototypes.transform_left_out(data.X, data.y, data.sample_weight)
-        self.images, self.own_prototypes = tensor(images), tensor(own_prototypes)
-        self.target = torch.tensor(data.y, device=device)
-        self.sample_weight = tensor(data.sample_weight)
+        images, loss_weight = _training_images(data)
+        rows, own_prototypes = prototypes.transform_left_out(
+            images.X, images.y, images.sample_weight
+        )
+        self.images, self.own_prototypes = tensor(rows), tensor(own_prototypes)
+        self.target = torch.tensor(images.y, device=device)
+        self.loss_weight = tensor(loss_weight)
         self.prototypes = tensor(space.transform(space.prototypes))
         self.texts_of_images = self.texts_of_prototypes = None
         if data.text_features is not None:
             in_image_space = unit(space.prototypes + space.image_mean)
-            self.texts_of_images = tensor(data.X @ data.text_features.T)
+            self.texts_of_images = tensor(images.X @ data.text_features.T)
             self.texts_of_prototypes = tensor(in_image_space @ data.text_features.T)
         # the offset balances decisions between base and new classes; it is not part of the fit
         self.weights = replace(weights, base_offset=0.0)
@@ -70,7 +79,7 @@ class ProjectionObjective(nn.Module):
         self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
         self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
         self.log_prior = log_prior(counts)
-        self.n_samples = self.sample_weight.sum() + len(counts)
+        self.n_samples = self.loss_weight.sum() + len(counts)
         self.identity = torch.eye(data.X.shape[1], device=device, dtype=dtype)
         self.projection = nn.Parameter(self.identity.clone())
 
@@ -91,7 +100,7 @@ class ProjectionObjective(nn.Module):
     def _image_loss(self, rows):
         texts = None if self.texts_of_images is None else self.texts_of_images[rows]
         return self._loss(
-            texts, self.image_similarity(rows), self.target[rows], self.sample_weight[rows]
+            texts, self.image_similarity(rows), self.target[rows], self.loss_weight[rows]
         )
 
     def _prototype_loss(self):
@@ -124,6 +133,15 @@ class ProjectionObjective(nn.Module):
         if not self.normalize:
             return projected
         return normalize(projected) * tokens.norm(dim=-1, keepdim=True)
+
+
+def _training_images(data):
+    """Images to train on, and their weights in the loss, which sum to the count of each class."""
+    max_images = max(MAX_SIMILARITIES // data.n_classes, MIN_IMAGES_PER_CLASS * data.n_classes)
+    images = data.at(balanced_rows(data, max_images))
+    if len(images.y) == len(data.y):
+        return images, images.sample_weight
+    return images, images.sample_weight * (data.counts[images.y] / images.counts[images.y])
 
 
 def train_projection(data, prototypes, weights, *, penalty, max_iter, device, callback=None):
@@ -165,7 +183,7 @@ def _minimise(objective, max_iter, callback):
         max_eval=4 * max_iter,
         history_size=5,  # two copies of the parameters each
         tolerance_grad=1e-6,
-        tolerance_change=1e-6,
+        tolerance_change=1e-4,  # smaller steps change accuracy and log-loss by nothing measurable
         line_search_fn="strong_wolfe",
     )
     state, losses = optimizer.state[objective.projection], []

@@ -18,7 +18,8 @@ from ._logit_weights import (
     prototype_similarity,
     saturation,
 )
-from ._prototypes import fit_prototypes
+from ._prototypes import prototypes_of
+from ._statistics import ClassStatistics
 
 # Maximum number of similarities over all splits, which bounds time and memory.
 MAX_SIMILARITIES = 4_000_000
@@ -111,7 +112,8 @@ def pseudo_new_splits(data, shrinkage, rng=None):
     ranking = _content_ranking(data)
     if rng is not None:
         ranking = rng.permutation(ranking)
-    return _splits(data, hidden_masks(ranking), shrinkage)
+    masks = hidden_masks(ranking)
+    return _splits(data, _some_images(data, len(masks)), masks, shrinkage)
 
 
 def split_generator(random_state):
@@ -133,11 +135,11 @@ def leave_one_out_split(data, shrinkage):
     -------
     split : PseudoNewSplit
     """
-    (split,) = _splits(data, [np.zeros(data.n_classes, dtype=bool)], shrinkage)
-    return split
+    masks = [np.zeros(data.n_classes, dtype=bool)]
+    return _splits(data, _some_images(data, 1), masks, shrinkage)[0]
 
 
-def splits_of_universe(data, shrinkage):
+def splits_of_universe(data, images, shrinkage):
     """Splits over the whole universe, including new classes, that hide each class once.
 
     If nothing can be hidden, because there is no text or only one class has images, there is one
@@ -146,20 +148,24 @@ def splits_of_universe(data, shrinkage):
     Parameters
     ----------
     data : TrainingSet
+        From which prototypes are formed.
+    images : TrainingSet
+        Those of its images that may be compared to them.
     shrinkage : float
 
     Returns
     -------
-    splits : list of tuple of PseudoNewSplit and ndarray of int
-        Each with the positions of its images in the training set.
+    splits : list of PseudoNewSplit
+    rows : ndarray of int
+        Positions in `images` of those that the splits are about.
     """
     seen = np.unique(data.y)
     masks = [np.zeros(data.n_classes, dtype=bool)]
     if data.text_features is not None and len(seen) > 1:
         third = np.argsort(_content_ranking(data.among(seen))) % 3
         masks = [np.isin(np.arange(data.n_classes), seen[third == i]) for i in np.unique(third)]
-    rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
-    return [(split, rows) for split in _splits(data, masks, shrinkage)]
+    rows = _some_rows(images.X, MAX_SIMILARITIES // (data.n_classes * len(masks)))
+    return _splits(data, images.at(rows), masks, shrinkage), rows
 
 
 def without_singletons(split, data):
@@ -178,7 +184,7 @@ def without_singletons(split, data):
     -------
     split : PseudoNewSplit
     """
-    share = _share_left(np.bincount(data.y, weights=data.sample_weight))
+    share = share_left(np.bincount(data.y, weights=data.sample_weight))
     return replace(split, sample_weight=split.sample_weight * share[split.target])
 
 
@@ -201,21 +207,43 @@ def effective_size(data, *, singletons=True):
     """
     counts = np.bincount(data.y, weights=data.sample_weight)
     counts = counts[counts > 0]
-    share = np.ones_like(counts) if singletons else _share_left(counts)
+    share = np.ones_like(counts) if singletons else share_left(counts)
     return float(share.sum() ** 2 / (share**2 / counts).sum()) if share.any() else 0.0
 
 
-def _share_left(counts):
+def share_left(counts):
     """Weight that remains without one image, at most 1; 0 for a class of a single image."""
     return np.clip(counts - 1, 0, 1)
 
 
-def _splits(data, masks, shrinkage):
-    rows = _some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * max(len(masks), 1)))
+def _some_images(data, n_splits):
+    return data.at(_some_rows(data.X, MAX_SIMILARITIES // (data.n_classes * max(n_splits, 1))))
+
+
+def _splits(data, images, masks, shrinkage):
     text_similarity = None
     if data.text_features is not None:
-        text_similarity = data.X[rows] @ data.text_features.T
-    return [_split(data, rows, mask, text_similarity, shrinkage) for mask in masks]
+        text_similarity = images.X @ data.text_features.T
+    prototypes = _prototypes_without(data, masks, shrinkage)
+    return [
+        left_out_split(of_others, images, mask, text_similarity)
+        for of_others, mask in zip(prototypes, masks, strict=True)
+    ]
+
+
+def _prototypes_without(data, masks, shrinkage):
+    """Prototypes without the images of the classes that each mask hides.
+
+    Classes that the same masks hide form a group, of which statistics are computed once.
+    """
+    if not len(masks):
+        return
+    patterns, group = np.unique(masks, axis=1, return_inverse=True)
+    group = group.ravel()[data.y]
+    parts = [ClassStatistics.of(data.at(group == i)) for i in range(patterns.shape[1])]
+    for pattern in patterns:
+        shown = [part for part, is_hidden in zip(parts, pattern, strict=True) if not is_hidden]
+        yield prototypes_of(ClassStatistics.of_all(shown), data.text_features, shrinkage)
 
 
 def hidden_masks(ranking):
@@ -251,6 +279,30 @@ def _content_ranking(data):
     return np.lexsort((((means - means.mean(axis=0)) ** 2).sum(axis=1), -counts))
 
 
+def balanced_rows(data, max_rows):
+    """Sorted positions of all images, or of as many as allowed, classes filled evenly.
+
+    Rare classes keep all of their images first. Which images of a class are taken depends on a
+    checksum of each, not on the order of the rows.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    max_rows : int
+
+    Returns
+    -------
+    rows : ndarray of int
+    """
+    if len(data.y) <= max_rows:
+        return np.arange(len(data.y))
+    checksums = np.array([crc32(row.tobytes()) for row in data.X])
+    order = np.lexsort([checksums, data.y])
+    first = np.searchsorted(data.y[order], data.y[order])
+    rank = np.arange(len(order)) - first  # of each image within its class
+    return np.sort(order[np.lexsort([checksums[order], rank])[:max_rows]])
+
+
 def _some_rows(X, max_rows):
     """Sorted positions of all rows, or of the `max_rows` rows with the smallest checksums."""
     if len(X) <= max(max_rows, 1):
@@ -270,18 +322,31 @@ def balanced_weights(target, sample_weight, hidden):
     return weight
 
 
-def _split(data, rows, hidden, text_similarity, shrinkage):
-    """Similarities of the images `rows` after the images of `hidden` classes are removed."""
-    prototypes = fit_prototypes(data.without_images_of(hidden), shrinkage)
+def left_out_split(prototypes, images, hidden, text_similarity):
+    """Compare images to prototypes that are formed without each of them.
+
+    Parameters
+    ----------
+    prototypes : TrainingPrototypes
+        Of all images except those of the hidden classes.
+    images : TrainingSet
+        Some of these images, and images of hidden classes.
+    hidden : ndarray of shape (n_classes,) of bool
+    text_similarity : ndarray of shape (n_samples, n_classes) or None
+
+    Returns
+    -------
+    split : PseudoNewSplit
+    """
     space = prototypes.space
-    X, y, sample_weight = data.X[rows], data.y[rows], data.sample_weight[rows]
-    images = np.empty_like(X)
-    images[hidden[y]] = space.transform_images(X[hidden[y]])
+    X, y, sample_weight = images.X, images.y, images.sample_weight
+    rows = np.empty_like(X)
+    rows[hidden[y]] = space.transform_images(X[hidden[y]])
     # images of the other classes are compared to prototypes without them
     seen = np.flatnonzero(~hidden[y])
-    images[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
-    similarity = prototype_similarity(images, space.transform(space.prototypes))
-    similarity[seen, y[seen]] = own_similarity(images[seen], own, space.normalize)
+    rows[seen], own = prototypes.transform_left_out(X[seen], y[seen], sample_weight[seen])
+    similarity = prototype_similarity(rows, space.transform(space.prototypes))
+    similarity[seen, y[seen]] = own_similarity(rows[seen], own, space.normalize)
     bonus_saturation = np.tile(saturation(space.counts, BONUS_HALF_COUNT), (len(rows), 1))
     remaining = np.maximum(space.counts[y] - np.minimum(sample_weight, 1), 0)
     bonus_saturation[seen, y[seen]] = saturation(remaining[seen], BONUS_HALF_COUNT)

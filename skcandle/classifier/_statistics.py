@@ -53,6 +53,19 @@ class ClassStatistics:
         is_rounding = float(np.trace(self.scatter)) <= rounding**2 * squares
         return np.zeros_like(self.scatter) if is_rounding else self.scatter
 
+    @classmethod
+    def of_all(cls, parts):
+        """Statistics of several groups of images that share no class."""
+        return cls(
+            sum(part.counts for part in parts),
+            sum(part.means for part in parts),
+            sum(part.scatter for part in parts),
+        )
+
+    def among(self, classes):
+        """The same of some classes, which must be all that have images."""
+        return ClassStatistics(self.counts[classes], self.means[classes], self.scatter)
+
     def with_classes(self, n_added):
         """The same with further classes that have no image."""
         return ClassStatistics(

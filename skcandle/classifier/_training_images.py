@@ -54,8 +54,8 @@ class TrainingImages:
         contents : ndarray of shape (n_images,) and dtype uint64
         """
         found = dict(zip(embedding_digests(X).tolist(), contents.tolist(), strict=True))
-        known = [found.get(digest, 0) for digest in self.embeddings.tolist()]
-        known = np.array(known, dtype=np.uint64)
+        digests = self.embeddings.tolist()
+        known = np.array([found.get(digest, 0) for digest in digests], dtype=np.uint64)
         return replace(self, contents=np.where(known > 0, known, self.contents))
 
     def entries_of(self, X, contents=None):

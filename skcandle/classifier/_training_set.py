@@ -35,12 +35,20 @@ class TrainingSet:
         y = np.searchsorted(classes, self.y)
         return replace(self, y=y, text_features=text, n_classes=len(classes))
 
-    def without_images_of(self, hidden):
-        """The same universe without the images of some classes.
+    @property
+    def counts(self):
+        """Images of each class, as sums of their weights, of shape (n_classes,)."""
+        return np.bincount(self.y, weights=self.sample_weight, minlength=self.n_classes)
 
-        Parameters
-        ----------
-        hidden : ndarray of shape (n_classes,) of bool
-        """
-        kept = ~hidden[self.y]
-        return replace(self, X=self.X[kept], y=self.y[kept], sample_weight=self.sample_weight[kept])
+    def at(self, rows):
+        """Some of the images, in the same universe."""
+        return replace(self, X=self.X[rows], y=self.y[rows], sample_weight=self.sample_weight[rows])
+
+    def joined(self, other):
+        """The images of both, which share a universe."""
+        return replace(
+            self,
+            X=np.concatenate([self.X, other.X]),
+            y=np.concatenate([self.y, other.y]),
+            sample_weight=np.concatenate([self.sample_weight, other.sample_weight]),
+        )

@@ -76,7 +76,9 @@ def unlabelled_images(places, image_column):
     """
     from .._image_files import find_images, list_table
 
-    files, reasons, skipped = [], {}, {}
+    files: list[str] = []
+    reasons: dict[int, str] = {}
+    skipped: dict[str, str] = {}
     for place in places:
         if is_table(place):
             paths, _, problems = list_table(place, image_column, None)

@@ -24,6 +24,7 @@ def known_types():
     from ..classifier._model import CandleModel
     from ..classifier._prototypes import PrototypeSpace
     from ..classifier._published import PublishedModel
+    from ..classifier._single_images import SingleImages
     from ..classifier._statistics import ClassStatistics
     from ..classifier._text_features import ClassTextEncoder
     from ..classifier._training_images import TrainingImages
@@ -39,6 +40,7 @@ def known_types():
         CandleModel,
         PrototypeSpace,
         PublishedModel,
+        SingleImages,
         ClassStatistics,
         ClassTextEncoder,
         TrainingImages,

@@ -17,7 +17,7 @@ ALL_X, ALL_Y = np.concatenate([DATA.X[FIRST], X]), np.concatenate([DATA.y[FIRST]
 WEIGHT = RNG.integers(0, 4, len(ALL_Y)).astype(float)
 REST = slice(FIRST.sum(), None)
 # some listed new classes get images later
-pytestmark = pytest.mark.filterwarnings("ignore:new_classes names:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The class .* in new_classes has images:UserWarning")
 
 
 def assert_same(clf, expected, rtol=1e-6):
@@ -68,6 +68,7 @@ def test_a_label_that_was_not_listed_names_itself():
 
 def test_images_alone():
     options = {"text_encoder": None, "new_classes": None, "max_iter": 0, "temperature": 1.0}
+    options["single_image_weight"] = 5.0
     grown = make(**options).fit(DATA.X[FIRST], DATA.y[FIRST]).add_images(X, Y)
     assert NEW[0] in grown.classes_
     assert_same(grown, make(**options).fit(ALL_X, ALL_Y))

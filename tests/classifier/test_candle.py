@@ -102,7 +102,8 @@ def test_more_classes_than_features():
 # --- what the logits are made of -------------------------------------------------------------
 
 
-def test_logits_are_those_of_the_docstring(fitted):
+def test_logits_without_single_images_are_those_of_the_docstring():
+    fitted = fit(single_image_weight=0)
     space, projection = fitted._model.space, fitted._model.projection
     z = text_similarity()
 
@@ -120,14 +121,14 @@ def test_logits_are_those_of_the_docstring(fitted):
 
 
 def test_without_prototypes_and_offset_it_is_zero_shot_clip():
-    clf = fit(**FIXED | {"prototype_weight": 0.0})
+    clf = fit(**FIXED | {"prototype_weight": 0.0, "single_image_weight": 0})
     assert_allclose(clf.decision_function(DATA.X_test), text_similarity() / 0.01)
 
 
 @pytest.mark.parametrize("max_iter", [0, 5])
 @pytest.mark.parametrize("base_offset", [-3.0, 2.5])
 def test_the_offset_is_taken_off_classes_with_images(base_offset, max_iter):
-    options = FIXED | {"max_iter": max_iter}
+    options = FIXED | {"max_iter": max_iter, "single_image_weight": 0}
     plain = fit(**options).decision_function(DATA.X_test)
     moved = fit(**options | {"base_offset": base_offset}).decision_function(DATA.X_test)
     taken_off = base_offset * COUNTS / (COUNTS + OFFSET_HALF_COUNT)
@@ -285,7 +286,9 @@ def test_the_estimated_temperature_is_near_the_best_of_the_grid(fitted):
 
 def test_temperature_divides_the_logits_without_text():
     cold, warm = (
-        CandleClassifier(text_encoder=None, temperature=t, max_iter=0).fit(DATA.X, DATA.y)
+        CandleClassifier(text_encoder=None, temperature=t, single_image_weight=0, max_iter=0).fit(
+            DATA.X, DATA.y
+        )
         for t in (0.5, 1.0)
     )
     assert (cold.temperature_, warm.temperature_) == (0.5, 1.0)

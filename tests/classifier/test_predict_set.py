@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from long_tail import BASE, DATA, LABELS, NEW, fit, make
+from long_tail import BASE, DATA, FIXED, LABELS, NEW, fit, make
 from numpy.testing import assert_array_equal
 
 LEVEL = 0.7
@@ -35,7 +35,7 @@ def test_a_higher_level_has_larger_sets(fitted):
 
 
 def test_held_out_gaps_of_a_new_class_are_those_of_one_never_seen():
-    options = {"max_iter": 0, "temperature": 0.01, "prototype_weight": 0.2, "base_offset": 0.0}
+    options = FIXED | {"single_image_weight": 0}
     clf = fit(**options)
     held_out, seen = clf._held_out, []
     # every class is hidden once; another fit, in which it is new, gives the gaps of its images

@@ -147,7 +147,7 @@ def test_similarities_are_those_of_fits_without_the_hidden_classes_and_the_image
     data = training_set()
     split = pseudo_new_splits(data, 2.0)[number]
     known = data.among(np.arange(10))
-    training = fit_prototypes(known.without_images_of(split.hidden), 2.0)
+    training = fit_prototypes(known.at(~split.hidden[known.y]), 2.0)
     space = training.space
     assert_allclose(split.text_similarity, known.X @ known.text_features.T)
     prototypes = space.transform(space.prototypes)
@@ -186,13 +186,13 @@ def test_the_leave_one_out_split_hides_nothing(text):
 def test_splits_of_the_universe_hide_each_class_with_images_once(seen):
     X, y, texts = clip_like([3] * seen + [0, 0], 16)
     data = TrainingSet(X, y, np.ones(len(y)), texts, seen + 2)
-    splits = splits_of_universe(data, 2.0)
-    masks = np.array([split.hidden for split, _ in splits])
+    splits, rows = splits_of_universe(data, data, 2.0)
+    masks = np.array([split.hidden for split in splits])
     assert_array_equal(masks.sum(axis=0), [1] * seen + [0, 0])
     assert np.ptp(masks.sum(axis=1)) <= 1 and len(masks) == min(seen, 3)
-    for split, rows in splits:
-        assert_array_equal(rows, np.arange(len(y)))
-        space = fit_prototypes(data.without_images_of(split.hidden), 2.0).space
+    assert_array_equal(rows, np.arange(len(y)))
+    for split in splits:
+        space = fit_prototypes(data.at(~split.hidden[data.y]), 2.0).space
         of_hidden = split.hidden[y]
         prototypes = space.transform(space.prototypes)
         expected = prototype_similarity(space.transform_images(X[of_hidden]), prototypes)
@@ -203,7 +203,7 @@ def test_splits_of_the_universe_hide_each_class_with_images_once(seen):
 def test_the_universe_is_split_once_where_nothing_can_be_hidden(n_images, text):
     X, y, texts = clip_like(n_images, 16)
     data = TrainingSet(X, y, np.ones(len(y)), texts if text else None, len(n_images))
-    ((split, rows),) = splits_of_universe(data, 2.0)
+    (split,), rows = splits_of_universe(data, data, 2.0)
     assert not split.hidden.any()
     assert_array_equal(rows, np.arange(len(y)))
     expected = leave_one_out_split(data, 2.0).prototype_similarity
@@ -229,10 +229,11 @@ def test_the_leave_one_out_split_is_about_some_rows_where_there_are_many(monkeyp
 
 def test_splits_of_the_universe_are_about_some_rows_where_there_are_many(monkeypatch):
     data = training_set()
-    whole = splits_of_universe(data, 2.0)
+    whole, _ = splits_of_universe(data, data, 2.0)
     monkeypatch.setattr(_pseudo_new, "MAX_SIMILARITIES", 3 * len(COUNTS) * 20)
-    for (split, rows), (of_all, _) in zip(splits_of_universe(data, 2.0), whole, strict=True):
-        assert len(np.unique(rows)) == 20
+    splits, rows = splits_of_universe(data, data, 2.0)
+    assert len(np.unique(rows)) == 20
+    for split, of_all in zip(splits, whole, strict=True):
         assert_array_equal(split.target, data.y[rows])
         assert_array_equal(split.prototype_similarity, of_all.prototype_similarity[rows])
 

@@ -16,7 +16,13 @@ from skcandle import CandleClassifier, PublishedCandleClassifier
 
 # Without estimates and training, results have a closed form.
 CLOSED_FORM = {
-    "candle": {"temperature": 0.05, "prototype_weight": 0.2, "base_offset": 0.5, "max_iter": 0},
+    "candle": {
+        "temperature": 0.05,
+        "prototype_weight": 0.2,
+        "base_offset": 0.5,
+        "single_image_weight": 5.0,
+        "max_iter": 0,
+    },
     "published": {"max_iter": 0, "random_state": 0},
 }
 # Without dropout, which would amplify rounding errors.

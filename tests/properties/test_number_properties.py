@@ -21,6 +21,7 @@ COMMON = {"temperature": (1e-6, 1e6), "margin": (0, 1e6)}
 OF_CANDLE = {
     "shrinkage": (0, 1e12),
     "prototype_weight": (0, 1e6),
+    "single_image_weight": (0, 1e6),
     "base_offset": (-1e6, 1e6),
     "penalty": (0, 1e12),
 }

@@ -16,7 +16,7 @@ DEFAULT_MAX_BYTES = 10 * 2**30
 class CacheInfo(NamedTuple):
     """Contents and size of a folder of embeddings.
 
-    Attributes
+    Parameters
     ----------
     n_embeddings : int
         Embeddings in the folder.
