@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -114,21 +114,73 @@ def load_image_folder(
     """
     _check_on_error(on_error)
     path = Path(path)
+    found = list_class_folders(path, recursive=recursive, suffixes=suffixes)
+    what = f"of {len(found.images) + len(found.problems)} images in {str(path)!r}"
+    if found.problems and on_error == "raise":
+        raise ImageReadError(_message(found.problems, what) + f" {REMEDY}")
+    if not found.images:
+        raise ValueError(_no_image(path, found.folders, found.problems + found.others))
+    if found.problems:
+        message = _message(found.problems, what) + " They are left out."
+        warn_user(message, UnreadableImageWarning)
+    target = np.array(found.labels)
+    return Bunch(
+        images=found.images,
+        target=target,
+        target_names=np.unique(target),
+        empty_names=sorted(set(found.folders).difference(found.labels)),
+        skipped=sorted(found.problems + found.others),
+    )
+
+
+class ClassFolders(NamedTuple):
+    """Files in class folders.
+
+    Parameters
+    ----------
+    images, labels : list of str
+        Paths and labels of the images.
+    folders : list of str
+        Names of all class folders.
+    problems, others : list of (str, str)
+        Path and reason of each file that should be an image but is not usable, and of each that
+        need not be one.
+    """
+
+    images: list[str]
+    labels: list[str]
+    folders: list[str]
+    problems: list[tuple[str, str]]
+    others: list[tuple[str, str]]
+
+
+def list_class_folders(path, *, recursive=True, suffixes=None):
+    """List the files that :func:`load_image_folder` loads or leaves out.
+
+    Parameters
+    ----------
+    path : Path
+    recursive, suffixes : object
+        See :func:`load_image_folder`.
+
+    Returns
+    -------
+    found : ClassFolders
+    """
     check_folder(path)
     endings = None if suffixes is None else _endings(suffixes)
-    problems: list[tuple[str, str]] = []  # files that should be images but are not usable
-    others: list[tuple[str, str]] = []  # files that need not be images
-    files, folders = [], []
+    found = ClassFolders([], [], [], [], [])
+    problems, others = found.problems, found.others
+    files = []
     for entry in _entries(path, problems):
         if not entry.is_dir():
             files.append((entry.path, None))
             continue
-        folders.append(_label(entry.name))
-        files += [(file, folders[-1]) for file in _walk(entry.path, recursive, problems, others)]
-    found = _examine([file for file, _ in files], endings)
-    images: list[str] = []
-    labels: list[str] = []
-    for (file, label), (kind, reason) in zip(files, found, strict=True):
+        label = _label(entry.name)
+        found.folders.append(label)
+        files += [(file, label) for file in _walk(entry.path, recursive, problems, others)]
+    kinds = _examine([file for file, _ in files], endings)
+    for (file, label), (kind, reason) in zip(files, kinds, strict=True):
         if kind == "other":
             others.append((file, reason))
         elif kind == "broken":
@@ -138,23 +190,9 @@ def load_image_folder(
         elif not _is_text(label):
             problems.append((file, "is in a folder whose name is not valid UTF-8"))
         else:
-            images.append(file)
-            labels.append(label)
-    what = f"of {len(images) + len(problems)} images in {str(path)!r}"
-    if problems and on_error == "raise":
-        raise ImageReadError(_message(problems, what) + f" {REMEDY}")
-    if not images:
-        raise ValueError(_no_image(path, folders, problems + others))
-    if problems:
-        warn_user(_message(problems, what) + " They are left out.", UnreadableImageWarning)
-    target = np.array(labels)
-    return Bunch(
-        images=images,
-        target=target,
-        target_names=np.unique(target),
-        empty_names=sorted(set(folders).difference(labels)),
-        skipped=sorted(problems + others),
-    )
+            found.images.append(file)
+            found.labels.append(label)
+    return found
 
 
 REMEDY = 'Repair or remove them, or leave them out with on_error="skip".'
@@ -237,25 +275,7 @@ def load_image_table(
     array(['airplane'], dtype='<U8')
     """
     _check_on_error(on_error)
-    names = [image] if label is None else [image, label]
-    columns, default_root = _read_table(table, names)
-    root = Path(default_root if root is None else root)
-    values = columns[0]
-    labels = [None] * len(values) if label is None else columns[1]
-    reasons = {}
-    paths = []
-    for i, value in enumerate(values):
-        if isinstance(value, (str, os.PathLike)) and os.fspath(value):
-            paths.append(str(value if "://" in str(value) else root / value))
-        else:
-            paths.append("")
-            reasons[i] = f"has no path in the column {image!r}"
-        if label is not None and _is_missing(labels[i]):
-            reasons[i] = f"has no label in the column {label!r}"
-    found = _examine(paths, None, skip=reasons)
-    for i, (kind, reason) in enumerate(found):
-        if kind in ("broken", "other"):
-            reasons[i] = reason
+    paths, labels, reasons = list_table(table, image, label, root)
     problems = [(paths[i] or f"row {i}", reason) for i, reason in sorted(reasons.items())]
     kept = [i for i in range(len(paths)) if i not in reasons]
     what = f"of {len(paths)} rows of the table"
@@ -277,21 +297,53 @@ def load_image_table(
     )
 
 
-def find_images(path, *, on_error="raise"):
+def list_table(table, image, label, root=None):
+    """List the images of a table, row by row; see :func:`load_image_table`.
+
+    Returns
+    -------
+    paths : list of str
+        Empty for a row without a path.
+    labels : list
+        All None without `label`.
+    reasons : dict of int to str
+        What is wrong with rows that cannot be used.
+    """
+    names = [image] if label is None else [image, label]
+    columns, default_root = _read_table(table, names)
+    root = Path(default_root if root is None else root)
+    values = columns[0]
+    labels = [None] * len(values) if label is None else columns[1]
+    reasons = {}
+    paths = []
+    for i, value in enumerate(values):
+        if isinstance(value, (str, os.PathLike)) and os.fspath(value):
+            paths.append(str(value if "://" in str(value) else root / value))
+        else:
+            paths.append("")
+            reasons[i] = f"has no path in the column {image!r}"
+        if label is not None and _is_missing(labels[i]):
+            reasons[i] = f"has no label in the column {label!r}"
+    found = _examine(paths, None, skip=reasons)
+    for i, (kind, reason) in enumerate(found):
+        if kind in ("broken", "other"):
+            reasons[i] = reason
+    return paths, labels, reasons
+
+
+def find_images(path):
     """Find all images below a folder, with or without classes.
 
     Parameters
     ----------
     path : path-like
-    on_error : {"raise", "skip"}
-        As for :func:`load_image_folder`.
 
     Returns
     -------
     images : list of str
         Sorted paths.
-    skipped : list of (str, str)
-        Path of each image that was left out, and the reason.
+    problems : list of (str, str)
+        Path of each image that cannot be used, and the reason.
     """
     path = Path(path)
     check_folder(path)
@@ -303,9 +355,6 @@ def find_images(path, *, on_error="raise"):
             images.append(file)
         elif kind == "broken":
             problems.append((file, reason))
-    if problems and on_error == "raise":
-        what = f"of {len(images) + len(problems)} images in {str(path)!r}"
-        raise ImageReadError(_message(problems, what) + f" {REMEDY}")
     if not images and not problems:
         raise ValueError(f"The folder {str(path)!r} contains no image.")
     return images, problems

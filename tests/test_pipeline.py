@@ -310,7 +310,8 @@ def test_a_method_exists_only_if_the_last_step_has_it(fitted):
     rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
     assert hasattr(rejecting, "novelty_score")
     assert not hasattr(rejecting, "novelty_thresholds")
-    assert not hasattr(rejecting, "restrict")
+    without = CandlePipeline([("candle", RejectingClassifier(PublishedCandleClassifier()))])
+    assert hasattr(rejecting, "add_images") and not hasattr(without, "add_images")
 
 
 def test_another_pipeline_can_be_converted(fitted, emoji):

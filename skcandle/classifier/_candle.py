@@ -17,7 +17,7 @@ from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._active_learning import choose_rows
 from ._base import BaseCandle
-from ._embeddings import rescale_extreme_rows, unit
+from ._embeddings import unit
 from ._held_out import fit_held_out_scores, signals_of
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
@@ -26,6 +26,7 @@ from ._prototypes import prototypes_of
 from ._pseudo_new import balanced_rows, split_generator
 from ._single_images import MAX_IMAGES, fit_single_images
 from ._statistics import ClassStatistics
+from ._training_images import TrainingImages
 from ._weight_estimation import estimate_logit_weights
 
 
@@ -375,6 +376,7 @@ class CandleClassifier(BaseCandle):
             statistics,
             term,
         )
+        self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
         self._prior = prior
         self._set_classes(universe, np.arange(data.n_classes))
         return self
@@ -473,10 +475,9 @@ class CandleClassifier(BaseCandle):
         """
         check_is_fitted(self)
         rows, labels, weight = self._check_images(X, y, sample_weight, reset=False)
-        dtype, has_text = self._model.projection.dtype, self.text_features_ is not None
-        rows = rows.astype(dtype)
-        if has_text:
-            rows = unit(rescale_extreme_rows(rows, dtype))
+        rows = self._model.rows_of(rows)
+        weight = weight.astype(rows.dtype)
+        has_text = self.text_features_ is not None
         grown, unlisted = copy(self), self._universe.unlisted(labels)
         if unlisted:
             texts = None
@@ -485,9 +486,9 @@ class CandleClassifier(BaseCandle):
             grown = self._with_classes(self._universe.of_labels(unlisted), texts)
         column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
         columns = np.array([column[label] for label in labels.tolist()])
-        grown._model = grown._model.with_images(
-            rows, columns, weight.astype(dtype), resolve_device(self.device)
-        )
+        grown._model = grown._model.with_images(rows, columns, weight, resolve_device(self.device))
+        added = TrainingImages.of(rows, columns, weight)
+        grown._training_images = self._training_images.merged(added)
         grown._set_classes(grown._universe, grown._columns)
         return grown
 

@@ -75,7 +75,8 @@ def answers(classes, positions):
     Returns
     -------
     labels : ndarray of the shape of `positions`
-        The missing answer is the empty string if labels are strings, and -1 if they are numbers.
+        The missing answer is the empty string if labels are strings, and -1 if they are numbers. A
+        warning counts them.
 
     Raises
     ------
@@ -96,4 +97,10 @@ def answers(classes, positions):
     if classes.dtype.kind == "u":
         labels = labels.astype(np.int64)
     labels[missing] = answer
+    n_missing = int(missing.reshape(len(missing), -1)[:, 0].sum())
+    warn_user(
+        f"{n_missing} of {len(missing)} rows of X are NaN, because the images could not be read. "
+        f"The answer for them is {answer!r}.",
+        UnreadableImageWarning,
+    )
     return labels

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from .._devices import exact_matmul
+from ._embeddings import rescale_extreme_rows, unit
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
@@ -18,6 +19,7 @@ from ._prototypes import PrototypeSpace, prototypes_of
 from ._pseudo_new import balanced_rows
 from ._single_images import MAX_IMAGES, SingleImages, fit_single_images, gate, kernel
 from ._statistics import ClassStatistics
+from ._training_images import embedding_digests
 from ._training_set import TrainingSet
 
 
@@ -71,6 +73,12 @@ class CandleModel:
             statistics=self.statistics.with_classes(n_added),
         )
 
+    def rows_of(self, X):
+        """Embeddings in the number format of the model and, with text, of length one."""
+        dtype = self.projection.dtype
+        rows = X.astype(dtype)
+        return rows if self.text_features is None else unit(rescale_extreme_rows(rows, dtype))
+
     def with_images(self, X, y, sample_weight, device):
         """The same model with further images; weights and projection do not change.
 
@@ -86,9 +94,31 @@ class CandleModel:
         """
         data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
         statistics = self.statistics.merged(ClassStatistics.of(data))
+        return self._with_statistics(statistics, lambda images: images.joined(data), device)
+
+    def without_images(self, X, y, sample_weight, digests, device):
+        """The same model without some of its images; weights and projection do not change.
+
+        Parameters
+        ----------
+        X, y, sample_weight, device : object
+            See :meth:`with_images`.
+        digests : ndarray of dtype uint64
+            Digests of the rows that the model was fitted on, see :func:`embedding_digests`.
+        """
+        data = TrainingSet(X, y, sample_weight, self.text_features, len(self.counts))
+        statistics = self.statistics.without(ClassStatistics.of(data))
+
+        def rest(images):
+            return images.at(~np.isin(embedding_digests(images.X), digests))
+
+        return self._with_statistics(statistics, rest, device)
+
+    def _with_statistics(self, statistics, change, device):
+        """The same model with other statistics, and a change of the single images."""
         shrinkage, term = self.space.shrinkage, self.single_images
         if term is not None:
-            images = term.images(self.text_features, len(self.counts)).joined(data)
+            images = change(term.images(self.text_features, len(self.counts)))
             images = images.at(balanced_rows(images, MAX_IMAGES))
             term, _ = fit_single_images(
                 images, statistics, shrinkage, self.weights, term.weight, device

@@ -17,6 +17,7 @@ from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._attention_head import AttentionHead, groups_after_attention
 from ._base import BaseCandle
 from ._published_training import class_means, train
+from ._training_images import TrainingImages
 
 
 class PublishedCandleClassifier(BaseCandle):
@@ -288,6 +289,7 @@ class PublishedCandleClassifier(BaseCandle):
             temperature=float(self.temperature),
             prototype_scale=float(self.prototype_scale),
         )
+        self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
         self._set_classes(universe, np.arange(data.n_classes))
         return self
 

@@ -1,5 +1,7 @@
 """A classifier that may answer "none of these"."""
 
+from collections.abc import Mapping, Sequence
+from copy import copy
 from numbers import Real
 from typing import Any
 
@@ -8,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._earlier_fit import keeps_an_earlier_fit
@@ -15,6 +18,14 @@ from .._labels import is_textual
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
 from .._typing import Images, Labels
+
+
+def _estimator_has(method):
+    def check(rejecting):
+        getattr(getattr(rejecting, "estimator_", rejecting.estimator), method)  # or raise
+        return True
+
+    return check
 
 
 class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMixin, BaseEstimator):
@@ -147,15 +158,70 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
             name = f"{self.estimator.steps[-1][0]}__sample_weight"
         options = {} if sample_weight is None else {name: sample_weight}
         self.estimator_ = clone(self.estimator).fit(X, y, **options)
-        classifier = _classifier(self.estimator_)
-        self.classes_ = classifier.classes_
-        self.reject_label_ = _reject_label(self.reject_label, self.classes_)
-        self.thresholds_ = classifier.novelty_thresholds(self.rejection_rate)
+        self._set_thresholds()
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
         return self
+
+    @available_if(_estimator_has("add_classes"))
+    def add_classes(self, names: Sequence[str] | Mapping[str, Any]) -> "RejectingClassifier":
+        """Return a fitted copy with more classes, which are known by name only.
+
+        The thresholds are those of the estimator after the change.
+
+        Parameters
+        ----------
+        names : list of str or mapping
+            See :meth:`CandleClassifier.add_classes`.
+
+        Returns
+        -------
+        classifier : RejectingClassifier
+            Fitted classifier.
+        """
+        return self._around(self.estimator_.add_classes(names))
+
+    @available_if(_estimator_has("add_images"))
+    def add_images(
+        self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
+    ) -> "RejectingClassifier":
+        """Return a fitted copy that has learned from more images.
+
+        The thresholds are those of the estimator after the change.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            What the estimator takes; the new images only.
+        y : array-like of shape (n_samples,)
+            Labels, see :meth:`CandleClassifier.add_images`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            An image of weight 2 counts as two images.
+
+        Returns
+        -------
+        classifier : RejectingClassifier
+            Fitted classifier.
+        """
+        return self._around(self.estimator_.add_images(X, y, sample_weight))
+
+    @available_if(_estimator_has("restrict"))
+    def restrict(self, labels: Labels) -> "RejectingClassifier":
+        """Return a fitted view that answers with some of the classes only, or rejects.
+
+        Parameters
+        ----------
+        labels : array-like
+            Labels from `classes_`.
+
+        Returns
+        -------
+        view : RejectingClassifier
+            It shares the fitted state.
+        """
+        return self._around(self.estimator_.restrict(labels))
 
     def predict(self, X: Images) -> np.ndarray:
         """Most probable class of each image, or `reject_label_`.
@@ -218,6 +284,21 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         check_is_fitted(self)
         X, classifier = _embedded(X, self.estimator_)
         return classifier.novelty_score(X, return_is_new=return_is_new)
+
+    def _around(self, estimator):
+        """A fitted copy around another fitted estimator."""
+        if isinstance(self.estimator_, FrozenEstimator):
+            estimator = FrozenEstimator(estimator)
+        changed = copy(self)
+        changed.estimator_, changed.estimator = estimator, clone(estimator)
+        changed._set_thresholds()
+        return changed
+
+    def _set_thresholds(self):
+        classifier = _classifier(self.estimator_)
+        self.classes_ = classifier.classes_
+        self.reject_label_ = _reject_label(self.reject_label, self.classes_)
+        self.thresholds_ = classifier.novelty_thresholds(self.rejection_rate)
 
 
 def _classifier(estimator):

@@ -92,3 +92,18 @@ class ClassStatistics:
             self.means + share[:, None] * shift,
             self.scatter + other.scatter + apart.T @ apart,
         )
+
+    def without(self, other):
+        """Statistics of the images of `self` that are not in `other`; the inverse of `merged`."""
+        rounding = np.finfo(self.means.dtype).eps ** 0.5
+        counts = self.counts - other.counts
+        counts[counts < rounding * self.counts] = 0
+        seen = counts[:, None] > 0
+        share = (other.counts / np.where(counts > 0, counts, np.inf))[:, None]
+        means = np.where(seen, self.means + share * (self.means - other.means), 0)
+        apart = np.sqrt(counts * other.counts / np.where(self.counts > 0, self.counts, 1))[:, None]
+        apart = apart * (other.means - means)
+        scatter = self.scatter - other.scatter - apart.T @ apart
+        if np.trace(scatter) <= rounding * np.trace(self.scatter):
+            scatter = np.zeros_like(scatter)
+        return ClassStatistics(counts, means, scatter)

@@ -27,7 +27,7 @@ def zero_shot_proba(clip, X, names, template):
     return softmax(zero_shot_logits(X, encoder(names, names, X.shape[1])), axis=1)
 
 
-def answer_rows(files, proba, classes, top, reasons, skipped):
+def answer_rows(files, proba, classes, top, reasons, skipped, unsure=()):
     """One row per image, with its most probable classes first.
 
     Parameters
@@ -41,6 +41,8 @@ def answer_rows(files, proba, classes, top, reasons, skipped):
         Why files have no prediction, by position in `files`.
     skipped : dict of str to str
         The same for images that are not in `files`.
+    unsure : collection of int
+        Positions in `files` of images that get no label although they can be read.
 
     Returns
     -------
@@ -50,7 +52,14 @@ def answer_rows(files, proba, classes, top, reasons, skipped):
     top = min(top, len(classes))
     best = np.argsort(-proba, axis=1, kind="stable")[:, :top]
     rows = [
-        _row(file, None if i in reasons else best[i], proba[i], classes, top, reasons.get(i))
+        _row(
+            file,
+            None if i in reasons or i in unsure else best[i],
+            proba[i],
+            classes,
+            top,
+            reasons.get(i),
+        )
         for i, file in enumerate(files)
     ]
     rows += [_row(file, None, None, classes, top, reason) for file, reason in skipped.items()]

@@ -60,6 +60,9 @@ ModelName = Annotated[
 Pretrained = Annotated[str, typer.Option(metavar="TAG", help="Weights of an open_clip model.")]
 SkipOrRaise = Annotated[OnError, typer.Option(help="Stop if images cannot be read, or skip them.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, see fit.")]
+ModelOutput = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FILE", help="Model to write, a .skops file.")
+]
 Photos = Annotated[
     Path,
     typer.Argument(
@@ -105,7 +108,7 @@ def demo(
     """Run the quick start: learn 152 kinds of emoji, a third of them by name only.
 
     It works offline and takes less than a minute.
-    It needs matplotlib: pip install 'skcandle[plots]'.
+    It needs matplotlib: pip install 'skcandle\\[plots]'.
 
     \b
     [bold]Examples[/bold]
@@ -122,7 +125,7 @@ def demo(
 @reports_failures
 def fit(
     photos: Photos,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Model to write.")],
+    output: ModelOutput,
     new: Annotated[
         list[str] | None,
         typer.Option(metavar="NAMES", help='Classes without images: "okapi, saola".'),
@@ -140,6 +143,16 @@ def fit(
     template: Template = DEFAULT_TEMPLATE,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            metavar="RATE",
+            help="Give no label to images that look like none of the classes. RATE, such as 0.05, "
+            "is the share of images of the classes that lose their label by mistake.",
+        ),
+    ] = None,
     on_error: SkipOrRaise = OnError.RAISE,
     cache: Cache = None,
     no_cache: NoCache = False,
@@ -150,18 +163,23 @@ def fit(
     """Learn classes from folders of photos and from names.
 
     The first folder on the way to an image is its class: photos/snow_leopard/2021/IMG_1.jpg shows
-    a snow leopard.
+    a snow leopard. At the end, an estimate of the accuracy for new images is printed: copies of the
+    model predict the images that they were not fitted on.
 
     \b
     [bold]Examples[/bold]
       skcandle fit photos -o model.skops
       skcandle fit photos -o model.skops --new "okapi, saola" --on-error skip
+      skcandle fit photos -o model.skops --reject 0.05
       skcandle fit table.csv -o model.skops --image-column file --label-column species
     """
     _go_offline(offline)
-    from ._outputs import check_output
+    from ._inputs import check_file, check_labelled
+    from ._outputs import check_model_output
 
-    check_output(output, force)
+    check_model_output(output, force)
+    check_labelled(photos)
+    check_file(names)
     from ._work import fit_model
 
     fit_model(
@@ -172,6 +190,7 @@ def fit(
         model=(model, pretrained),
         template=template,
         columns=(image_column, label_column),
+        reject=reject,
         on_error=on_error.value,
         cache=_cache(cache, no_cache),
         device=device,
@@ -203,9 +222,22 @@ def predict(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="K", help="Number of classes per image.")] = 1,
+    min_probability: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            help="Give no label to images whose most probable class has less than this.",
+        ),
+    ] = 0.0,
     sort_into: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Copy each image to DIR/CLASS; originals stay."),
+        typer.Option(
+            metavar="DIR",
+            help="Copy each image to DIR/CLASS, or to DIR/unknown if it gets no label; originals "
+            "stay.",
+        ),
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Link instead of copying.")] = False,
     model: ModelName = DEFAULT_MODEL,
@@ -223,7 +255,9 @@ def predict(
     """Predict the classes of photos, with a model or from names only.
 
     Columns are file, label, probability (label_2, probability_2, ... with --top) and error, which
-    says why an image has no prediction. In CSV, a cell that a spreadsheet would run as a formula
+    says why an image cannot be read. An image that looks like none of the classes (see
+    fit --reject and --min-probability) has neither a label nor an error. A table gets one row for
+    each of its rows, in the same order. In CSV, a cell that a spreadsheet would run as a formula
     gets an apostrophe in front; .parquet and .jsonl files store it unchanged. --model,
     --pretrained and --template apply to --classes only.
 
@@ -231,7 +265,7 @@ def predict(
     [bold]Examples[/bold]
       skcandle predict model.skops photo.jpg
       skcandle predict model.skops photos -o answers.csv --top 5
-      skcandle predict model.skops photos --sort-into sorted
+      skcandle predict model.skops photos --sort-into sorted --min-probability 0.5
       skcandle predict photos --classes "okapi, saola, zebra"
     """
     _go_offline(offline)
@@ -241,20 +275,26 @@ def predict(
         raise typer.BadParameter("Give a model or --classes, not both.")
     if link and sort_into is None:
         raise typer.BadParameter("--link needs --sort-into.")
+    from ._inputs import check_model, check_unlabelled
     from ._outputs import check_new_folder, check_output
     from ._tables import check_suffix
 
+    model_file, places = (None, inputs) if classes else (inputs[0], inputs[1:])
+    if model_file is not None:
+        check_model(model_file)
+    check_unlabelled(places)
     check_suffix(output)
     check_output(output, force)
     check_new_folder(sort_into, force)
     from ._work import predict_images
 
     predict_images(
-        inputs if classes else inputs[1:],
-        None if classes else inputs[0],
+        places,
+        model_file,
         classes=_split(classes),
         output=output,
         top=top,
+        min_probability=min_probability,
         sort_folder=sort_into,
         link=link,
         model=(model, pretrained),
@@ -276,6 +316,14 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an .html report to this file.")
     ] = None,
+    training: Annotated[
+        bool | None,
+        typer.Option(
+            "--training-images/--test-images",
+            help="Whether the model was fitted on all or on none of the images.",
+            show_default="images that the model was fitted on are recognised",
+        ),
+    ] = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
     on_error: SkipOrRaise = OnError.RAISE,
@@ -288,14 +336,20 @@ def evaluate(
 ):
     """Compare predictions with the true classes of photos.
 
+    Photos that the model was fitted on are predicted by copies of the model without them, in five
+    folds, here and in the report.
+
     \b
     [bold]Examples[/bold]
       skcandle evaluate model.skops test_photos
       skcandle evaluate model.skops test_photos --report report.html
     """
     _go_offline(offline)
+    from ._inputs import check_labelled, check_model
     from ._outputs import check_output
 
+    check_model(model)
+    check_labelled(photos)
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise typer.BadParameter(f"{str(report)!r} must end in .html.", param_hint="--report")
     check_output(report, force)
@@ -306,6 +360,7 @@ def evaluate(
         photos,
         report=report,
         columns=(image_column, label_column),
+        is_training=training,
         on_error=on_error.value,
         cache=_cache(cache, no_cache),
         device=device,
@@ -321,7 +376,7 @@ def add(
     names: Annotated[
         list[str], typer.Argument(metavar="NAMES...", help='Classes to add: "quagga, tarpan".')
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Model to write.")],
+    output: ModelOutput,
     offline: Offline = False,
     force: Force = False,
     trust: Trust = False,
@@ -333,12 +388,100 @@ def add(
       skcandle add model.skops quagga -o model2.skops
     """
     _go_offline(offline)
-    from ._outputs import check_output
+    from ._inputs import check_model
+    from ._outputs import check_model_output
 
-    check_output(output, force)
+    check_model(model)
+    check_model_output(output, force)
     from ._work import add_classes
 
     add_classes(model, _split(names), output, force=force, trust=trust)
+
+
+@app.command("add-images")
+@reports_failures
+def add_images(
+    model: ModelFile,
+    photos: Photos,
+    output: ModelOutput,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    on_error: SkipOrRaise = OnError.RAISE,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    device: Device = "auto",
+    offline: Offline = False,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Add images to the classes of a model, without training.
+
+    They may be more images of its classes, or images of new classes.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle add-images model.skops more_photos -o model2.skops
+    """
+    _go_offline(offline)
+    from ._inputs import check_labelled, check_model
+    from ._outputs import check_model_output
+
+    check_model(model)
+    check_labelled(photos)
+    check_model_output(output, force)
+    from ._work import add_images_to_model
+
+    add_images_to_model(
+        model,
+        photos,
+        output,
+        columns=(image_column, label_column),
+        on_error=on_error.value,
+        cache=_cache(cache, no_cache),
+        device=device,
+        force=force,
+        trust=trust,
+    )
+
+
+@app.command()
+@reports_failures
+def remove(
+    model: ModelFile,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES...", help='Classes to remove: "okapi, saola".')
+    ],
+    output: ModelOutput,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Remove classes from a model.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle remove model.skops okapi -o model2.skops
+    """
+    _restrict(model, names, output, keep=False, force=force, trust=trust)
+
+
+@app.command()
+@reports_failures
+def restrict(
+    model: ModelFile,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES...", help='Classes to keep: "okapi, saola".')
+    ],
+    output: ModelOutput,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Keep some classes of a model, and remove all others.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle restrict model.skops "okapi, saola, zebra" -o model2.skops
+    """
+    _restrict(model, names, output, keep=True, force=force, trust=trust)
 
 
 @app.command()
@@ -350,9 +493,23 @@ def info(model: ModelFile, trust: Trust = False):
     [bold]Examples[/bold]
       skcandle info model.skops
     """
+    from ._inputs import check_model
+
+    check_model(model)
     from ._work import describe_model
 
     describe_model(model, trust=trust)
+
+
+def _restrict(model, names, output, *, keep, force, trust):
+    from ._inputs import check_model
+    from ._outputs import check_model_output
+
+    check_model(model)
+    check_model_output(output, force)
+    from ._work import restrict_classes
+
+    restrict_classes(model, _split(names), output, keep=keep, force=force, trust=trust)
 
 
 def _split(names):

@@ -51,11 +51,9 @@ def reports_failures(command):
 
 
 def _sentence(error):
-    from ..exceptions import ImageReadError, WeightsNotAvailableError
+    from ..exceptions import WeightsNotAvailableError
 
     sentence = str(error) or type(error).__name__
-    if isinstance(error, ImageReadError):
-        return f"{sentence} In this command, --on-error skip skips them."
     if isinstance(error, WeightsNotAvailableError):
         from .._bundled import BUNDLED_MODEL
 

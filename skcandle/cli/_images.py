@@ -3,10 +3,12 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ._failures import say
+from ._failures import note, say
+from ._inputs import is_table
 
-TABLES = (".csv", ".tsv", ".parquet", ".pq")
+MAX_LISTED = 10  # images that a message names
 
 
 def default_cache():
@@ -20,39 +22,76 @@ def default_cache():
     return str(Path(base, "skcandle", "embeddings"))
 
 
-def labelled_images(photos, image_column, label_column, on_error):
-    """Images with labels, of class folders or a table; see `skcandle.datasets`."""
-    from ..datasets import load_image_folder, load_image_table
+def labelled_images(photos, image_column, label_column):
+    """Images with labels, from class folders or a table.
 
-    if photos.suffix.lower() in TABLES and not photos.is_dir():
-        return load_image_table(photos, image=image_column, label=label_column, on_error=on_error)
-    return load_image_folder(photos, on_error=on_error)
+    Returns
+    -------
+    data : Bunch
+        With `images`, `target` and `target_names` as in `skcandle.datasets`, `empty_names`, the
+        class folders without images, and `problems`, a list of the path of each image that cannot
+        be used, and the reason.
+    """
+    import numpy as np
+    from sklearn.utils import Bunch
+
+    from .._image_files import list_class_folders, list_table
+    from .._labels import label_array
+
+    empty_names = []
+    if is_table(photos):
+        paths, labels, reasons = list_table(photos, image_column, label_column)
+        problems = [(paths[i] or f"row {i + 1}", reason) for i, reason in reasons.items()]
+        kept = [i for i in range(len(paths)) if i not in reasons]
+        images, labels = [paths[i] for i in kept], [labels[i] for i in kept]
+    else:
+        images, labels, folders, problems, _ = list_class_folders(photos)
+        empty_names = sorted(set(folders).difference(labels))
+    if not images and not problems:
+        raise ValueError(f"The folder {str(photos)!r} contains no image.")
+    if not images:
+        raise ValueError(f"None of the images can be used: {_listed(problems)}.")
+    target = label_array(labels).astype(str)
+    return Bunch(
+        images=images,
+        target=target,
+        target_names=np.unique(target),
+        empty_names=empty_names,
+        problems=problems,
+    )
 
 
-def unlabelled_images(places, image_column, on_error):
+def unlabelled_images(places, image_column):
     """Images of folders, tables and files, in the order in which they are given.
+
+    A table keeps all its rows; other files that occur several times are listed once.
 
     Returns
     -------
     files : list of str
+    reasons : dict of int to str
+        What is wrong with rows of tables, by position in `files`.
     skipped : dict of str to str
-        What is wrong with images that are not in `files`.
+        What is wrong with images of folders, which are not in `files`.
     """
-    from .._image_files import find_images
-    from ..datasets import load_image_table
+    from .._image_files import find_images, list_table
 
-    files, skipped = [], {}
+    files: list[str] = []
+    reasons: dict[int, str] = {}
+    skipped: dict[str, str] = {}
     for place in places:
+        if is_table(place):
+            paths, _, problems = list_table(place, image_column, None)
+            reasons |= {len(files) + row: reason for row, reason in problems.items()}
+            files += paths
+            continue
+        found = [str(place)]
         if place.is_dir():
-            found, problems = find_images(place, on_error=on_error)
-        elif place.suffix.lower() in TABLES:
-            data = load_image_table(place, image=image_column, label=None, on_error=on_error)
-            found, problems = data.images, data.skipped
-        else:
-            found, problems = [str(place)], []
-        files += found
-        skipped.update(problems)
-    return list(dict.fromkeys(files)), skipped
+            found, problems = find_images(place)
+            skipped.update(problems)
+        known = set(files)
+        files += [file for file in found if file not in known]
+    return files, reasons, skipped
 
 
 def encode(clip, files):
@@ -66,41 +105,94 @@ def encode(clip, files):
     Returns
     -------
     X : ndarray of shape (n_files, n_features)
-        Rows of NaN for images that cannot be read, if `clip` allows them.
+        Rows of NaN for images that cannot be read.
     reasons : dict of int to str
         By position.
+    contents : ndarray of shape (n_files,)
+        Digests of the images.
     """
     from .._images.failures import without_name
+    from ..classifier._training_images import content_digests
     from ..clip._featurizer import embed_images
 
     result = embed_images(clip, files)
-    if result.reasons and clip.on_error == "raise":
-        raise result.error()
     reasons = {i: without_name(reason, files[i]) for i, reason in result.reasons.items()}
-    return result.rows, reasons
+    return result.rows, reasons, content_digests(result.digests)
 
 
-def readable(clip, data):
-    """Embeddings, paths and labels of the images of `data` that can be read.
+class LabelledImages(NamedTuple):
+    """Images that can be read: embeddings, digests, paths and labels."""
 
-    One line says how many cannot, and why the first cannot.
+    X: Any
+    contents: Any
+    files: list
+    y: Any
+
+
+def readable(clip, data, on_error):
+    """The :class:`LabelledImages` of `data`.
+
+    All images are read before an error lists those that cannot, so that one run finds them all.
+    The rows of the others are in the cache by then.
     """
     import numpy as np
 
-    X, reasons = encode(clip, data.images)
-    kept = [i for i in range(len(X)) if i not in reasons]
-    if reasons:
-        first = min(reasons)
-        say(
-            f"Warning: {len(reasons)} of {len(X)} images cannot be read and are left out; "
-            f"{data.images[first]!r} {reasons[first]}."
+    if data.problems and on_error == "raise":
+        note(
+            f"{len(data.problems)} images cannot be used; the others are read to list all of them."
         )
-    if not kept:
-        raise ValueError("None of the images can be read.")
+    X, reasons, contents = encode(clip, data.images)
+    kept = [i for i in range(len(X)) if i not in reasons]
+    problems = data.problems + [(data.images[i], reason) for i, reason in reasons.items()]
+    check_problems(problems, len(X) + len(data.problems), on_error)
     lost = np.setdiff1d(data.target, data.target[kept]).tolist()
     if lost:
         say(
             f"Warning: no image is left of {', '.join(map(repr, lost))}; --new keeps such classes, "
             "by name."
         )
-    return X[kept], [data.images[i] for i in kept], data.target[kept]
+    files, y = [data.images[i] for i in kept], data.target[kept]
+    _warn_of_copies(contents[kept], files, y)
+    return LabelledImages(X[kept], contents[kept], files, y)
+
+
+def _warn_of_copies(contents, files, y):
+    """Print a warning if the same image is in several classes."""
+    first: dict[int, int] = {}
+    pairs = []
+    for i, content in enumerate(contents.tolist()):
+        other = first.setdefault(content, i)
+        if y[other] != y[i]:
+            pairs.append((files[other], files[i]))
+    if pairs:
+        which = "image is a copy" if len(pairs) == 1 else "images are copies"
+        say(
+            f"Warning: {len(pairs)} {which} of one in another class, such as {pairs[0][1]!r} of "
+            f"{pairs[0][0]!r}. Remove the one in the wrong class."
+        )
+
+
+def check_problems(problems, n_images, on_error):
+    """Raise an error, or print a warning, that lists images that cannot be used.
+
+    Parameters
+    ----------
+    problems : list of (str, str)
+        Path and reason of each.
+    n_images : int
+        Number of all images.
+    on_error : {"raise", "skip"}
+    """
+    if not problems:
+        return
+    message = f"{len(problems)} of {n_images} images cannot be used: {_listed(problems)}."
+    if on_error == "raise":
+        raise ValueError(f"{message} Repair, move or remove them, or use --on-error skip.")
+    say(f"Warning: {message} They are left out.")
+    if len(problems) == n_images:
+        raise ValueError("None of the images can be read.")
+
+
+def _listed(problems):
+    listed = "; ".join(f"{path!r} {reason}" for path, reason in sorted(problems)[:MAX_LISTED])
+    return listed + ("; ..." if len(problems) > MAX_LISTED else "")

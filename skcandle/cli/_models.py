@@ -1,5 +1,6 @@
 """Model files that the commands read and write."""
 
+from ._inputs import check_model
 from ._outputs import replacing
 
 
@@ -30,18 +31,9 @@ def load_model(path, *, trust=False):
     ValueError
         If the file is not a model, or has types that are not trusted.
     """
-    from ..hub._model_files import from_bytes, is_model_file, read
+    check_model(path)
+    from ..hub._model_files import from_bytes, read
 
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{str(path)!r} is a folder; give a model file first, or class names with --classes."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
-    if not is_model_file(path):
-        raise ValueError(
-            f"{str(path)!r} is not a model file; `skcandle fit PHOTOS -o FILE` writes one."
-        )
     data, foreign = read(path)
     if foreign and not trust:
         raise ValueError(

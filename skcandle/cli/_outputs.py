@@ -3,6 +3,7 @@
 from .. import _files
 
 OVERWRITE = "--force"
+MODEL_SUFFIX = ".skops"
 
 
 def check_output(path, force):
@@ -17,6 +18,13 @@ def check_output(path, force):
     """
     if path is not None:
         _files.check_output(path, overwrite=force, option=OVERWRITE)
+
+
+def check_model_output(path, force):
+    """Raise an error if a model cannot be written, or another format seems to be expected."""
+    if path.suffix.lower() != MODEL_SUFFIX:
+        raise ValueError(f"{str(path)!r} must end in {MODEL_SUFFIX}, the format of model files.")
+    check_output(path, force)
 
 
 def check_new_folder(path, force):

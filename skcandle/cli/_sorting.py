@@ -10,6 +10,7 @@ from pathlib import Path
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 MAX_BYTES = 200  # of a name; most file systems allow 255
+UNKNOWN = "unknown"  # folder of images without an answer
 
 
 def sort_into(folder, files, labels, *, link):
@@ -22,7 +23,8 @@ def sort_into(folder, files, labels, *, link):
     folder : Path
         Created if it does not exist.
     files : list of str
-    labels : list of str
+    labels : list of str or None
+        None for images without an answer, which have a folder of their own.
     link : bool
         Whether to create symbolic links instead of copies.
 
@@ -54,15 +56,15 @@ def folder_names(labels):
 
     Parameters
     ----------
-    labels : iterable of str
+    labels : iterable of str or None
 
     Returns
     -------
-    names : dict of str to str
+    names : dict of str or None to str
     """
     names, taken = {}, set()
-    for label in sorted(set(labels)):
-        safe = _safe_name(label)
+    for label in sorted(set(labels), key=lambda label: (label is None, label)):
+        safe = UNKNOWN if label is None else _safe_name(label)
         name, number = safe, 1
         while name.lower() in taken:
             number += 1

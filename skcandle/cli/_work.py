@@ -6,14 +6,20 @@ import numpy as np
 
 from .._bundled import BUNDLED_MODEL
 from ._answers import answer_rows, zero_shot_proba
+from ._evaluation import (
+    base_new_lines,
+    confusion_lines,
+    predictions,
+    provenance,
+    rejected,
+    score_lines,
+)
 from ._failures import note, say
-from ._images import encode, labelled_images, readable, unlabelled_images
+from ._images import check_problems, encode, labelled_images, readable, unlabelled_images
 from ._models import load_model, save_model
 from ._printable import printable
 from ._sorting import sort_into
 from ._tables import show, write
-
-MAX_CONFUSIONS = 5  # listed by an evaluation
 
 
 def fit_model(
@@ -26,16 +32,19 @@ def fit_model(
     template,
     columns,
     on_error,
+    reject,
     cache,
     device,
     force,
 ):
     """``skcandle fit``."""
+    from ..classifier import RejectingClassifier
+    from ..hub._model_files import fitted_candle
     from ..pipeline import make_candle_pipeline
 
     image_column, label_column = columns
-    data = labelled_images(photos, image_column, label_column, on_error)
-    for name in sorted(set(data.get("empty_names", [])).difference(new_classes or [])):
+    data = labelled_images(photos, image_column, label_column)
+    for name in sorted(set(data.empty_names).difference(new_classes or [])):
         say(f"Note: the folder {name!r} is empty; --new {name!r} adds the class by name.")
     pipe = make_candle_pipeline(
         *model,
@@ -44,19 +53,28 @@ def fit_model(
         templates=template,
         device=device,
         cache=cache,
-        on_error=_on_error(on_error),
         verbose=_verbose(),
     )
     _check_classes(data.target_names, pipe["candle"])
+    if reject is not None:
+        _check_reject_label(data.target_names, new_classes)
+        rejecting = RejectingClassifier(pipe["candle"], rejection_rate=reject)
+        pipe.set_params(candle=rejecting)
     pipe["clip"].fit(data.images)
-    X, _, y = readable(pipe["clip"], data)
-    pipe["candle"].fit(X, y)
+    images = readable(pipe["clip"], data, on_error)
+    pipe["candle"].fit(images.X, images.y)
+    candle = fitted_candle(pipe)
+    candle._training_images = candle._training_images.with_contents(images.X, images.contents)
     save_model(pipe, output, force)
-    candle = pipe["candle"]
     note(
         f"{output}: {len(candle.classes_)} classes, {candle.is_new_.sum()} of them by name only, "
-        f"from {len(y)} images."
+        f"from {len(images.y)} images."
     )
+    found = predictions(pipe["candle"], images.X, images.contents)
+    if found.is_out_of_fold:
+        print("Estimate for new images, from copies of the model without the images (five folds)")
+        for line in score_lines(found, candle, images.y):
+            print(line)
 
 
 def predict_images(
@@ -66,6 +84,7 @@ def predict_images(
     classes,
     output,
     top,
+    min_probability,
     sort_folder,
     link,
     model,
@@ -78,86 +97,162 @@ def predict_images(
     trust,
 ):
     """``skcandle predict``."""
+    from ..hub._model_files import fitted_candle
+
     if model_file is not None:
         pipe = load_model(model_file, trust=trust)
-        clip = _configured(pipe["clip"], cache, device, on_error)
-        pipe["candle"].set_params(device=device)
+        clip = _configured(pipe["clip"], cache, device)
+        candle = fitted_candle(pipe).set_params(device=device)
     else:
         from ..clip import CLIPFeaturizer
 
-        clip = _configured(CLIPFeaturizer(*model), cache, device, on_error)
-    files, skipped = unlabelled_images(places, image_column, on_error)
-    proba, reasons = np.empty((0, 1)), {}
-    if files:
-        X, reasons = encode(clip, files)
+        clip = _configured(CLIPFeaturizer(*model), cache, device)
+    files, reasons, skipped = unlabelled_images(places, image_column)
+    labels = classes if model_file is None else _label_names(candle)
+    proba = np.full((len(files), len(labels)), np.nan)
+    is_rejected = np.zeros(len(files), dtype=bool)
+    kept = [i for i in range(len(files)) if i not in reasons]
+    if kept:
+        X, unreadable, _ = encode(clip, [files[i] for i in kept])
+        reasons |= {kept[i]: reason for i, reason in unreadable.items()}
         if model_file is None:
-            proba = zero_shot_proba(clip, X, classes, template)
+            proba[kept] = zero_shot_proba(clip, X, classes, template)
         else:
-            proba = pipe["candle"].predict_proba(X)
-    labels = classes if model_file is None else list(map(str, pipe["candle"].classes_))
-    rows = answer_rows(files, proba, labels, top, reasons, skipped)
-    failed = [row for row in rows if row["error"]]
-    if failed:
-        say(
-            f"Warning: {len(failed)} of {len(rows)} images have no prediction; "
-            f"{failed[0]['file']!r} {failed[0]['error']}."
-        )
+            proba[kept] = candle.predict_proba(X)
+            is_rejected[kept] = rejected(pipe["candle"], X)
+    unsure = set(np.flatnonzero(is_rejected | (proba.max(axis=1) < min_probability)).tolist())
+    problems = [(files[i], reason) for i, reason in reasons.items()] + list(skipped.items())
+    n_images = len(files) + len(skipped)
+    if on_error == "raise":
+        check_problems(problems, n_images, on_error)
+    elif problems:
+        file, reason = min(problems)
+        say(f"Warning: {len(problems)} of {n_images} images cannot be read; {file!r} {reason}.")
+    rows = answer_rows(files, proba, labels, top, reasons, skipped, unsure)
+    if unsure:
+        note(f"{len(unsure)} of {n_images} images get no label.")
     if output is not None:
         write(rows, output, force)
         note(f"{output}: {len(rows)} rows.")
     if sort_folder is not None:
-        answered = [row for row in rows if not row["error"]]
-        n_files = sort_into(
-            sort_folder,
-            [row["file"] for row in answered],
-            [row["label"] for row in answered],
-            link=link,
-        )
+        answered = {row["file"]: row["label"] for row in rows if not row["error"]}
+        n_files = sort_into(sort_folder, list(answered), list(answered.values()), link=link)
         note(f"{sort_folder}: {n_files} {'links' if link else 'copies'}.")
     if output is None and sort_folder is None:
         show(rows)
-    if len(failed) == len(rows):
+    if len(problems) == n_images:
         raise ValueError("None of the images can be read.")
 
 
-def evaluate_model(model, photos, *, report, columns, on_error, cache, device, force, trust):
+def evaluate_model(
+    model, photos, *, report, columns, is_training, on_error, cache, device, force, trust
+):
     """``skcandle evaluate``."""
+    from ..hub._model_files import fitted_candle
+
     pipe = load_model(model, trust=trust)
-    clip = _configured(pipe["clip"], cache, device, on_error)
-    candle = pipe["candle"].set_params(device=device)
+    clip = _configured(pipe["clip"], cache, device)
+    candle = fitted_candle(pipe).set_params(device=device)
     image_column, label_column = columns
-    data = labelled_images(photos, image_column, label_column, on_error)
-    classes = np.array(list(map(str, candle.classes_)))
-    unknown = sorted(set(map(str, data.target_names)).difference(classes))
+    data = labelled_images(photos, image_column, label_column)
+    unknown = sorted(set(data.target_names.tolist()).difference(_label_names(candle)))
     if unknown:
         raise ValueError(
             f"The model does not know {len(unknown)} of the classes in {str(photos)!r}, such as "
             f"{unknown[0]!r}. `skcandle add` adds classes by name."
         )
-    X, files, y = readable(clip, data)
-    y = y.astype(str)
-    for line in _scores(candle, classes, X, y):
-        print(line)
+    images = readable(clip, data, on_error)
+    found = predictions(pipe["candle"], images.X, images.contents, is_training)
+    if provenance(found):
+        print(provenance(found))
+    for lines in (score_lines, base_new_lines, confusion_lines):
+        for line in lines(found, candle, images.y):
+            print(line)
     if report is not None:
         from ..inspection import ImageReport
 
-        labels = candle.classes_[[classes.tolist().index(label) for label in y]]
-        ImageReport(pipe, files, labels).save(report, overwrite=force)
+        page = ImageReport(
+            type(pipe)([("clip", clip), ("candle", candle)]),
+            images.files,
+            _labels_of(candle, images.y),
+            is_training="auto" if is_training is None else is_training,
+        )
+        page.save(report, overwrite=force)
         note(f"{report}: a report to open in a browser.")
 
 
 def add_classes(model, names, output, *, force, trust):
     """``skcandle add``."""
     pipe = load_model(model, trust=trust)
-    grown = pipe["candle"].add_classes(names)
-    save_model(type(pipe)([("clip", pipe["clip"]), ("candle", grown)]), output, force)
-    note(f"{output}: {len(grown.classes_)} classes.")
+    names = list(dict.fromkeys(names))
+    known = sorted(set(names).intersection(_label_names(pipe["candle"])))
+    if known:
+        raise ValueError(f"The model already has the class {known[0]!r}.")
+    _save(_with(pipe, pipe["candle"].add_classes(names)), output, force)
+
+
+def add_images_to_model(model, photos, output, *, columns, on_error, cache, device, force, trust):
+    """``skcandle add-images``."""
+    from ..hub._model_files import fitted_candle
+
+    pipe = load_model(model, trust=trust)
+    clip = _configured(pipe["clip"], cache, device)
+    fitted_candle(pipe).set_params(device=device)
+    image_column, label_column = columns
+    data = labelled_images(photos, image_column, label_column)
+    X, contents, _, y = readable(clip, data, on_error)
+    new = sorted(set(y.tolist()).difference(_label_names(pipe["candle"])))
+    if new:
+        note(f"{len(new)} new classes, such as {new[0]!r}.")
+    grown = _with(pipe, pipe["candle"].add_images(X, _labels_of(pipe["candle"], y)))
+    candle = fitted_candle(grown)
+    candle._training_images = candle._training_images.with_contents(X, contents)
+    _save(grown, output, force)
+
+
+def restrict_classes(model, names, output, *, keep, force, trust):
+    """``skcandle restrict`` and ``skcandle remove``."""
+    pipe = load_model(model, trust=trust)
+    candle = pipe["candle"]
+    labels = _label_names(candle)
+    unknown = sorted(set(names).difference(labels))
+    if unknown:
+        raise ValueError(
+            f"The model has no class {unknown[0]!r}; `skcandle info {model}` lists its classes."
+        )
+    kept = [name for name in labels if (name in names) == keep]
+    if not kept:
+        raise ValueError("No class would be left.")
+    _save(_with(pipe, candle.restrict(_labels_of(candle, kept))), output, force)
+
+
+def _with(pipe, classifier):
+    """A pipeline with another classifier."""
+    return type(pipe)([("clip", pipe["clip"]), ("candle", classifier)])
+
+
+def _save(pipe, output, force):
+    save_model(pipe, output, force)
+    note(f"{output}: {len(pipe['candle'].classes_)} classes.")
+
+
+def _label_names(candle):
+    """Labels as the names of folders."""
+    return list(map(str, candle.classes_))
+
+
+def _labels_of(candle, names):
+    """The labels with these names, which a model from Python may have as numbers."""
+    labels = dict(zip(_label_names(candle), candle.classes_.tolist(), strict=True))
+    return np.array([labels.get(name, name) for name in map(str, names)])
 
 
 def describe_model(model, *, trust):
     """``skcandle info``."""
+    from ..hub._model_files import fitted_candle
+
     pipe = load_model(model, trust=trust)
-    clip, candle = pipe["clip"], pipe["candle"]
+    clip, candle = pipe["clip"], fitted_candle(pipe)
     n_new = int(candle.is_new_.sum())
     facts = {
         "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
@@ -167,6 +262,11 @@ def describe_model(model, *, trust):
         "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
+    if candle is not pipe["candle"]:
+        facts["no label"] = (
+            f"for about {100 * pipe['candle'].rejection_rate:g} % of the images of these classes, "
+            "and images that look like none of them"
+        )
     for name, value in facts.items():
         print(printable(f"{name:<12}{value}"))
     print()
@@ -179,7 +279,9 @@ def describe_model(model, *, trust):
 
 def _model_and_weights(clip):
     weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
-    return f"{clip.model_name}, {weights}"
+    if ":" in clip.model_name:  # the name of a folder or repository, which has the weights
+        weights = None
+    return ", ".join(filter(None, [clip.model_name, weights]))
 
 
 def _reader_of_names(clip, text_encoder):
@@ -194,39 +296,6 @@ def _reader_of_names(clip, text_encoder):
         return "given vectors or a function"
     model = _model_and_weights(text_encoder)
     return "the same CLIP" if model == _model_and_weights(clip) else model
-
-
-def _scores(candle, classes, X, y):
-    """Yield the lines of an evaluation."""
-    from sklearn.metrics import accuracy_score, recall_score
-
-    from ..metrics import base_new_report, shot_band_accuracy
-
-    log_proba = candle.predict_log_proba(X)
-    predicted = classes[log_proba.argmax(axis=1)]
-    yield f"images                     {len(y)}"
-    yield f"accuracy                   {accuracy_score(y, predicted):.3f}"
-    recall = recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
-    yield f"mean per-class accuracy    {recall:.3f}"
-    shots = np.repeat(classes, candle.class_count_.astype(int))
-    if len(shots):
-        yield "\nmean per-class accuracy, by number of training images"
-        for band, accuracy in shot_band_accuracy(y, predicted, y_train=shots).items():
-            if not np.isnan(accuracy):
-                yield f"{band:<27}{accuracy:.3f}"
-    new = classes[candle.is_new_]
-    if 0 < np.isin(y, new).sum() < len(y):
-        yield f"\n{base_new_report(y, log_proba, classes=classes, new_classes=new)}"
-    pairs, counts = np.unique(
-        np.array([(t, p) for t, p in zip(y, predicted, strict=True) if t != p] or [("", "")]),
-        axis=0,
-        return_counts=True,
-    )
-    if (predicted != y).any():
-        yield "\nmost frequent confusions"
-        for i in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
-            true, answer = map(printable, pairs[i])
-            yield f"{counts[i]:>5}  {true} predicted as {answer}"
 
 
 def _class_names(table, labels, new_classes):
@@ -254,15 +323,17 @@ def _check_classes(labels, candle):
         )
 
 
-def _configured(clip, cache, device, on_error):
-    return clip.set_params(
-        cache=cache, device=device, on_error=_on_error(on_error), verbose=_verbose()
-    )
+def _check_reject_label(labels, new_classes):
+    """Raise an error if a class has the label of images without a class."""
+    if "unknown" in {*map(str, labels), *(new_classes or [])}:
+        raise ValueError(
+            "A class cannot be called 'unknown' with --reject, which needs this label for images "
+            "that look like none of the classes. Rename the class."
+        )
 
 
-def _on_error(on_error):
-    """The same value in the terms of CLIPFeaturizer."""
-    return {"skip": "nan"}.get(on_error, on_error)
+def _configured(clip, cache, device):
+    return clip.set_params(cache=cache, device=device, verbose=_verbose())
 
 
 def _verbose():

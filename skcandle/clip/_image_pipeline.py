@@ -39,10 +39,13 @@ class EmbeddedImages:
         NaN for images that cannot be read.
     reasons : dict of int to str
         What is wrong with each of these, by position.
+    digests : list of bytes or None
+        Digests of the contents, which are the keys in the cache.
     """
 
     rows: np.ndarray
     reasons: dict[int, str]
+    digests: list[bytes | None]
 
     @property
     def readable(self):
@@ -87,6 +90,7 @@ class ImagePipeline:
         self.rows = np.empty((len(images), encoder.n_features), dtype=np.float32)
         self.first = {}  # from digest to the first position with this content
         self.copies = {}  # from the position of a repeated image to its first position
+        self.digests: list[bytes | None] = [None] * len(images)
         self.reasons = {}  # what is wrong with images that cannot be read, by position
         self.decoding: deque[_Decoding] = deque()  # images that wait for the model, in order
 
@@ -158,6 +162,7 @@ class ImagePipeline:
         for i, content in contents.items():
             if content is None:
                 continue
+            self.digests[i] = content.digest
             first = self.first.setdefault(content.digest, i)
             if first == i:
                 new[i] = content
@@ -223,7 +228,7 @@ class ImagePipeline:
             if original in self.reasons:
                 self.reasons[i] = self.reasons[original]
         self.rows[list(self.reasons)] = np.nan
-        return EmbeddedImages(self.rows, self.reasons)
+        return EmbeddedImages(self.rows, self.reasons, self.digests)
 
 
 def n_threads(n_jobs):

@@ -1,8 +1,11 @@
 """Load the model of a checkpoint, once per process, and keep the last few models."""
 
+import logging
 import os
 from collections import OrderedDict
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -179,7 +182,7 @@ def _create_module(checkpoint, precision):
             arguments["pretrained"] = os.fspath(path)
     # open_clip first creates random weights. The seed makes weights that stay random the same in
     # every process.
-    with seeded_defaults(0):
+    with seeded_defaults(0), _without_messages():
         if checkpoint.scheme == "built-in" and path is None:
             warn_user(
                 f"{describe(checkpoint)} has random weights, so its embeddings contain almost no "
@@ -190,6 +193,21 @@ def _create_module(checkpoint, precision):
             return open_clip.create_model(name, require_pretrained=True, **arguments)
         except Exception as error:
             raise _load_error(checkpoint, path, error) from error
+
+
+@contextmanager
+def _without_messages():
+    """Leave out what open_clip logs about each model that it loads, but not its warnings."""
+
+    def is_kept(record):
+        return record.levelno > logging.INFO or "open_clip" not in Path(record.pathname).parts
+
+    root = logging.getLogger()  # to which open_clip logs
+    root.addFilter(is_kept)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_kept)
 
 
 def _load_error(checkpoint, path, error):

@@ -40,11 +40,12 @@ FIELDS = {
         "coefficients": "ib",
         "columns": "b",
     },
+    "TrainingImages": {"embeddings": "t", "contents": "t", "columns": "t", "weights": "t"},
     "HeldOutScores": {"coefficients": "2", "novelty": "2s", "gaps": "2s"},
     "PublishedModel": {"counts": "m", "text_features": "md", "image_prototypes": "md"},
 }
 POSITIONS = {"_columns", "y", "columns"}  # of classes in the model
-OF_ANY_TYPE = {"classes_", "is_new_", "feature_names_in_"}
+OF_ANY_TYPE = {"classes_", "is_new_", "feature_names_in_", "embeddings", "contents"}
 PLAIN = (str, bytes, Real, np.generic, type(None), np.random.RandomState)
 
 

@@ -32,6 +32,7 @@ def known_types():
     from ..classifier._single_images import SingleImages
     from ..classifier._statistics import ClassStatistics
     from ..classifier._text_features import ClassTextEncoder
+    from ..classifier._training_images import TrainingImages
     from ..clip import CLIPFeaturizer, EmbeddingCache
     from ..clip._identity import ModelIdentity
     from ..pipeline import CandlePipeline
@@ -48,6 +49,7 @@ def known_types():
         SingleImages,
         ClassStatistics,
         ClassTextEncoder,
+        TrainingImages,
         CLIPFeaturizer,
         EmbeddingCache,
         ModelIdentity,

@@ -15,12 +15,13 @@ from ._thumbnails import image_name, image_path, thumbnails
 N_IN_GROUP = 8  # images shown per group of duplicates
 N_IN_CONFUSION = 6
 CROSS_VALIDATED = (
-    "These are the training images. The prediction for each image comes from a classifier that "
-    "was fitted without it (five folds, with the weights that were estimated on all images)."
+    "The classifier was fitted on {these} images. The prediction for each of them comes from a "
+    "copy of the classifier without it (five folds, with the weights that were estimated on all "
+    "images)."
 )
 IN_SAMPLE = (
-    "These are the training images, on which a classifier is more accurate than on others: "
-    "accuracies and errors here are optimistic."
+    "The classifier was fitted on {these} images. Its predictions for them are more accurate than "
+    "for others, so accuracies and errors here are optimistic."
 )
 
 
@@ -151,8 +152,11 @@ def _source(name):
 
 def _notes(answers, findings):
     notes = []
-    if answers.is_training and answers.y is not None:
-        notes.append(CROSS_VALIDATED if answers.is_cross_validated else IN_SAMPLE)
+    if answers.n_training:
+        n_images = len(answers.positions)
+        these = "these" if answers.n_training == n_images else f"{answers.n_training:,} of these"
+        note = CROSS_VALIDATED if answers.is_cross_validated else IN_SAMPLE
+        notes.append(note.format(these=these))
     if findings.unknown_labels:
         listed = ", ".join(map(str, findings.unknown_labels[:5]))
         more = ", ..." if len(findings.unknown_labels) > 5 else ""

@@ -76,11 +76,15 @@ class ImageReport:
         Heading of the page.
 
     is_training : bool or "auto", default="auto"
-        Whether the classifier was trained on these images. If so, predictions of a
-        :class:`~skcandle.CandleClassifier` come from cross-validation in five folds: from copies
-        that are fitted without the image, keep the estimated weights, and do not train the
-        projection. ``"auto"`` assumes that they are the training images if every class has as many
-        images as in training.
+        Whether the classifier was fitted on these images. ``"auto"`` recognises images on which
+        it was fitted, all or some of them, by digests that the classifiers of this library keep.
+        Images that are not recognised count as test images. True says that all of them are
+        training images, False that none is.
+
+        The prediction of a :class:`~skcandle.CandleClassifier` for a training image comes from a
+        copy of it without the image: in five folds, with the estimated weights, and without
+        training the projection. For training images that are not recognised, without text, and for
+        other classifiers, it is optimistic, and the page says so.
 
     duplicate_similarity : float, default=0.98
         Minimum cosine of the embeddings of near-duplicates, in (0, 1]. Models differ in how
@@ -185,7 +189,7 @@ class ImageReport:
         check_consistent_length(self.images, self.y)
         self._n_shown, self._thumbnail_size = n_shown, thumbnail_size
 
-        rows, reasons = embed(self._featurizer, self.images)
+        rows, reasons, contents = embed(self._featurizer, self.images)
         readable = is_readable(rows)
         if not readable.any():
             raise ValueError(
@@ -194,7 +198,7 @@ class ImageReport:
         self.unreadable = {
             int(i): reasons.get(i, UNKNOWN_REASON) for i in np.flatnonzero(~readable)
         }
-        self._answers = answer(self._classifier, rows, self.y, is_training)
+        self._answers = answer(self._classifier, rows, self.y, is_training, contents)
         count = getattr(self._classifier, "class_count_", None)
         self._findings = find(self._answers, count, duplicate_similarity)
         self.embeddings = np.asarray(rows)

@@ -58,8 +58,12 @@ def test_prediction_has_the_missing_answer(kind):
             rows = getattr(clf, method)(X)
             assert np.isnan(rows[[0, 2]]).all()
             assert_allclose(rows[1], getattr(clf, method)(DATA.X[:1])[0], rtol=1e-10)
-        assert clf.predict(X).tolist() == ["", clf.predict(DATA.X[:1])[0], ""]
-        assert clf.predict(X[:1]).tolist() == [""]
+        with pytest.warns(
+            UnreadableImageWarning, match="2 of 3 rows of X are NaN.* for them is ''"
+        ):
+            assert clf.predict(X).tolist() == ["", clf.predict(DATA.X[:1])[0], ""]
+        with pytest.warns(UnreadableImageWarning, match="1 of 1 rows"):
+            assert clf.predict(X[:1]).tolist() == [""]
 
 
 def test_metrics_count_a_missing_answer_as_wrong():
@@ -122,7 +126,8 @@ def test_a_pipeline_goes_on_without_images_that_are_broken():
 
 def test_results_for_images_that_could_not_be_read():
     clf, X = fit(), np.stack([NAN, DATA.X[0], NAN, DATA.X[20]])
-    labels, proba = clf.top_k(X, 2)
+    with pytest.warns(UnreadableImageWarning, match="2 of 4 rows"):
+        labels, proba = clf.top_k(X, 2)
     assert labels[0].tolist() == labels[2].tolist() == ["", ""]
     assert np.isnan(proba[[0, 2]]).all() and np.isfinite(proba[[1, 3]]).all()
     assert np.isnan(clf.novelty_score(X)).tolist() == [True, False, True, False]

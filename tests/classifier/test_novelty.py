@@ -372,3 +372,24 @@ def test_fitting_again_forgets_the_names_of_columns():
     clf.fit(pd.DataFrame(X[TRAIN]).rename(columns=str), NAMES[Y[TRAIN]])
     assert clf.feature_names_in_.tolist() == list(map(str, range(16)))
     assert not hasattr(clf.fit(X[TRAIN], NAMES[Y[TRAIN]]), "feature_names_in_")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_rejecting_classifier_changes_its_classes_as_its_estimator_does(candle, frozen):
+    y = NAMES[Y[TRAIN]]
+    inner = FrozenEstimator(clone(candle).fit(X[TRAIN], y)) if frozen else candle
+    clf = RejectingClassifier(inner, rejection_rate=0.2).fit(X[TRAIN], y)
+    plain = clone(candle).fit(X[TRAIN], y)
+    for change in (
+        lambda one: one.restrict(plain.classes_[:3]),
+        lambda one: one.add_images(X[TRAIN][:5], y[:5]),
+        lambda one: one.restrict(plain.classes_[1:]).add_images(X[TRAIN][:1], plain.classes_[1:2]),
+    ):
+        changed, expected = change(clf), change(plain)
+        assert changed.classes_.tolist() == expected.classes_.tolist()
+        assert_allclose(changed.predict_proba(X), expected.predict_proba(X))
+        score, is_new = expected.novelty_score(X, return_is_new=True)
+        rejected = score > expected.novelty_thresholds(0.2)[is_new.astype(int)]
+        assert 0 < rejected.sum() < len(X)
+        assert (changed.predict(X) == np.where(rejected, "unknown", expected.predict(X))).all()
+    assert clf.classes_.tolist() == plain.classes_.tolist()  # unchanged

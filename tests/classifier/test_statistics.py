@@ -54,3 +54,25 @@ def test_further_classes_have_no_image(images, dtype):
     both = plain.merged(plain)
     for array in (grown.counts, grown.means, both.counts, both.means, both.scatter):
         assert array.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-9), (np.float32, 1e-3)])
+def test_what_is_left_without_some_images(images, dtype, rtol):
+    images = tuple(array[:30] for array in images)
+    everything = statistics(images, dtype=dtype)
+    found = everything.without(statistics(images, slice(0, 20), dtype))
+    expected = statistics(images, slice(20, None), dtype)
+    assert_allclose(found.counts, expected.counts, rtol)
+    assert_allclose(found.means, expected.means, rtol, rtol)
+    assert_allclose(found.scatter, expected.scatter, atol=rtol * np.trace(everything.scatter))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_nothing_is_left_without_all_images_and_no_scatter_of_single_ones(images, dtype):
+    everything = statistics(images, dtype=dtype)
+    empty = everything.without(everything)
+    assert not empty.counts.any() and not empty.means.any() and not empty.scatter.any()
+    rows, y, weight = images
+    _, first = np.unique(y, return_index=True)
+    rest = np.setdiff1d(np.arange(len(y)), first)
+    assert not everything.without(statistics(images, rest, dtype)).scatter.any()

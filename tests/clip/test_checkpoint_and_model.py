@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -425,3 +426,11 @@ def test_filled_hub_cache_works_offline(vit_b_32, tiny_clip_dir, tmp_path):
         np.testing.assert_allclose(rows["hub"], tiny.transform(images), atol=1e-6)
         np.testing.assert_allclose(rows["text"], tiny.encode_text(["a cat"]), atol=1e-6)
         assert len(rows["names"]) == rows["hub"].shape[1]
+
+
+def test_loading_logs_nothing_of_open_clip_but_what_others_log_stays(tiny_clip, cold, caplog):
+    caplog.set_level(logging.INFO)
+    CLIPFeaturizer(tiny_clip).transform(random_images(1))
+    assert [record for record in caplog.records if "open_clip" in record.pathname] == []
+    logging.info("of the caller")
+    assert [record.message for record in caplog.records] == ["of the caller"]

@@ -72,6 +72,7 @@ ALLOWED = {
         "_held_out": object,
         "_text_encoder": object,
         "_model": object,
+        "_training_images": object,
         "_prior": (float, str, dict),
         "_log_prior": (np.ndarray, type(None)),
     }
@@ -121,6 +122,7 @@ ALLOWED = {
         "columns": np.ndarray,
         "weight": float,
     },
+    "TrainingImages": dict.fromkeys(["embeddings", "contents", "columns", "weights"], np.ndarray),
     "PublishedModel": {
         "counts": np.ndarray,
         "text_features": np.ndarray,

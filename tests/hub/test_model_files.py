@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import skops.io
 from helpers import clip_like, random_images
@@ -18,6 +19,7 @@ from skcandle import (
     make_candle_pipeline,
 )
 from skcandle._files import write_file
+from skcandle.datasets import load_emoji
 from skcandle.hub import _model_files
 
 
@@ -44,6 +46,24 @@ def test_types_that_later_changes_of_the_classes_add_are_known():
     clf = clf.set_params(class_prior={0: 0.3, 1: 0.7}).fit(X, y).add_images(X[:2], y[:2])
     rejecting = RejectingClassifier(FrozenEstimator(clf), rejection_rate=0.5).fit(X, y)
     assert _model_files.foreign_types(skops.io.dumps(rejecting)) == []
+
+
+def test_a_pipeline_that_rejects_is_the_same_after_reading_and_without_settings(tmp_path):
+    emoji = load_emoji()
+    chosen = np.flatnonzero(np.isin(emoji.target, ["apple", "cat", "lemon"]))
+    images = [emoji.images[i] for i in chosen]
+    pipe = make_candle_pipeline("emoji-clip", cache=tmp_path / "cache")
+    pipe.set_params(candle=RejectingClassifier(pipe["candle"], rejection_rate=0.3))
+    pipe.fit(images, emoji.target[chosen])
+    data = _model_files.to_bytes(pipe)
+    assert str(tmp_path).encode() not in data and _model_files.foreign_types(data) == []
+    again = _model_files.from_bytes(data, "a file")
+    test = [*images, *random_images(5)]
+    answers = again.predict(test).tolist()
+    assert answers == pipe.predict(test).tolist() and "unknown" in answers
+    assert "dog" in again.add_classes(["dog"]).classes_
+    for part in (again["candle"].estimator, again["candle"].estimator_):
+        assert part.text_encoder.cache is None
 
 
 def test_only_types_that_fitted_pipelines_have_are_known():

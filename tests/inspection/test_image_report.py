@@ -14,7 +14,12 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    RejectingClassifier,
+    make_candle_pipeline,
+)
 from skcandle.datasets import load_emoji
 from skcandle.exceptions import ImageReadError
 from skcandle.inspection import ImageReport
@@ -198,6 +203,55 @@ def test_training_images_are_answered_by_classifiers_fitted_without_them(pipe, d
         np.testing.assert_allclose(report.confidence[test], expected.max(axis=1), rtol=1e-4)
     direct = ImageReport(pipe, images, y, is_training=False)
     np.testing.assert_allclose(direct.confidence, pipe.predict_proba(images).max(axis=1))
+
+
+def test_a_test_set_with_the_class_sizes_of_training_is_not_the_training_set(data):
+    images, y, _ = data
+    train, test = (
+        [i for label in ("apple", "cat") for i in np.flatnonzero(y == label)[part]]
+        for part in (slice(0, 2), slice(2, 4))
+    )
+    pipe = make_candle_pipeline("emoji-clip").fit([images[i] for i in train], y[train])
+    report = ImageReport(pipe, [images[i] for i in test], y[test])
+    expected = pipe.predict_proba([images[i] for i in test]).max(axis=1)
+    np.testing.assert_allclose(report.confidence, expected)
+    assert "was fitted on" not in report._repr_html_()
+
+
+def test_training_images_among_test_images_are_counted_and_answered_without_them(pipe, data):
+    images, y, train = data
+    report = ImageReport(pipe, images, y)
+    expected = pipe.predict_proba(images).max(axis=1)
+    np.testing.assert_allclose(report.confidence[~train], expected[~train])
+    assert report.confidence[train].mean() < expected[train].mean()
+    assert f"was fitted on {train.sum()} of these images" in report._repr_html_()
+    direct = ImageReport(pipe, images, y, is_training=False)
+    assert direct.confidence[train].mean() == pytest.approx(expected[train].mean())
+
+
+@pytest.mark.parametrize("kind", ["without text", "other", "not recognised"])
+def test_a_page_says_so_if_its_numbers_are_optimistic(pipe, data, kind):
+    images, y, train = data
+    images, y = [images[i] for i in np.flatnonzero(train)], y[train]
+    if kind == "without text":
+        pipe = make_pipeline(pipe[0], CandleClassifier(text_encoder=None)).fit(images, y)
+    elif kind == "other":
+        pipe = make_pipeline(pipe[0], LogisticRegression()).fit(images, y)
+    else:
+        images = [image.rotate(90) for image in images]
+    report = ImageReport(pipe, images, y, is_training=True)
+    assert "was fitted on these images. Its predictions" in report._repr_html_()
+    np.testing.assert_allclose(report.confidence, pipe.predict_proba(images).max(axis=1))
+
+
+def test_training_images_of_a_rejecting_classifier_are_recognised(pipe, data):
+    images, y, train = data
+    images, y = [images[i] for i in np.flatnonzero(train)], y[train]
+    rejecting = make_pipeline(pipe[0], RejectingClassifier(pipe[-1], rejection_rate=0.3))
+    report = ImageReport(rejecting.fit(images, y), images, y)
+    np.testing.assert_allclose(
+        report.confidence, ImageReport(pipe, images, y).confidence, atol=1e-6
+    )
 
 
 # --- findings --------------------------------------------------------------------------------
