@@ -15,7 +15,7 @@ from .._typing import EncodesText
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
 from ._embeddings import rescale_extreme_rows, unit
-from ._universe import ENCODED_LABELS, plain_label
+from ._universe import ENCODED_LABELS, ENCODED_LABELS_OF_VECTORS, plain_label
 
 # Fewer images than this do not show whether predictions are at chance level.
 MIN_IMAGES_FOR_CHANCE = 20
@@ -77,7 +77,7 @@ class ClassTextEncoder:
                 raise ValueError(
                     f"text_encoder has no vector for the label {missing[0]!r} "
                     f"({len(missing)} of {len(labels)} labels are missing)."
-                    + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS}")
+                    + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS_OF_VECTORS}")
                 )
             features = [np.stack([_vector(self.encoder, label, n_features) for label in labels])]
         else:
