@@ -219,7 +219,7 @@ def joint_accuracy_scorer(
 
     Examples
     --------
-    For ``scoring=``, :func:`functools.partial` sets a prior:
+    For ``scoring=``, ``functools.partial`` sets a prior:
 
     >>> from functools import partial
     >>> import numpy as np
