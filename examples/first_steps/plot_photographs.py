@@ -50,7 +50,7 @@ else:
         for row in zip(labels, proba, strict=True)
     ]
 
-figure, grid = plt.subplots(1, 5, figsize=(11, 2.6), layout="constrained")
+figure, grid = plt.subplots(1, 5, figsize=(11, 2.2), layout="constrained")
 titles = [f"one photograph:\n{name}" for name in y_train] + answers
 for image, title, axes in zip([*X_train, *map(Image.open, X_test)], titles, grid, strict=True):
     axes.imshow(image)
