@@ -86,6 +86,10 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
+    "subsection_order": [
+        f"../examples/{group}"
+        for group in ("first_steps", "label_sets", "training_data", "deployment")
+    ],
     "within_subsection_order": "gallery_order.GalleryOrder",
     "plot_gallery": not tags.has("noplot"),  # noqa: F821
 }

@@ -25,6 +25,7 @@ SUFFIXES = (
 )  # fmt: skip
 # Files that systems create in folders, besides those that begin with a dot.
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
+IMAGE, LABEL = "image", "label"  # default columns of a table, which may have other names
 MAX_LISTED = 10  # files that a message names
 BLOCK = 100  # files per task of a thread
 N_THREADS = 8  # opening files mostly means waiting for a disk or a server
@@ -201,8 +202,8 @@ REMEDY = 'Repair or remove them, or leave them out with on_error="skip".'
 def load_image_table(
     table: Any,
     *,
-    image: str = "image",
-    label: str | None = "label",
+    image: str = IMAGE,
+    label: str | None = LABEL,
     root: PathLike | None = None,
     on_error: str = "raise",
 ) -> Bunch:
@@ -213,15 +214,17 @@ def load_image_table(
     Parameters
     ----------
     table : str, path-like or DataFrame
-        A file of comma-separated values (``.csv``; ``.tsv`` with tabs) in UTF-8 with a header, a
-        Parquet file, or a DataFrame of pandas or polars. Labels of a csv file are strings, exactly
-        as written, including ``007`` and ``NA``.
+        A ``.csv`` or ``.tsv`` file in UTF-8 with a header, a Parquet file, or a DataFrame of pandas
+        or polars. The values of a csv file may be separated by commas, semicolons or tabs. Its
+        labels are strings, exactly as written, including ``007`` and ``NA``.
 
     image : str, default="image"
-        The column with the paths.
+        The column with the paths, in upper or lower case. If there is no column ``"image"``, the
+        default stands for the only column that holds names of image files.
 
     label : str or None, default="label"
-        The column with the labels, or None if there are no labels.
+        The column with the labels, in upper or lower case, or None if there are no labels. If there
+        is no column ``"label"``, the default stands for the only column besides that of the paths.
 
     root : str or path-like, default=None
         The folder that paths are relative to. None means the folder of the file, or the working
@@ -253,7 +256,7 @@ def load_image_table(
     ImportError
         If it is a Parquet file and PyArrow is not installed.
     ValueError
-        If the table is empty, or does not have these columns.
+        If the table is empty, or it is not clear which column is meant.
     ImageReadError
         If rows cannot be used and `on_error` is ``"raise"``; `positions` has their numbers.
 
@@ -462,8 +465,8 @@ def _read_table(table, names):
             raise TypeError(
                 f"table must be a csv or Parquet file or a DataFrame, got {type(table).__name__}."
             )
-        _check_columns(list(table.columns), names, "The DataFrame")
-        return [list(table[name]) for name in names], Path()
+        found = list(table.columns)
+        return _named_columns(found, table.__getitem__, names, "The DataFrame"), Path()
     path = Path(table)
     if not path.is_file():
         raise FileNotFoundError(f"The file {str(path)!r} does not exist.")
@@ -477,17 +480,21 @@ def _read_table(table, names):
 
 
 def _csv_columns(path, names):
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    separators = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            _check_columns(list(reader.fieldnames or []), names, f"The table {str(path)!r}")
+            header = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(separators, key=header.count))
+            found = list(reader.fieldnames or [])
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} must be a table in UTF-8 ({error}).") from error
-    if not rows:
-        raise ValueError(f"The table {str(path)!r} has no rows.")
-    return [[row[name] for row in rows] for name in names]
+
+    def read(name):
+        return [row[name] for row in rows]
+
+    return _named_columns(found, read, names, f"The table {str(path)!r}")
 
 
 def _parquet_columns(path, names):
@@ -501,22 +508,49 @@ def _parquet_columns(path, names):
         file = pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"{str(path)!r} is not a Parquet file ({error}).") from error
+
+    def read(name):
+        return (value.as_py() for value in file.read(columns=[name])[name])
+
     with file:
-        _check_columns(file.schema_arrow.names, names, f"The table {str(path)!r}")
-        found = file.read(columns=names)
-    if not found.num_rows:
-        raise ValueError(f"The table {str(path)!r} has no rows.")
-    return [found[name].to_pylist() for name in names]
+        return _named_columns(file.schema_arrow.names, read, names, f"The table {str(path)!r}")
 
 
-def _check_columns(found, names, table):
+def _named_columns(found, read, names, table):
+    """Values of the columns that names stand for; `read` returns those of one column."""
+    columns = []
     for name in names:
-        if name not in found:
-            columns = ", ".join(map(repr, found[:MAX_LISTED])) or "none"
+        column = _column(found, read, name, names)
+        if column is None:
+            listed = ", ".join(map(repr, found[:MAX_LISTED])) or "none"
             raise ValueError(
-                f"{table} has no column {name!r}; its columns are {columns}. Set image and label "
+                f"{table} has no column {name!r}; its columns are {listed}. Set image and label "
                 "to the columns with the paths and labels."
             )
+        columns.append(list(read(column)))
+    if not columns[0]:
+        raise ValueError(f"{table} has no rows.")
+    return columns
+
+
+def _column(found, read, name, names):
+    """The column that a name stands for, or None; see :func:`load_image_table`."""
+    if name in found:
+        return name
+    candidates = [column for column in found if str(column).strip().lower() == name.lower()]
+    if not candidates and name == IMAGE:
+        candidates = [column for column in found if _are_image_files(read(column))]
+    if not candidates and name == LABEL == names[-1] and len(names) == 2:
+        paths = _column(found, read, names[0], names[:1])
+        candidates = [column for column in found if column != paths]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _are_image_files(values):
+    """Whether all values, except missing ones, are names of image files."""
+    given = (value for value in values if not _is_missing(value))
+    are = [isinstance(value, str) and value.lower().endswith(SUFFIXES) for value in given]
+    return bool(are) and all(are)
 
 
 def _message(problems, what):

@@ -4,6 +4,7 @@ All imports of them are here, so that a release of scikit-learn that moves one b
 """
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _wrap_data_with_container as wrap_data_with_container
@@ -17,5 +18,6 @@ __all__ = [
     "fit_context",
     "is_pandas_na",
     "is_scalar_nan",
+    "safe_indexing",
     "wrap_data_with_container",
 ]

@@ -6,7 +6,7 @@ only, and an image of a new class among new classes only. In the *joint* label s
 classified among all classes, as ``predict`` does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 from scipy.stats import hmean
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import auc, log_loss, recall_score
+from sklearn.metrics import accuracy_score, auc, log_loss, recall_score
 from sklearn.utils import check_array, check_consistent_length
 
 from ._labels import label_array
@@ -30,6 +30,8 @@ __all__ = [
     "expected_calibration_error",
     "harmonic_mean_score",
     "harmonic_mean_scorer",
+    "joint_accuracy_scorer",
+    "joint_log_loss_scorer",
     "shot_band_accuracy",
 ]
 
@@ -166,16 +168,150 @@ def harmonic_mean_scorer(estimator: Any, X: Any, y: Labels) -> float:
     y = _labels(y, "y")
     classifier = _final_estimator(estimator)
     classes = np.asarray(classifier.classes_)
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
-        warn_user(
-            f"The labels {_some(unknown)} of y are not among the classes_ of the classifier, so it "
-            "cannot predict them. List all classes in its class_names.",
-            UndefinedMetricWarning,
-        )
+    _warn_of_unknown(y, classes)
     trained = classes[~classifier.is_new_] if hasattr(classifier, "is_new_") else classes
     new_classes = np.setdiff1d(y, trained)
     return harmonic_mean_score(y, estimator.predict(X), new_classes=new_classes)
+
+
+def joint_accuracy_scorer(
+    estimator: Any, X: Any, y: Labels, *, class_prior: Mapping[Any, float] | None = None
+) -> float:
+    """Score a fitted classifier by its accuracy in the joint label space, for ``scoring=``.
+
+    Every class of `y` counts the same, or as much as a prior says, however many test images it has.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted classifier, or a pipeline or search that ends in one.
+
+    X : array-like of shape (n_samples, ...)
+        Test samples.
+
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    class_prior : mapping, default=None
+        Frequency in use of each label of `y`, on any scale. None means that all classes are equally
+        frequent.
+
+    Returns
+    -------
+    score : float
+        Between 0 and 1. A warning names the labels of `y` that the classifier does not know; they
+        count as errors.
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` has no frequency for a label of `y`, a negative one, or only zeros.
+
+    See Also
+    --------
+    joint_log_loss_scorer : Scores the probabilities.
+    harmonic_mean_scorer : Weighs classes with images and classes without images equally.
+
+    Notes
+    -----
+    With the recall :math:`r_k` and the frequency :math:`\\pi_k` of class :math:`k`, the score is
+    :math:`\\sum_k \\pi_k r_k / \\sum_k \\pi_k` over the classes of `y`.
+
+    Examples
+    --------
+    For ``scoring=``, ``functools.partial`` sets a prior:
+
+    >>> from functools import partial
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skcandle import CandleClassifier
+    >>> from skcandle.metrics import joint_accuracy_scorer
+    >>> text = dict(zip(["cat", "cow", "dog", "okapi"], np.eye(4)))
+    >>> y = np.repeat(["cat", "cow", "dog"], 4)
+    >>> X = np.stack([text[name] for name in y]) + np.random.default_rng(0).normal(size=(12, 4)) / 9
+    >>> clf = CandleClassifier(class_names=list(text), text_encoder=text)
+    >>> often_cats = partial(joint_accuracy_scorer, class_prior={"cat": 8, "cow": 1, "dog": 1})
+    >>> cross_val_score(clf, X, y, cv=2, scoring=often_cats)
+    array([1., 1.])
+    """
+    y = _labels(y, "y")
+    _warn_of_unknown(y, np.asarray(_final_estimator(estimator).classes_))
+    weight = _prior_weight(y, class_prior)
+    return float(accuracy_score(y, estimator.predict(X), sample_weight=weight))
+
+
+def joint_log_loss_scorer(
+    estimator: Any, X: Any, y: Labels, *, class_prior: Mapping[Any, float] | None = None
+) -> float:
+    """Score a fitted classifier by its log-loss in the joint label space, for ``scoring=``.
+
+    Unlike ``scoring="neg_log_loss"``, it works if the classifier knows classes that `y` does not
+    contain. Every class of `y` counts the same, or as much as a prior says, however many test
+    images it has.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted classifier with `predict_proba`, or a pipeline or search that ends in one.
+
+    X : array-like of shape (n_samples, ...)
+        Test samples.
+
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    class_prior : mapping, default=None
+        Frequency in use of each label of `y`, on any scale. None means that all classes are equally
+        frequent. Set the same prior for the classifier, see `class_prior` of
+        :class:`~skcandle.CandleClassifier`.
+
+    Returns
+    -------
+    score : float
+        Minus the log-loss, because scikit-learn's tools select the largest score; at most 0. A
+        warning names the labels of `y` that the classifier does not know; their probability is 0,
+        which :func:`sklearn.metrics.log_loss` replaces by the smallest positive number of its
+        precision.
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` has no frequency for a label of `y`, a negative one, or only zeros.
+
+    See Also
+    --------
+    joint_accuracy_scorer : Scores the predicted labels.
+    skcandle.model_selection.cross_val_predict_proba : Out-of-fold probabilities.
+
+    Notes
+    -----
+    With the mean log-loss :math:`l_k` of the images of class :math:`k` and its frequency
+    :math:`\\pi_k`, the score is :math:`-\\sum_k \\pi_k l_k / \\sum_k \\pi_k` over the classes of
+    `y`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skcandle import CandleClassifier
+    >>> from skcandle.metrics import joint_log_loss_scorer
+    >>> text = dict(zip(["cat", "cow", "dog", "okapi"], np.eye(4)))
+    >>> y = np.repeat(["cat", "cow", "dog"], 4)
+    >>> X = np.stack([text[name] for name in y]) + np.random.default_rng(0).normal(size=(12, 4)) / 9
+    >>> clf = CandleClassifier(new_classes=["okapi"], text_encoder=text)
+    >>> scores = cross_val_score(clf, X, y, cv=2, scoring=joint_log_loss_scorer)
+    >>> bool((scores > np.log(1 / 4)).all())  # better than equal probabilities of the four classes
+    True
+    """
+    y = _labels(y, "y")
+    classes = np.asarray(_final_estimator(estimator).classes_)
+    unknown = _warn_of_unknown(y, classes)
+    proba = np.asarray(estimator.predict_proba(X))
+    proba = np.hstack([proba, np.zeros((len(proba), len(unknown)), dtype=proba.dtype)])
+    labels = np.concatenate([classes, unknown])
+    order = np.argsort(labels)
+    weight = _prior_weight(y, class_prior)
+    return -float(log_loss(y, proba[:, order], labels=labels[order], sample_weight=weight))
 
 
 def base_new_curve(
@@ -517,6 +653,35 @@ def _labels(labels, name):
     if isinstance(labels, str):
         raise TypeError(f"{name} must be a list of labels, got the single string {labels!r}.")
     return label_array(labels, name)
+
+
+def _warn_of_unknown(y, classes):
+    """Return the labels of `y` that a classifier does not know; a warning names them."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        warn_user(
+            f"The labels {_some(unknown)} of y are not among the classes_ of the classifier, so it "
+            "cannot predict them. List all classes in its class_names.",
+            UndefinedMetricWarning,
+        )
+    return unknown
+
+
+def _prior_weight(y, class_prior):
+    """Weights of samples for which each class of `y` counts as much as a prior says."""
+    present, position, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if class_prior is None:
+        return (1 / counts)[position]
+    lacking = [label for label in present.tolist() if label not in class_prior]
+    if lacking:
+        raise ValueError(f"class_prior has no frequency for the label {lacking[0]!r} of y. Add it.")
+    frequency = np.array([class_prior[label] for label in present.tolist()], dtype=float)
+    if not np.isfinite(frequency).all() or frequency.min() < 0 or not frequency.any():
+        raise ValueError(
+            "The frequencies in class_prior must be finite and not negative, and one of them "
+            f"positive, got {frequency.tolist()} for the labels of y."
+        )
+    return (frequency / counts)[position]
 
 
 def _recall(y_true, y_pred):

@@ -1,18 +1,22 @@
-"""Splits for classifiers that also know classes by name only."""
+"""Splits and out-of-fold probabilities for classifiers that also know classes by name only."""
 
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state
+from sklearn.base import clone
+from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.utils import check_random_state, indexable
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.parallel import Parallel, delayed
 
 from ._labels import label_array
+from ._sklearn_private import safe_indexing
 from ._typing import Labels, RandomState
+from ._warnings import warn_user
 
-__all__ = ["NewClassSplit", "base_new_split"]
+__all__ = ["NewClassSplit", "base_new_split", "cross_val_predict_proba"]
 
 
 class NewClassSplit(BaseCrossValidator):
@@ -268,3 +272,124 @@ def _n_new(n_classes, new_fraction, n_base):
     """Number of new classes: the share, rounded down, but at least 1 and not too many."""
     n_new = int(new_fraction * n_classes + 1e-9)  # because 0.29 * 100 is slightly less than 29
     return min(max(n_new, 1), n_classes - n_base)
+
+
+def cross_val_predict_proba(
+    estimator: Any,
+    X: Any,
+    y: Labels,
+    *,
+    groups: Any = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of each image by a classifier that was fitted without it.
+
+    Unlike :func:`sklearn.model_selection.cross_val_predict` with ``method="predict_proba"``, it
+    works with classes that have no images. All folds have the same classes: a class of `y` whose
+    images are all in one test set is a new class for the classifier of that fold.
+
+    Parameters
+    ----------
+    estimator : object
+        :class:`~skcandle.CandleClassifier`, a pipeline that ends in one, or any other classifier
+        with `predict_proba`. It is cloned for each fold.
+
+    X : array-like or list of shape (n_samples, ...)
+        Samples.
+
+    y : array-like of shape (n_samples,)
+        Labels.
+
+    groups : array-like of shape (n_samples,), default=None
+        Groups of samples that stay together, for splitters such as
+        :class:`~sklearn.model_selection.GroupKFold`.
+
+    cv : int, splitter or iterable, default=None
+        Folds, as in :func:`sklearn.model_selection.cross_val_predict`; each sample must be in one
+        test set. None means five stratified folds.
+
+    n_jobs : int, default=None
+        Number of folds that are fitted at the same time, see
+        :func:`sklearn.model_selection.cross_val_predict`.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities; rows sum to one.
+
+    classes : ndarray of shape (n_classes,)
+        Labels of the columns: those of `y` and the new classes of the estimator, sorted.
+
+    Raises
+    ------
+    ValueError
+        If a sample is in no test set or in several, or a label is missing.
+
+    Warns
+    -----
+    UserWarning
+        If a fold has no image of a class that its classifier cannot know by name, because it uses
+        no text. The probability of this class is 0 in that fold.
+
+    See Also
+    --------
+    skcandle.metrics.joint_log_loss_scorer : Scores the probabilities of each fold.
+    skcandle.metrics.base_new_report : Accuracy and calibration, from logarithms of probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcandle import CandleClassifier
+    >>> from skcandle.model_selection import cross_val_predict_proba
+    >>> text = dict(zip(["cat", "cow", "dog", "okapi"], np.eye(4)))
+    >>> y = np.repeat(["cat", "cow", "dog"], [4, 4, 1])  # the only dog is in one test set
+    >>> X = np.stack([text[name] for name in y]) + np.random.default_rng(0).normal(size=(9, 4)) / 9
+    >>> clf = CandleClassifier(new_classes=["okapi"], text_encoder=text)
+    >>> even, odd = np.arange(0, 9, 2), np.arange(1, 9, 2)
+    >>> proba, classes = cross_val_predict_proba(clf, X, y, cv=[(even, odd), (odd, even)])
+    >>> proba.shape, classes.tolist()
+    ((9, 4), ['cat', 'cow', 'dog', 'okapi'])
+    >>> bool((classes[proba.argmax(axis=1)] == y).all())
+    True
+    """
+    X, y, groups = indexable(X, y, groups)
+    labels = label_array(y)
+    folds = list(check_cv(cv, labels, classifier=True).split(X, labels, groups))
+    times = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(labels))
+    if (times != 1).any():
+        i = int(np.argmax(times != 1))
+        raise ValueError(
+            f"cv must put each sample into one test set, but sample {i} is in {times[i]}. For such "
+            "splits, use cross_validate with the scorers of skcandle.metrics."
+        )
+    fit = delayed(_fold_proba)
+    parts = Parallel(n_jobs=n_jobs)(
+        fit(clone(estimator), X, y, labels, train, test) for train, test in folds
+    )
+    classes = np.unique(np.concatenate([labels, *(own for own, _ in parts)]))
+    proba = np.zeros((len(labels), len(classes)), dtype=np.result_type(*(p for _, p in parts)))
+    for (_, test), (own, values) in zip(folds, parts, strict=True):
+        proba[np.ix_(test, np.searchsorted(classes, own))] = values
+    unknown = np.unique(np.concatenate([np.setdiff1d(labels, own) for own, _ in parts]))
+    if len(unknown):
+        warn_user(
+            f"The classifier of a fold without images of the class {unknown[0].item()!r} does not "
+            "know it, so its probability is 0 there. Use a classifier with a text_encoder, or "
+            "folds that have images of every class in the training set."
+        )
+    return proba, classes
+
+
+def _fold_proba(estimator, X, y, labels, train, test):
+    """Classes and probabilities of a fold; classes without training images are new classes."""
+    absent = np.setdiff1d(labels, labels[train]).tolist()
+    parameters = estimator.get_params() if absent else {}
+    for name, value in parameters.items():
+        prefix = name.removesuffix("new_classes")
+        if prefix != name and parameters.get(f"{prefix}text_encoder") is not None:
+            known = [] if value is None else list(value)
+            new_classes = [*known, *(label for label in absent if label not in known)]
+            estimator.set_params(**{name: new_classes})
+    estimator.fit(safe_indexing(X, train), safe_indexing(y, train))
+    return estimator.classes_, estimator.predict_proba(safe_indexing(X, test))

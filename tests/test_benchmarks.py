@@ -137,6 +137,15 @@ def test_paired_difference_has_the_t_interval():
     assert half == pytest.approx(12.706 * 0.1, rel=1e-4)
 
 
+def test_a_single_task_has_no_interval_in_the_table():
+    row = {"harmonic_mean": 0.5, "fit_seconds": 1.0}
+    rows = {"theirs": [row], "ours": [row | {"harmonic_mean": 0.6}]}
+    table = evaluation.tables(rows, "ours")
+    assert "| theirs | +10.00 |" in table and "nan" not in table
+    both = {name: 2 * own for name, own in rows.items()}
+    assert "| theirs | +10.00 ± 0.00 |" in evaluation.tables(both, "ours")
+
+
 def test_feature_file_is_read(features, tmp_path):
     T = np.stack([features.T, -features.T])
     arrays = {"X": 3 * features.X, "y": features.y, "names": features.names}

@@ -38,8 +38,8 @@ from skcandle import (
     make_candle_pipeline,
 )
 from skcandle.datasets import load_emoji
-from skcandle.metrics import harmonic_mean_scorer
-from skcandle.model_selection import NewClassSplit
+from skcandle.metrics import harmonic_mean_scorer, joint_accuracy_scorer, joint_log_loss_scorer
+from skcandle.model_selection import NewClassSplit, cross_val_predict_proba
 
 DOCUMENT = Path(__file__).parents[1] / "doc" / "composition.rst"
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"]
@@ -90,6 +90,11 @@ def out_of_fold_proba(clf, y):
     return np.mean(np.unique(y)[proba.argmax(axis=1)] == y)
 
 
+def out_of_fold_proba_of_all_classes(clf, y):
+    proba, classes = cross_val_predict_proba(clf, X, y, cv=2)
+    return np.mean(classes[proba.argmax(axis=1)] == y)
+
+
 def calibrated_view(clf, y):
     view = clf.fit(X, y).restrict(np.unique(y))
     calibrated = CalibratedClassifierCV(FrozenEstimator(view)).fit(X, y)
@@ -129,6 +134,7 @@ def searches(grid):
 TOOLS = searches(GRID) | {
     "cross_val_predict": (out_of_fold, 0.6),
     'cross_val_predict(method="predict_proba")': (out_of_fold_proba, 0.6),
+    "cross_val_predict_proba": (out_of_fold_proba_of_all_classes, 0.6),
     "AdaBoostClassifier": (meta(lambda c: AdaBoostClassifier(c, n_estimators=2)), 0.6),
     "BaggingClassifier": (meta(lambda c: BaggingClassifier(c, 3, random_state=0)), 0.6),
     "CalibratedClassifierCV": (meta(lambda c: CalibratedClassifierCV(c, cv=2)), 0.6),
@@ -146,6 +152,8 @@ TOOLS = searches(GRID) | {
     'scoring="neg_log_loss"': (scored("neg_log_loss"), -np.log(8)),
     'scoring="roc_auc_ovr"': (scored("roc_auc_ovr"), 0.8),
     'scoring="top_k_accuracy"': (scored("top_k_accuracy"), 0.6),
+    "scoring=joint_accuracy_scorer": (scored(joint_accuracy_scorer), 0.6),
+    "scoring=joint_log_loss_scorer": (scored(joint_log_loss_scorer), -np.log(8)),
     "make_scorer(log_loss, labels=...)": (
         scored_with_labels(log_loss, "predict_proba", -1),
         -np.log(8),
@@ -202,6 +210,28 @@ ENCODERS = {
     "stacking": lambda c, y: StackingClassifier([("a", c)], cv=2).fit(X, y),
     "voting": lambda c, y: VotingClassifier([("a", c)]).fit(X, y),
 }
+
+
+def vectors_by(labels):
+    """Vectors of classes, for a text encoder that is a mapping."""
+    return {label: TEXTS[NAMES.index(name)] for label, name in labels}
+
+
+@pytest.mark.parametrize("tool", ENCODERS)
+def test_the_remedy_for_encoded_labels_of_a_mapping_to_vectors_works(tool):
+    y = STRINGS[IS_SEEN]
+    clf = make(text_encoder=vectors_by(zip(NAMES, NAMES, strict=True)))
+    with pytest.raises(
+        ValueError, match=r"text_encoder={i: .* in enumerate\(sorted\(set\(y\)\)\)}"
+    ):
+        ENCODERS[tool](clf, y)
+    ENCODERS[tool](make(text_encoder=vectors_by(enumerate(sorted(set(y))))), y)
+
+
+def test_the_error_for_new_classes_and_encoded_labels_names_what_works():
+    clf, y = UNIVERSES["new_classes"]
+    with pytest.raises(TypeError, match=r"leave out new_classes.*cross_val_predict_proba\.$"):
+        cross_val_predict(clf, X, y[IS_SEEN], cv=2, method="predict_proba")
 
 
 @pytest.mark.parametrize("tool", ENCODERS)

@@ -1,4 +1,4 @@
-"""The code on the pages in doc/, run from top to bottom in a folder like the one they describe."""
+"""The code in README.rst and on the pages in doc/, run in a folder like the one they describe."""
 
 import ast
 import doctest
@@ -16,7 +16,8 @@ from skcandle.cli._app import app
 
 pytest.importorskip("dask", reason="pages use packages from pip install '.[tests]'")
 
-DOC = Path(__file__).parents[1] / "doc"
+ROOT = Path(__file__).parents[1]
+DOC = ROOT / "doc"
 INDENT = 4 * " "
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Code without prompts, visible or hidden (testsetup, testcleanup).
@@ -72,6 +73,18 @@ def test_the_code_of_the_page_runs(page, photos):
     report = []
     result = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
     assert result.failed == 0, "".join(report)
+
+
+def test_the_code_of_the_readme_runs_and_adds_the_class(photos):
+    (code,) = (block[1] for block in BLOCK.finditer((ROOT / "README.rst").read_text("utf-8")))
+    default = "make_candle_pipeline("
+    assert code.count(default) == 1
+    emoji_of("cat", 2).save("unknown.jpg")
+    names = {}
+    exec(dedent(code).replace(default, f'{default}"emoji-clip", '), names)  # no photographs here
+    pipe = names["pipe"]
+    assert pipe.classes_.tolist() == ["cat", "lemon", "okapi", "quagga", "red_apple", "saola"]
+    assert pipe.predict(["unknown.jpg"]).tolist() == ["cat"]
 
 
 def test_no_block_of_any_page_is_skipped():

@@ -228,6 +228,58 @@ def test_tabs_byte_order_marks_and_other_columns(table):
     assert data.target.tolist() == ["apple"]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_is_found_in_the_header(table, separator, suffix):
+    path = table.with_suffix(suffix)
+    rows = [["image", "label", "note"], ["images/0.png", "apple", "a"]]
+    path.write_text("".join(separator.join(row) + "\n" for row in rows))
+    assert load_image_table(path).target.tolist() == ["apple"]
+
+
+@pytest.mark.parametrize(
+    "header", ["Image,Label", "IMAGE, label ", "\ufeffImage,Label", "file,species", "Image,kind"]
+)
+def test_columns_are_found_by_their_names_or_by_what_they_hold(table, header):
+    table.write_text(f"{header}\nimages/0.png,apple\nimages/1.png,lemon\n", encoding="utf-8")
+    data = load_image_table(table)
+    assert data.target.tolist() == ["apple", "lemon"]
+    assert [os.path.basename(path) for path in data.images] == ["0.png", "1.png"]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "parquet"])
+def test_columns_of_frames_are_found_by_what_they_hold(table, kind):
+    pd = pytest.importorskip("pandas")
+    source = pd.DataFrame({"species": ["a", "b"], "file": ["images/0.png", None]})
+    root = table.parent
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+        source.to_parquet(table.with_suffix(".parquet"))
+        source, root = table.with_suffix(".parquet"), None
+    with pytest.warns(UnreadableImageWarning, match="1 of 2 rows"):
+        data = load_image_table(source, root=root, on_error="skip")
+    assert data.target.tolist() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "columns, options, lacking",
+    [
+        ("a.png,b.png,apple", {}, "image"),
+        ("images/0.png,apple,ripe", {}, "label"),
+        ("images/0.png,apple", {"image": "path"}, "path"),
+        ("images/0.png,apple", {"label": "class"}, "class"),
+        ("none,apple", {}, "image"),
+    ],
+)
+def test_a_column_is_not_guessed_among_several_or_in_place_of_a_given_name(
+    table, columns, options, lacking
+):
+    names = ",".join(f"c{i}" for i in range(columns.count(",") + 1))
+    table.write_text(f"{names}\n{columns}\n")
+    with pytest.raises(ValueError, match=f"has no column '{lacking}'; its columns are 'c0', 'c1'"):
+        load_image_table(table, **options)
+
+
 def test_without_labels_there_is_no_target(table):
     assert load_image_table(table, label=None).target is None
 
@@ -284,7 +336,7 @@ def test_a_table_of_which_nothing_is_left_asks_for_the_root(table):
         ("none.csv", None, FileNotFoundError, "The file '.*none.csv' does not exist"),
         ("a.xlsx", b"a", ValueError, "must end in .csv, .tsv or .parquet, got .*a.xlsx"),
         ("a.csv", b"", ValueError, "has no column 'image'; its columns are none"),
-        ("a.csv", b"image,kind\n", ValueError, "no column 'label'; its columns are 'image', 'ki"),
+        ("a.csv", b"image,a,b\n", ValueError, "no column 'label'; its columns are 'image', 'a'"),
         ("a.csv", b"image,label\n", ValueError, "has no rows"),
         ("a.csv", b"image,label\n\xff,a\n", ValueError, "must be a table in UTF-8"),
         ("a.parquet", b"image", ValueError, "is not a Parquet file"),

@@ -21,6 +21,8 @@ from skcandle.metrics import (
     expected_calibration_error,
     harmonic_mean_score,
     harmonic_mean_scorer,
+    joint_accuracy_scorer,
+    joint_log_loss_scorer,
     shot_band_accuracy,
 )
 from skcandle.model_selection import NewClassSplit
@@ -503,3 +505,83 @@ def test_the_scorer_needs_all_labels():
     clf = DummyClassifier().fit(np.zeros((2, 1)), ["cat", "cow"])
     with pytest.raises(ValueError, match=r"^y\[1\] is missing"):
         harmonic_mean_scorer(clf, np.zeros((2, 1)), ["cat", None])
+
+
+# joint scorers
+
+
+class Fixed(ClassifierMixin, BaseEstimator):
+    """Knows some classes; the features are their probabilities."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def fit(self, X, y):
+        self.classes_ = np.array(self.classes)
+        return self
+
+    def predict_proba(self, X):
+        return np.asarray(X)
+
+    def predict(self, X):
+        return self.classes_[np.asarray(X).argmax(axis=1)]
+
+
+PROBA = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])
+TRUE = ["ant", "ant", "ant", "bee"]  # the classifier also knows "cat"
+
+
+@pytest.mark.parametrize(
+    "prior, of_ant, of_bee",
+    [(None, 1 / 2, 1 / 2), ({"ant": 3, "bee": 1}, 3 / 4, 1 / 4), ({"ant": 0, "bee": 0.1}, 0, 1)],
+)
+def test_joint_scores_weigh_classes_equally_or_by_the_prior(prior, of_ant, of_bee):
+    clf = Fixed(["ant", "bee", "cat"]).fit(PROBA, TRUE)
+    accuracy = joint_accuracy_scorer(clf, PROBA, TRUE, class_prior=prior)
+    assert accuracy == pytest.approx(of_ant * 1 / 3 + of_bee * 0)
+    loss = -joint_log_loss_scorer(clf, PROBA, TRUE, class_prior=prior)
+    assert loss == pytest.approx(of_ant * np.log(2 * 4 * 4) / 3 + of_bee * np.log(4))
+
+
+def test_joint_log_loss_does_not_depend_on_the_order_of_the_classes():
+    order = [2, 0, 1]
+    a = Fixed(["ant", "bee", "cat"]).fit(PROBA, TRUE)
+    b = Fixed(np.array(["ant", "bee", "cat"])[order]).fit(PROBA, TRUE)
+    assert joint_log_loss_scorer(a, PROBA, TRUE) == joint_log_loss_scorer(b, PROBA[:, order], TRUE)
+
+
+def test_joint_scores_count_a_label_that_the_classifier_does_not_know_as_wrong():
+    clf = Fixed(["ant", "bee", "cat"]).fit(PROBA, TRUE)
+    y = ["ant", "ant", "ant", "auk"]  # between two known labels
+    with pytest.warns(UndefinedMetricWarning, match="'auk' of y are not among the classes_"):
+        assert joint_accuracy_scorer(clf, PROBA, y) == pytest.approx(1 / 2 * 1 / 3)
+    with pytest.warns(UndefinedMetricWarning, match="'auk'"):
+        loss = -joint_log_loss_scorer(clf, PROBA, y)
+    smallest = np.log(np.finfo(float).eps)
+    assert loss == pytest.approx(np.log(32) / 3 / 2 - smallest / 2)
+
+
+@pytest.mark.parametrize("scorer", [joint_accuracy_scorer, joint_log_loss_scorer])
+@pytest.mark.parametrize(
+    "prior, message",
+    [
+        ({"ant": 1}, "no frequency for the label 'bee' of y"),
+        ({"ant": 1, "bee": -1}, "must be finite and not negative"),
+        ({"ant": 0, "bee": 0}, "one of them positive"),
+        ({"ant": 1, "bee": np.nan}, "must be finite"),
+    ],
+)
+def test_joint_scorers_check_the_prior(scorer, prior, message):
+    clf = Fixed(["ant", "bee", "cat"]).fit(PROBA, TRUE)
+    with pytest.raises(ValueError, match=message):
+        scorer(clf, PROBA, TRUE, class_prior=prior)
+
+
+@pytest.mark.parametrize("scorer", [joint_accuracy_scorer, joint_log_loss_scorer])
+def test_joint_scorers_look_into_pipelines_and_searches(scorer):
+    X = np.array([[0.9, 0.1], [0.2, 0.8]] * 3)
+    y = np.array(["ant", "bee"] * 3)
+    pipe = make_pipeline(StandardScaler(), LogisticRegression())
+    search = GridSearchCV(pipe, {"logisticregression__C": [1.0, 2.0]}, cv=3, scoring=scorer)
+    assert np.isfinite(search.fit(X, y).best_score_)
+    assert scorer(search, X, y) == scorer(search.best_estimator_, X, y)

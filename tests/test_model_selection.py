@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import GridSearchCV, check_cv, cross_val_score, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    check_cv,
+    cross_val_score,
+    cross_validate,
+)
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
 
-from skcandle.model_selection import NewClassSplit, base_new_split
+from skcandle import CandleClassifier
+from skcandle.model_selection import NewClassSplit, base_new_split, cross_val_predict_proba
 
 LONG_TAIL = np.repeat(np.arange(10), [40, 25, 16, 10, 6, 4, 3, 2, 1, 1])
 
@@ -230,3 +239,81 @@ def test_one_rule_for_the_number_of_new_classes(n_classes, fraction):
 def test_labels_of_several_types_are_rejected():
     with pytest.raises(TypeError, match=r"\[0\] is 'a' and .*\[2\] is 3. .* one type"):
         base_new_split(["a", "b", 3])
+
+
+# --- out-of-fold probabilities ---------------------------------------------------------------
+
+TEXTS = dict(zip(["ant", "bee", "elk", "fox"], np.eye(4), strict=True))
+NAMES = np.repeat(["ant", "bee", "fox"], [6, 5, 1])
+ROWS = np.stack([TEXTS[name] for name in NAMES])
+ROWS = ROWS + np.random.default_rng(0).normal(size=ROWS.shape) / 5
+HALVES = [(np.arange(0, 12, 2), np.arange(1, 12, 2)), (np.arange(1, 12, 2), np.arange(0, 12, 2))]
+FOX = len(NAMES) - 1  # the only image of its class
+
+
+def candle(**options):
+    return CandleClassifier(text_encoder=TEXTS, max_iter=0, **options)
+
+
+@pytest.mark.parametrize("wrap", [lambda clf: clf, lambda clf: make_pipeline(Normalizer(), clf)])
+def test_each_fold_has_the_same_classes_as_if_class_names_listed_them(wrap):
+    proba, classes = cross_val_predict_proba(
+        wrap(candle(new_classes=["elk"])), ROWS, NAMES, cv=HALVES
+    )
+    assert classes.tolist() == sorted(TEXTS)
+    listed = wrap(candle(class_names=sorted(TEXTS)))
+    for train, test in HALVES:
+        expected = listed.fit(ROWS[train], NAMES[train]).predict_proba(ROWS[test])
+        np.testing.assert_allclose(proba[test], expected)
+
+
+def test_a_class_whose_only_image_is_tested_is_predicted_by_its_name():
+    proba, classes = cross_val_predict_proba(candle(), ROWS, NAMES, cv=HALVES)
+    assert classes[proba[FOX].argmax()] == "fox"
+
+
+def test_the_estimator_is_left_as_it_was():
+    clf = candle(new_classes=["elk"])
+    cross_val_predict_proba(clf, ROWS, NAMES, cv=HALVES)
+    assert clf.new_classes == ["elk"]
+    assert not hasattr(clf, "classes_")
+
+
+@pytest.mark.parametrize(
+    "clf", [CandleClassifier(text_encoder=None), KNeighborsClassifier(1)], ids=["candle", "other"]
+)
+def test_a_class_that_a_fold_cannot_know_has_probability_zero_and_a_warning(clf):
+    with pytest.warns(UserWarning, match="the class 'fox' does not know it, so its probability"):
+        proba, classes = cross_val_predict_proba(clf, ROWS, NAMES, cv=HALVES)
+    assert classes.tolist() == ["ant", "bee", "fox"]
+    assert proba[FOX].tolist()[2] == 0
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+
+def test_lists_of_samples_and_unused_categories_are_accepted():
+    pd = pytest.importorskip("pandas")
+    y = pd.Series(pd.Categorical(NAMES, categories=sorted(TEXTS)))
+    a, classes = cross_val_predict_proba(candle(), ROWS.tolist(), y, cv=HALVES)
+    b, _ = cross_val_predict_proba(candle(new_classes=["elk"]), ROWS, NAMES, cv=HALVES)
+    assert classes.tolist() == sorted(TEXTS)
+    np.testing.assert_array_equal(a, b)
+
+
+def test_groups_stay_together():
+    groups = np.arange(12) % 2
+    a, _ = cross_val_predict_proba(candle(), ROWS, NAMES, groups=groups, cv=GroupKFold(2))
+    b, _ = cross_val_predict_proba(candle(), ROWS, NAMES, cv=HALVES)
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "cv, message",
+    [
+        (HALVES[:1], "sample 0 is in 0"),
+        ([*HALVES, HALVES[0]], "sample 1 is in 2"),
+        (NewClassSplit(2, random_state=0), "use cross_validate with the scorers"),
+    ],
+)
+def test_each_sample_must_be_in_one_test_set(cv, message):
+    with pytest.raises(ValueError, match=message):
+        cross_val_predict_proba(candle(), ROWS, NAMES, cv=cv)

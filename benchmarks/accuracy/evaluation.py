@@ -122,6 +122,12 @@ def half_interval(values):
     return stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
 
 
+def plus_minus(value, half, digits=2, sign="+"):
+    """A mean and half its interval as text; the mean alone if a single value has no interval."""
+    text = f"{value:{sign}.{digits}f}"
+    return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
+
+
 def markdown_table(header, body):
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -154,7 +160,7 @@ def tables(rows, reference):
     def cell(name, column):
         scale = 1 if column == "log_loss" else 100
         difference, half = paired_difference(rows[name], rows[reference], column)
-        return f"{scale * difference:+.2f} ± {scale * half:.2f}"
+        return plus_minus(scale * difference, scale * half)
 
     differences = markdown_table(
         [f"{reference} minus", *paired],

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy.evaluation import evaluate, paired_difference
+from benchmarks.accuracy.evaluation import evaluate, paired_difference, plus_minus
 from benchmarks.accuracy.peers import candle
 from benchmarks.accuracy.protocol import draw_task, encode_emoji, load_features, unit
 from skcandle import CLIPFeaturizer, clear_memory
@@ -53,7 +53,7 @@ def compare(name, exact, fast, seeds):
     cells.append(f"{np.mean([row['joint_harmonic_mean'] for row in rows]):.1%}")
     for other in (mixed_rows, fast_rows):
         difference, half = paired_difference(rows, other, "joint_harmonic_mean")
-        cells.append(f"{100 * difference:+.2f} ± {100 * half:.2f}")
+        cells.append(plus_minus(100 * difference, 100 * half))
     print("| " + " | ".join(cells) + " |", flush=True)
 
 

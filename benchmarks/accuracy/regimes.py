@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.accuracy import peers
-from benchmarks.accuracy.evaluation import markdown_table, paired_difference, run
+from benchmarks.accuracy.evaluation import markdown_table, paired_difference, plus_minus, run
 from benchmarks.accuracy.protocol import draw_task, encode_emoji, load_features
 from skcandle import CLIPFeaturizer
 
@@ -86,7 +86,7 @@ def table(results):
         if cell not in found:
             return ""
         lead, half, best = margin(found[cell], quantity)
-        return f"{lead:+.2f} ± {half:.2f} ({best})"
+        return f"{plus_minus(lead, half)} ({best})"
 
     parts = []
     for quantity, title in TITLES.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy.evaluation import half_interval
+from benchmarks.accuracy.evaluation import half_interval, plus_minus
 from benchmarks.accuracy.protocol import encode_emoji, load_features
 from skcandle import CLIPFeaturizer
 
@@ -13,7 +13,7 @@ from skcandle import CLIPFeaturizer
 def interval(values, scale=100):
     """Mean, and half its 95 % confidence interval (t)."""
     values = scale * np.asarray(values)
-    return f"{values.mean():.1f} ± {half_interval(values):.1f}"
+    return plus_minus(values.mean(), half_interval(values), digits=1, sign="")
 
 
 def write_sections(name, doc, report, emoji_extras=None):

@@ -1,8 +1,9 @@
-"""The order of the examples, from first steps to special topics."""
+"""The order of the examples in each group, from first steps to special topics."""
 
 ORDER = [
     "quickstart",
     "your_folder",
+    "photographs",
     "new_classes",
     "label_life",
     "long_tail",

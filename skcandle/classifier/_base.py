@@ -24,7 +24,7 @@ from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_we
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
-from ._embeddings import refuse_images, rescale_extreme_rows, unit
+from ._embeddings import refuse_images, rescale_extreme_rows, stack_lists, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
@@ -305,6 +305,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         """Check embeddings, labels and weights; drop images of weight zero and unreadable ones."""
         check_label_types(y)
         refuse_images(X)
+        X = stack_lists(X)
         dtype = [np.float64, np.float32]
         X, y = validate_data(
             self,
@@ -386,6 +387,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         For images that could not be read, the logits are NaN and the rows arbitrary.
         """
         refuse_images(X)
+        X = stack_lists(X)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         scorer = self._model.scorer(resolve_device(self.device))
         dtype = self.prototypes_.dtype

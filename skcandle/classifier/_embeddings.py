@@ -56,6 +56,47 @@ def rescale_extreme_rows(X, dtype, first=0):
     return X.astype(dtype)
 
 
+def stack_lists(X):
+    """Stack a column whose values are lists of numbers, as Parquet files have, into rows.
+
+    Parameters
+    ----------
+    X : object
+        The column may be an object array or a column of pandas, polars or PyArrow.
+
+    Returns
+    -------
+    X : object
+        Of shape (n_rows, n_features) for such a column; anything else is returned unchanged.
+
+    Raises
+    ------
+    ValueError
+        If a list is missing or has another length.
+    """
+    column = X
+    if hasattr(X, "to_numpy") and len(getattr(X, "shape", (1,))) == 1:
+        column = X.to_numpy()
+    if not isinstance(column, np.ndarray):
+        return X
+    if column.ndim == 2 and column is not X:  # polars has lists of one length
+        return column
+    if column.ndim != 1 or column.dtype != object:
+        return X
+    width = next((len(row) for row in column if _is_list(row)), None)
+    if width is None:
+        return X
+    for i, row in enumerate(column):
+        if not _is_list(row) or len(row) != width:
+            found = f"a list of {len(row)}" if _is_list(row) else repr(row)
+            raise ValueError(f"X[{i}] must be a list of {width} numbers, got {found}.")
+    return np.array(list(column))
+
+
+def _is_list(value):
+    return isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1
+
+
 def refuse_images(X):
     """Raise an error if images are given instead of their embeddings."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):

@@ -15,7 +15,7 @@ from .._typing import EncodesText
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning, WeightsNotAvailableError
 from ._embeddings import rescale_extreme_rows, unit
-from ._universe import ENCODED_LABELS, plain_label
+from ._universe import ENCODED_LABELS, ENCODED_LABELS_OF_VECTORS, plain_label
 
 if TYPE_CHECKING:
     from ..clip._identity import ModelIdentity
@@ -86,7 +86,7 @@ class ClassTextEncoder:
                 raise ValueError(
                     f"text_encoder has no vector for the label {missing[0]!r} "
                     f"({len(missing)} of {len(labels)} labels are missing)."
-                    + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS}")
+                    + ("" if isinstance(missing[0], str) else f" {ENCODED_LABELS_OF_VECTORS}")
                 )
             features = [np.stack([_vector(self.encoder, label, n_features) for label in labels])]
         else:

@@ -8,9 +8,21 @@ import numpy as np
 from .._labels import is_textual
 from .._warnings import warn_user
 
-ENCODED_LABELS = (
+_REPLACED = (
     "If the labels were strings, a meta-estimator such as StackingClassifier has replaced them by "
-    "numbers. Then set class_names=sorted(set(y)), the names in the order of the numbers."
+    "numbers. "
+)
+_NO_NEW_CLASSES = (
+    ", and leave out new_classes. For out-of-fold probabilities with new classes, use "
+    "skcandle.model_selection.cross_val_predict_proba."
+)
+ENCODED_LABELS = (
+    f"{_REPLACED}Then set class_names=sorted(set(y)), the names in the order of the numbers"
+    f"{_NO_NEW_CLASSES}"
+)
+ENCODED_LABELS_OF_VECTORS = (
+    f"{_REPLACED}Then number the vectors in the same order, with text_encoder="
+    f"{{i: vectors[label] for i, label in enumerate(sorted(set(y)))}}{_NO_NEW_CLASSES}"
 )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from skcandle import CandleClassifier
 from skcandle.classifier._embeddings import rescale_extreme_rows, unit
 
 ROWS = np.array([[3.0, -4.0, 0.0], [1.0, 2.0, 2.0], [0.0, 0.0, -5.0]])
@@ -77,3 +78,49 @@ def test_rows_of_zeros_are_errors_and_are_numbered_from_the_first_row(kind):
 
 def test_unit_leaves_zeros():
     np.testing.assert_array_equal(unit([[3.0, 4.0], [0.0, 0.0]]), [[0.6, 0.8], [0.0, 0.0]])
+
+
+TEXTS = dict(zip(["ant", "bee", "elk"], np.eye(3), strict=True))
+Y = np.repeat(["ant", "bee"], 4)
+X = np.stack([TEXTS[name] for name in Y]) + np.random.default_rng(0).normal(size=(8, 3)) / 9
+
+
+def column_of_lists(kind):
+    """The rows of `X` as a column of a table."""
+    if kind == "objects":
+        column = np.empty(len(X), dtype=object)
+        column[:] = X.tolist()
+        return column
+    if kind == "pandas":
+        return pytest.importorskip("pandas").Series(X.tolist())
+    if kind.startswith("polars"):
+        pl = pytest.importorskip("polars")
+        width = () if kind == "polars" else (X.shape[1],)
+        return pl.Series(X.tolist(), dtype=(pl.Array if width else pl.List)(pl.Float64, *width))
+    pa = pytest.importorskip("pyarrow")
+    column = pa.chunked_array([pa.array(X.tolist())])
+    if kind == "pyarrow":
+        return column
+    pd = pytest.importorskip("pandas")
+    return pd.Series(pd.arrays.ArrowExtensionArray(column))
+
+
+@pytest.mark.parametrize(
+    "kind", ["objects", "pandas", "polars", "polars array", "pyarrow", "pandas of pyarrow"]
+)
+def test_a_column_of_lists_is_the_same_as_its_rows(kind):
+    column, clf = column_of_lists(kind), CandleClassifier(new_classes=["elk"], text_encoder=TEXTS)
+    expected = clf.fit(X, Y).predict_proba(X)
+    fitted = clf.fit(column, Y)
+    np.testing.assert_array_equal(fitted.predict_proba(column), expected)
+    np.testing.assert_array_equal(fitted.predict(column), fitted.predict(X))
+
+
+@pytest.mark.parametrize(
+    "row, found", [(None, "got None"), ([1.0, 2.0], "got a list of 2"), ("x", "got 'x'")]
+)
+def test_a_row_that_is_not_such_a_list_is_named(row, found):
+    column = column_of_lists("objects")
+    column[2] = row
+    with pytest.raises(ValueError, match=rf"^X\[2\] must be a list of 3 numbers, {found}\.$"):
+        CandleClassifier(text_encoder=TEXTS).fit(column, Y)

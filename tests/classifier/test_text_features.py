@@ -225,7 +225,8 @@ def test_text_features_that_do_not_fit(text_encoder, message):
 )
 def test_labels_encoded_by_a_meta_estimator_are_explained(options):
     X = letters(PROMPTS).astype(float)[[0, 1, 0, 1]]
-    with pytest.raises((ValueError, TypeError), match="them by numbers. Then set class_names"):
+    remedy = "them by numbers. Then (set class_names|number the vectors)"
+    with pytest.raises((ValueError, TypeError), match=remedy):
         CandleClassifier(**options).fit(X, [0, 1, 0, 1])
 
 

@@ -146,8 +146,10 @@ def test_fit_takes_a_table(run, odd, tmp_path):
     columns = ["--image-column", "file", "--label-column", "kind"]
     run("fit", table, "-o", output, *columns, *MODEL)
     assert load_model(output)["candle"].classes_.tolist() == ["100% lemon", "red_apple"]
-    message = run("fit", table, "-o", output, "--force", *MODEL, code=1).stderr
-    assert "has no column 'image'; its columns are 'file', 'kind'" in message
+    run("fit", table, "-o", output, "--force", *MODEL)  # columns are found by what they hold
+    columns = ["--label-column", "species"]
+    message = run("fit", table, "-o", output, "--force", *columns, *MODEL, code=1).stderr
+    assert "has no column 'species'; its columns are 'file', 'kind'" in message
     table.write_text("image,label\nnone.png,a\n")
     message = run("fit", table, "-o", output, "--force", *MODEL, code=1).stderr
     assert "none.png' cannot be opened (No such file or directory)" in message

@@ -8,7 +8,7 @@ from .._outputs import check_output, replacing
 
 PICTURE, PAGE = "skcandle_demo.png", "index.html"
 
-# for examples/plot_quickstart.py, which shows the same comparison
+# for examples/first_steps/plot_quickstart.py, which shows the same comparison
 __getattr__, __dir__ = lazy_names(
     __name__,
     {

@@ -88,6 +88,6 @@ for threshold, style, side in zip(
 axes.set(
     xlabel="novelty score", ylabel="images", title="Images that do not look like any listed class"
 )
-axes.legend(frameon=False)
+figure.legend(loc="outside lower center", ncols=2, frameon=False)
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()

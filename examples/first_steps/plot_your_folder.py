@@ -16,11 +16,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.model_selection import cross_val_predict
 
 from skcandle import make_candle_pipeline
 from skcandle.datasets import load_emoji, load_image_folder
 from skcandle.metrics import shot_band_accuracy
+from skcandle.model_selection import cross_val_predict_proba
 
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name) / "photos"  # your folder
@@ -62,14 +62,16 @@ pipe.fit(photos.images, photos.target)
 # %%
 # How accurate is it?
 # -------------------
-# Each image is predicted by a classifier that has not seen it. ``class_names`` keeps the label
-# universe the same in all folds.
+# Each image is predicted by a classifier that has not seen it, among all classes, including the
+# one without photos.
 
-same_universe = make_candle_pipeline("emoji-clip", class_names=pipe.classes_.tolist())
-answers = cross_val_predict(same_universe, photos.images, photos.target, cv=2)
+proba, classes = cross_val_predict_proba(pipe, photos.images, photos.target, cv=2)
+answers = classes[proba.argmax(axis=1)]
 bands = shot_band_accuracy(photos.target, answers, y_train=photos.target, bands=(5, 1))
 for band, value in list(bands.items())[:2]:
     print(f"accuracy of classes with {band} images: {value:.0%}")
+correct = proba[np.arange(len(proba)), np.searchsorted(classes, photos.target)]
+print(f"mean probability of the correct class: {correct.mean():.0%}")
 
 # %%
 # New images

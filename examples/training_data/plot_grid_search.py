@@ -22,12 +22,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, train_test_split
 
 from skcandle import make_candle_pipeline
 from skcandle.datasets import load_emoji, make_long_tailed
-from skcandle.metrics import harmonic_mean_scorer
+from skcandle.metrics import harmonic_mean_scorer, joint_log_loss_scorer
 from skcandle.model_selection import NewClassSplit, base_new_split
 
 emoji = load_emoji()
@@ -55,9 +54,6 @@ print(
 # no images. They are the new classes of that fold, together with those that are new in all folds.
 
 universe = sorted([*base_classes, *new_classes])
-log_loss_scorer = make_scorer(
-    log_loss, response_method="predict_proba", greater_is_better=False, labels=universe
-)
 pipe = make_candle_pipeline("emoji-clip", class_names=universe)
 search = GridSearchCV(
     pipe,
@@ -66,7 +62,7 @@ search = GridSearchCV(
         "candle__margin": [0.0, 0.5, 1.0, 1.5, 2.0],
     },
     cv=NewClassSplit(n_splits=3, random_state=0),
-    scoring={"harmonic mean": harmonic_mean_scorer, "log-loss": log_loss_scorer},
+    scoring={"harmonic mean": harmonic_mean_scorer, "log-loss": joint_log_loss_scorer},
     refit="log-loss",
 )
 start = time.perf_counter()
@@ -77,14 +73,15 @@ print(f"{n_fits} fits in {seconds:.0f} s; each image was encoded once")
 print(f"smallest log-loss in cross-validation: {search.best_params_}")
 
 # %%
-# The search used only training images. On the test images, the result compared with the defaults
-# is:
+# The search used only training images. The defaults, which are estimated from the training images
+# in a similar way, are a little better on the test images:
 
 default = pipe.fit(X_train, y_train)
 print("\ntest images, joint space   harmonic mean   log-loss")
 for name, fitted in (("defaults", default), ("chosen", search)):
     harmonic_mean = harmonic_mean_scorer(fitted, X_test, y_test)
-    print(f"{name:<25} {harmonic_mean:14.3f} {-log_loss_scorer(fitted, X_test, y_test):10.3f}")
+    loss = -joint_log_loss_scorer(fitted, X_test, y_test)
+    print(f"{name:<25} {harmonic_mean:14.3f} {loss:10.3f}")
 
 # %%
 # The whole grid

@@ -77,7 +77,7 @@ figure, both = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 for axes, (kind, test) in zip(both, tests.items(), strict=True):
     ReliabilityDisplay.from_estimator(pipe, images[test], y[test], ax=axes)
     axes.set_title(f"Test images of classes {kind}")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
 
 # %%
 # Sets
