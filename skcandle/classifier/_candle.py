@@ -552,7 +552,8 @@ class CandleClassifier(BaseCandle):
         """Novelty scores above which images may be rejected.
 
         They come from the held-out images of the last fit, so views and copies have the same
-        thresholds.
+        thresholds. After :meth:`add_classes`, the rate is kept. A class that got its first images
+        from :meth:`add_images` may be rejected more often, and there is a warning.
 
         Parameters
         ----------
@@ -564,7 +565,9 @@ class CandleClassifier(BaseCandle):
         -------
         thresholds : ndarray of shape (2,)
             The first for images that look most like a base class, the second for images that look
-            most like a new class; see `return_is_new` of :meth:`novelty_score`.
+            most like a new class; see `return_is_new` of :meth:`novelty_score`. Infinite, with a
+            warning, where no held-out image shows how images of such classes score: the first if
+            no class has two images, both if only one class has images.
 
         Raises
         ------
@@ -576,7 +579,8 @@ class CandleClassifier(BaseCandle):
         skcandle.RejectingClassifier : Uses the thresholds, and explains how they are chosen.
         """
         check_is_fitted(self)
-        return self._held_out.novelty_thresholds(rejection_rate)
+        n_base_classes = np.count_nonzero(self._model.counts)
+        return self._held_out.novelty_thresholds(rejection_rate, self._kinds, n_base_classes)
 
     def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
         r"""Predict sets of classes that contain the correct one with a given probability.
@@ -612,7 +616,8 @@ class CandleClassifier(BaseCandle):
         images as the calibration set. The weights of the logits were estimated on the same images,
         but these are only four numbers. *n* images, as Kish's effective number, cannot resolve
         levels above *n* / (*n* + 1). In this case every set contains all classes, and there is a
-        warning.
+        warning. If only one class has images, no class can be treated as new, so every set contains
+        all new classes, with a warning.
 
         References
         ----------
@@ -633,7 +638,8 @@ class CandleClassifier(BaseCandle):
         [['bee'], ['elk']]
         """
         check_is_fitted(self)
-        widest = self._held_out.gap_thresholds(confidence_level)[self.is_new_.astype(int)]
+        thresholds = self._held_out.gap_thresholds(confidence_level, self._kinds)
+        widest = thresholds[self.is_new_.astype(int)]
         sets = [
             logits.max(axis=1, keepdims=True) - logits <= widest for *_, logits in self._blocks(X)
         ]
@@ -686,6 +692,11 @@ class CandleClassifier(BaseCandle):
         check_is_fitted(self)
         proba = np.concatenate([softmax(logits, axis=1) for *_, logits in self._blocks(X)])
         return choose_rows(proba, self.class_count_, n_images)
+
+    @property
+    def _kinds(self):
+        """Whether there are base classes, and new classes."""
+        return np.array([not self.is_new_.all(), self.is_new_.any()])
 
     def _set_log_prior(self):
         self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)

@@ -72,7 +72,11 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     The threshold is the quantile of split conformal prediction [1]_, which counts the new image as
     one more, with equal weights for all classes. *n* images, as Kish's effective number, cannot
     resolve rates below 1 / (n + 1). In this case the threshold is the largest held-out score, and
-    there is a warning.
+    there is a warning. For answers with base classes, only images of classes with at least two
+    images count in *n*.
+
+    Where held-out images cannot show how images score, nothing is rejected, and there is a warning:
+    answers with base classes if no class has two images, all answers if only one class has images.
 
     The rate refers to images of classes in the universe. How many images of other classes are
     rejected depends on how much they look like listed ones.
