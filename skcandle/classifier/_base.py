@@ -40,7 +40,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
     """Base class of classifiers with a label universe of base and new classes.
 
     The fitted model has one column of logits per class, in the order in which classes were added.
-    `_columns` selects those of `classes_`, in sorted order.
+    `_columns` selects those of `classes_`, in sorted order. `_column_labels` and `_column_names`
+    describe all columns, so that classes left out by `restrict` can return.
     """
 
     _parameter_constraints = {
@@ -175,22 +176,22 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         labels : array-like
-            Labels from `classes_`, for example ``clf.classes_[~clf.is_new_]``.
+            Labels from `classes_`, or a boolean mask of them, for example ``~clf.is_new_``.
 
         Returns
         -------
         view : object
-            Classifier that shares the fitted state and gives the same logits.
+            Classifier that shares the fitted state and gives the same logits. Classes that are left
+            out return, as they were, with :meth:`add_classes`.
 
         Raises
         ------
         ValueError
-            If `labels` is empty, or one of them is not in `classes_`.
+            If `labels` is empty, one of them is not in `classes_`, or a mask has the wrong length.
         """
         check_is_fitted(self)
-        kept = self._universe.positions(labels)
         view = copy(self)
-        view._set_classes(self._universe.at(kept), self._columns[kept])
+        view._set_classes(self._columns[self._universe.positions(labels)])
         return view
 
     def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
@@ -203,9 +204,10 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         names : list of str or mapping
             If labels are strings, the names are the labels. If labels are integers, the new labels
-            continue from the largest of `classes_`. A mapping maps each name to the words for the
-            prompt: a string or a list of synonyms. If `text_encoder` is a mapping to vectors, it
-            maps each name to a vector.
+            continue from the largest label that the classifier has ever had. A mapping maps each
+            name to the words for the prompt: a string or a list of synonyms. If `text_encoder` is a
+            mapping to vectors, it maps each name to a vector. The name of a class that
+            :meth:`restrict` left out returns this class as it was, with its images.
 
         Returns
         -------
@@ -225,12 +227,47 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 "This classifier was fitted without text, so it cannot use the name of a class. "
                 "Fit it with a text_encoder."
             )
-        added, text_features = self._text_encoder.added(self._universe, names, self.n_features_in_)
-        return self._with_classes(added, text_features) if added.names else copy(self)
+        if not isinstance(names, (str, Mapping)):
+            names = list(names)
+        returning = self._left_out(names)
+        if returning and isinstance(names, Mapping):
+            raise ValueError(
+                f"The class {next(iter(returning))!r}, which restrict left out, keeps its name or "
+                "vector. Add it with a list of names."
+            )
+        if returning:  # each once: repeated names are an error
+            returned = dict(returning)
+            names = [name for name in names if returned.pop(name, None) is None]
+        added, text_features = self._text_encoder.added(
+            self._every_class, names, self.n_features_in_
+        )
+        grown = self._with_classes(added, text_features) if added.names else copy(self)
+        if isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping):
+            grown._text_encoder = self._text_encoder.with_vectors(added.classes, names.values())
+            grown.text_encoder = grown._text_encoder.encoder  # for clones
+        grown._set_classes(np.append(grown._columns, [*returning.values()]).astype(int))
+        return grown
+
+    def _left_out(self, names):
+        """Columns of classes that `restrict` has left out, by their names."""
+        if isinstance(names, str):
+            return {}
+        in_view = set(self._columns.tolist())
+        known = self._every_class.known(names)
+        return {name: column for name, column in known.items() if column not in in_view}
 
     @property
     def _universe(self):
+        """The classes in `classes_`."""
         return LabelUniverse(self.classes_, self.class_names_)
+
+    @property
+    def _every_class(self):
+        """The classes of all columns, also of those that `restrict` has left out."""
+        return LabelUniverse(self._column_labels, self._column_names)
+
+    def _set_every_class(self, universe):
+        self._column_labels, self._column_names = universe.classes, universe.names
 
     def _with_classes(self, added, text_features):
         """A fitted copy with further classes, which have no image yet."""
@@ -239,17 +276,18 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             text_features = text_features.astype(self.prototypes_.dtype)
         n_added, n_columns = len(added.classes), len(self._model.counts)
         grown._model = self._model.with_classes(n_added, text_features)
-        universe, order = self._universe.merged(added)
-        columns = np.append(self._columns, np.arange(n_columns, n_columns + n_added))
+        grown._set_every_class(self._every_class.joined(added))
         if text_features is not None:  # without text, a clone can learn classes from images only
             grown.new_classes, grown.class_names = universe_parameters(
-                self.new_classes, self.class_names, universe, added
+                self.new_classes, self.class_names, grown._every_class, added
             )
-        grown._set_classes(universe, columns[order])
+        grown._set_classes(np.append(self._columns, np.arange(n_columns, n_columns + n_added)))
         return grown
 
-    def _set_classes(self, universe, columns):
+    def _set_classes(self, columns):
         """Set the public attributes of the classes from columns of the model."""
+        columns = columns[np.argsort(self._column_labels[columns])]
+        universe = self._every_class.at(columns)
         self._columns = columns
         self.class_names_ = universe.names
         self.classes_ = universe.classes

@@ -376,7 +376,8 @@ class CandleClassifier(BaseCandle):
             term,
         )
         self._prior = prior
-        self._set_classes(universe, np.arange(data.n_classes))
+        self._set_every_class(universe)
+        self._set_classes(np.arange(data.n_classes))
         return self
 
     def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
@@ -436,8 +437,9 @@ class CandleClassifier(BaseCandle):
         X : array-like of shape (n_samples, n_features)
             Embeddings of the new images only, by the same model.
         y : array-like of shape (n_samples,)
-            Labels, of the type of `classes_`. With text, a string that is not in `classes_` is the
-            name of its class. A number needs a name, so use :meth:`add_classes` first.
+            Labels, of the type of `classes_`. A class that :meth:`restrict` left out returns. With
+            text, any other string that is not in `classes_` is the name of its class. A number
+            needs a name, so use :meth:`add_classes` first.
         sample_weight : array-like of shape (n_samples,), default=None
             See :meth:`fit`.
 
@@ -477,18 +479,20 @@ class CandleClassifier(BaseCandle):
         rows = rows.astype(dtype)
         if has_text:
             rows = unit(rescale_extreme_rows(rows, dtype))
-        grown, unlisted = copy(self), self._universe.unlisted(labels)
+        grown, unlisted = copy(self), self._every_class.unlisted(labels)
         if unlisted:
             texts = None
             if has_text:
-                texts = self._text_encoder.unlisted(self._universe, unlisted, self.n_features_in_)
-            grown = self._with_classes(self._universe.of_labels(unlisted), texts)
-        column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
+                texts = self._text_encoder.unlisted(
+                    self._every_class, unlisted, self.n_features_in_
+                )
+            grown = self._with_classes(self._every_class.of_labels(unlisted), texts)
+        column = {label: i for i, label in enumerate(grown._every_class.classes.tolist())}
         columns = np.array([column[label] for label in labels.tolist()])
         grown._model = grown._model.with_images(
             rows, columns, weight.astype(dtype), resolve_device(self.device)
         )
-        grown._set_classes(grown._universe, grown._columns)
+        grown._set_classes(np.union1d(grown._columns, columns))
         return grown
 
     def novelty_score(

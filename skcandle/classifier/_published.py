@@ -288,7 +288,8 @@ class PublishedCandleClassifier(BaseCandle):
             temperature=float(self.temperature),
             prototype_scale=float(self.prototype_scale),
         )
-        self._set_classes(universe, np.arange(data.n_classes))
+        self._set_every_class(universe)
+        self._set_classes(np.arange(data.n_classes))
         return self
 
 

@@ -209,6 +209,12 @@ class ClassTextEncoder:
         self.warn_of_codes(added.classes, added.names, given)
         return added, features
 
+    def with_vectors(self, labels, vectors):
+        """The same encoder, a mapping, with further vectors."""
+        return replace(
+            self, encoder={**self.encoder, **dict(zip(labels.tolist(), vectors, strict=True))}
+        )
+
     def unlisted(self, universe, labels, n_features):
         """Text features of labels of images that are not yet in a universe.
 
