@@ -130,7 +130,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ------
         ValueError
             If there are such images, but the missing answer is one of `classes_`, or labels are
-            booleans. Use :meth:`predict_proba` in this case.
+            booleans or integers above 2**63 - 1. Use :meth:`predict_proba` in this case.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
         return answers(self.classes_, best)
@@ -333,6 +333,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 f"At least two classes are needed, but y has the one class {classes.tolist()[0]!r} "
                 "and there are no new classes. List classes without images in new_classes."
             )
+        if y.dtype.kind in "iu":  # mixed types would be compared as floats
+            y = y.astype(classes.dtype, copy=False)
         y = np.searchsorted(classes, y)
         warn_at_chance(X, y, text_features)
         data = TrainingSet(X, y, sample_weight, text_features, len(classes))

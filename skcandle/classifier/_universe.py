@@ -55,11 +55,12 @@ class LabelUniverse:
                 )
             chosen = array
         else:
-            wanted, known = np.ravel(labels).tolist(), set(self.classes.tolist())
-            unknown = [label for label in wanted if label not in known]
+            position = {label: i for i, label in enumerate(self.classes.tolist())}
+            wanted = np.ravel(labels).tolist()
+            unknown = [label for label in wanted if label not in position]
             if unknown:
                 raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-            chosen = np.isin(self.classes, wanted)
+            chosen = np.isin(np.arange(len(self.classes)), [*map(position.get, wanted)])
         if not chosen.any():
             raise ValueError("restrict needs at least one label.")
         return np.flatnonzero(chosen)
@@ -80,7 +81,8 @@ class LabelUniverse:
 
     def of_labels(self, labels):
         """The universe of labels from `y`, which name themselves."""
-        return LabelUniverse(np.array(labels), None if self.names is None else [*map(str, labels)])
+        classes = array_of_labels(labels, self.classes.dtype)
+        return LabelUniverse(classes, None if self.names is None else [*map(str, labels)])
 
     def joined(self, added):
         """The universe of these classes, followed by added ones."""
@@ -238,10 +240,26 @@ def sorted_labels(labels, dtype):
 
 
 def array_of_labels(labels, dtype):
-    """Labels as an array, of the given dtype if it can hold them all."""
-    labels = np.array(list(labels), dtype=object if dtype.kind == "O" else None)
-    converted = labels.astype(dtype)
-    return converted if np.array_equal(converted, labels) else labels
+    """Labels as an array, of the given dtype if it can hold them all.
+
+    Raises
+    ------
+    ValueError
+        If no type of integers can.
+    """
+    labels = list(map(plain_label, labels))
+    if dtype.kind in "iu":  # NumPy would choose floats for some integers
+        low, high = min(labels), max(labels)
+        for candidate in (dtype, np.int64, np.uint64):
+            if np.iinfo(candidate).min <= low and high <= np.iinfo(candidate).max:
+                return np.array(labels, dtype=candidate)
+        raise ValueError(
+            f"No type of integers can hold the labels {low} and {high}. Use smaller numbers, or "
+            "strings."
+        )
+    array = np.array(labels, dtype=object if dtype.kind == "O" else None)
+    converted = array.astype(dtype)
+    return converted if np.array_equal(converted, array) else array
 
 
 def plain_label(label):

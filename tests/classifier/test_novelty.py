@@ -187,8 +187,14 @@ def test_a_higher_rate_rejects_more(candle):
         (NAMES, "auto", "unknown"),
         (NAMES, "none of these", "none of these"),
         (NAMES.astype(object), "auto", "unknown"),
-        (np.arange(8), "auto", -1),
-        (np.arange(8, dtype=np.uint8), "auto", -1),
+        (np.arange(8), "auto", -2),
+        (np.arange(8, dtype=np.uint8), "auto", -2),
+        (np.arange(8, dtype=np.int8), "auto", -2),
+        (np.arange(8, dtype=np.int8), 1000, 1000),
+        (2**60 + np.arange(8, dtype=np.uint64), "auto", -2),
+        (2**63 + np.arange(8, dtype=np.uint64), 7, 7),
+        (2**62 + np.arange(8), "auto", -2),
+        (np.arange(8) - 1, "auto", -2),
         (np.arange(8), 99, 99),
         (np.arange(8) - 3, "auto", -4),
     ],
@@ -202,6 +208,8 @@ def test_reject_labels(labels, label, answer):
     assert clf.reject_label_ == answer
     assert answer in answers.tolist()
     assert set(answers.tolist()) <= {answer, *labels.tolist()}
+    if labels.dtype == np.int8:
+        assert answers.dtype == (np.int8 if answer == -2 else np.int64)
 
 
 def test_around_and_inside_a_pipeline(candle):
@@ -401,7 +409,16 @@ def test_invalid_rates(candle, rate):
         (NAMES, "fox", ValueError, "must not be one of the classes_, got 'fox'"),
         (NAMES, -1, TypeError, "reject_label is -1, but the labels are strings"),
         (np.arange(8), "none", TypeError, "reject_label is 'none', but the labels are numbers"),
-        (np.arange(8) - 1, -1, ValueError, "must not be one of the classes_, got -1"),
+        (np.arange(8), -1, ValueError, "must not be -1, the answer for images that could not be"),
+        (NAMES, "", ValueError, "must not be '', the answer for images that could not be read"),
+        (np.arange(8), 2.5, ValueError, "No type of integers can hold the labels .* 2.5"),
+        (
+            2**63 + np.arange(8, dtype=np.uint64),
+            "auto",
+            ValueError,
+            "labels and the reject_label -2, because they are from 9223372036854775808",
+        ),
+        (np.arange(8) - 2, -2, ValueError, "must not be one of the classes_, got -2"),
         (np.arange(8) > 2, "auto", TypeError, "labels are booleans. Use strings or integers"),
     ],
 )
