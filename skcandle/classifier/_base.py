@@ -24,7 +24,7 @@ from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_we
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
-from ._embeddings import refuse_images, rescale_extreme_rows, unit
+from ._embeddings import check_sizes, refuse_images, rescale_extreme_rows, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
@@ -243,7 +243,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         )
         grown = self._with_classes(added, text_features) if added.names else copy(self)
         if isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping):
-            grown._text_encoder = self._text_encoder.with_vectors(added.classes, names.values())
+            vectors = dict(zip(added.classes.tolist(), names.values(), strict=True))
+            grown._text_encoder = self._text_encoder.with_vectors(vectors)
             grown.text_encoder = grown._text_encoder.encoder  # for clones
         grown._set_classes(np.append(grown._columns, [*returning.values()]).astype(int))
         return grown
@@ -311,7 +312,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         text_encoder : ClassTextEncoder or None
         """
         categories = getattr(getattr(y, "dtype", None), "categories", None)
-        X, y, sample_weight = self._check_images(X, y, sample_weight)
+        X, y, sample_weight, weightless = self._check_images(X, y, sample_weight)
         text_encoder, no_text = class_text_encoder(
             self.text_encoder, self.templates, X.shape[1], self.device
         )
@@ -319,9 +320,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             categories = None
         universe = label_universe(y, self.new_classes, self.class_names, categories)
         classes = universe.classes
+        _warn_without_weight(np.setdiff1d(weightless, classes).tolist())
         text_features = None
         if text_encoder is None:
             self._check_without_text(no_text, np.setdiff1d(classes, y))
+            check_sizes(X, X.dtype)
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
             given = self.class_names if isinstance(self.class_names, Mapping) else ()
@@ -341,7 +344,14 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         return data, universe, text_encoder
 
     def _check_images(self, X, y, sample_weight, reset=True):
-        """Check embeddings, labels and weights; drop images of weight zero and unreadable ones."""
+        """Check embeddings, labels and weights; drop images of weight zero and unreadable ones.
+
+        Returns
+        -------
+        X, y, sample_weight : ndarray
+        weightless : ndarray
+            Labels of images of weight zero that no other image has.
+        """
         check_label_types(y)
         refuse_images(X)
         dtype = [np.float64, np.float32]
@@ -362,11 +372,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         if missing.any():
             warn_left_out(missing, y)
         used = (sample_weight > 0) & ~missing
+        weightless = np.setdiff1d(y[~used & ~missing], y[used])
         if not used.all():
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
             raise ValueError("At least one sample must have a positive weight.")
-        return X, y, sample_weight
+        return X, y, sample_weight, weightless
 
     def _check_without_text(self, reason, new_classes):
         if self._needs_text:
@@ -433,12 +444,23 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:
+                check_sizes(block, dtype, rows.start)
                 block = np.ascontiguousarray(block, dtype=dtype)
             else:  # only directions matter
                 block = rescale_extreme_rows(block, dtype, rows.start)
             logits = scorer.score(block)[:, self._columns]
             logits[missing] = np.nan
             yield len(X), rows, block, logits
+
+
+def _warn_without_weight(labels):
+    """Warn of labels that are left out of the label universe, because all weights are zero."""
+    if labels:
+        others = f" and {len(labels) - 1} others have" if len(labels) > 1 else " has"
+        warn_user(
+            f"The class {labels[0]!r}{others} no image with a positive sample_weight. To keep such "
+            "classes, list them in new_classes."
+        )
 
 
 def _one_column_of_two(logits):

@@ -17,7 +17,7 @@ from .._sklearn_private import Interval, StrOptions, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._active_learning import choose_rows
 from ._base import BaseCandle
-from ._embeddings import rescale_extreme_rows, unit
+from ._embeddings import check_sizes, rescale_extreme_rows, unit
 from ._held_out import fit_held_out_scores, signals_of
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
@@ -68,7 +68,8 @@ class CandleClassifier(BaseCandle):
         * a mapping of label to vector, which is used without any template;
         * None: the classifier learns from images alone, without new classes. It is then a shrunk
           discriminant analysis: `shrinkage` is estimated, and `prototype_weight` and `base_offset`
-          have no effect.
+          have no effect. As lengths of rows matter then, values above 1e15 in float32 (1e120 in
+          float64) are refused.
 
         :func:`make_candle_pipeline` sets this and the featurizer from one name.
 
@@ -316,7 +317,9 @@ class CandleClassifier(BaseCandle):
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            An image of weight 2 counts as two images; an image of weight 0 is left out.
+            An image of weight 2 counts as two images; an image of weight 0 is left out. A class
+            whose images all have weight 0 is not a class, with a warning, unless `new_classes` or
+            `class_names` lists it.
 
         Returns
         -------
@@ -474,11 +477,13 @@ class CandleClassifier(BaseCandle):
         array([1., 1., 1.])
         """
         check_is_fitted(self)
-        rows, labels, weight = self._check_images(X, y, sample_weight, reset=False)
+        rows, labels, weight, _ = self._check_images(X, y, sample_weight, reset=False)
         dtype, has_text = self._model.projection.dtype, self.text_features_ is not None
-        rows = rows.astype(dtype)
         if has_text:
-            rows = unit(rescale_extreme_rows(rows, dtype))
+            rows = unit(rescale_extreme_rows(rows.astype(dtype), dtype))
+        else:
+            check_sizes(rows, dtype)
+            rows = rows.astype(dtype)
         grown, unlisted = copy(self), self._every_class.unlisted(labels)
         if unlisted:
             texts = None

@@ -234,7 +234,7 @@ def fit_held_out_scores(data, images, shrinkage, weights, term):
     )
     sample_weight *= data.sample_weight.sum() / sample_weight.sum()
     coefficients, intercept = _novelty_regression(listed, unlisted, sample_weight, image_weight)
-    n_images, n_base_classes = effective_size(data), np.count_nonzero(data.counts)
+    n_images, n_base_classes = effective_size(data), int(np.count_nonzero(data.counts))
     n_base_images = min(n_images, effective_size(data, singletons=False))
     novelty = quantiles_by_side(listed @ coefficients + intercept, sample_weight, answered_new)
     gaps = quantiles_by_side(gaps, sample_weight, is_new)

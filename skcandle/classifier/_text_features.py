@@ -94,6 +94,7 @@ class ClassTextEncoder:
                     f"The name of the label {blank[0]!r} is blank. Name it in class_names, or "
                     "remove it."
                 )
+            _check_characters(of_label, names)
             self.check_names(of_label, names)
             encode = getattr(self.encoder, "encode_text", self.encoder)
             prompts = fill_templates(self.templates, names)
@@ -209,11 +210,10 @@ class ClassTextEncoder:
         self.warn_of_codes(added.classes, added.names, given)
         return added, features
 
-    def with_vectors(self, labels, vectors):
-        """The same encoder, a mapping, with further vectors."""
-        return replace(
-            self, encoder={**self.encoder, **dict(zip(labels.tolist(), vectors, strict=True))}
-        )
+    def with_vectors(self, vectors):
+        """The same encoder, which is a mapping, with further vectors by label."""
+        assert isinstance(self.encoder, Mapping)
+        return replace(self, encoder=dict(self.encoder) | vectors)
 
     def unlisted(self, universe, labels, n_features):
         """Text features of labels of images that are not yet in a universe.
@@ -346,6 +346,18 @@ def _flat(labels, names):
         [label for label, own in zip(labels, names, strict=True) for _ in own],
         [name for own in names for name in own],
     )
+
+
+def _check_characters(labels, names):
+    """Check that names can be encoded; half of a surrogate pair cannot."""
+    for label, name in zip(labels, names, strict=True):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"The name {ascii(name)} of the label {ascii(label)} contains half of a surrogate "
+                "pair, which is not a character. Replace it."
+            ) from None
 
 
 def _vector(vectors, label, n_features):

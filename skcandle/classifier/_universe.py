@@ -60,7 +60,7 @@ class LabelUniverse:
             unknown = [label for label in wanted if label not in position]
             if unknown:
                 raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-            chosen = np.isin(np.arange(len(self.classes)), [*map(position.get, wanted)])
+            chosen = np.isin(np.arange(len(self.classes)), [position[label] for label in wanted])
         if not chosen.any():
             raise ValueError("restrict needs at least one label.")
         return np.flatnonzero(chosen)
