@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -242,10 +243,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             self._every_class, names, self.n_features_in_
         )
         grown = self._with_classes(added, text_features) if added.names else copy(self)
-        if isinstance(names, Mapping) and isinstance(self._text_encoder.encoder, Mapping):
+        encoder = self._text_encoder.encoder
+        if isinstance(names, Mapping) and isinstance(encoder, Mapping):
             vectors = dict(zip(added.classes.tolist(), names.values(), strict=True))
-            grown._text_encoder = self._text_encoder.with_vectors(vectors)
-            grown.text_encoder = grown._text_encoder.encoder  # for clones
+            grown.text_encoder = {**encoder, **vectors}  # for clones
+            grown._text_encoder = replace(self._text_encoder, encoder=grown.text_encoder)
         grown._set_classes(np.append(grown._columns, [*returning.values()]).astype(int))
         return grown
 

@@ -210,11 +210,6 @@ class ClassTextEncoder:
         self.warn_of_codes(added.classes, added.names, given)
         return added, features
 
-    def with_vectors(self, vectors):
-        """The same encoder, which is a mapping, with further vectors by label."""
-        assert isinstance(self.encoder, Mapping)
-        return replace(self, encoder=dict(self.encoder) | vectors)
-
     def unlisted(self, universe, labels, n_features):
         """Text features of labels of images that are not yet in a universe.
 
