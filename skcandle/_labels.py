@@ -35,7 +35,7 @@ def check_label_types(y, name="y"):
             f"{name} has NumPy's StringDType, which scikit-learn does not support. Use "
             f"{name}.astype(object)."
         )
-    if labels.dtype.kind in "Mmc":
+    if labels.dtype.kind in "Mm":
         raise TypeError(
             f"Labels must be strings or numbers, but {name} has the type {labels.dtype}. Use "
             f"{name}.astype(str)."
