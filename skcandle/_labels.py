@@ -26,14 +26,19 @@ def check_label_types(y, name="y"):
     ValueError
         If a label is missing.
     TypeError
-        If labels are neither strings nor numbers (bytes, for example), if they are mixed, or if
-        they have NumPy's StringDType.
+        If labels are neither strings nor numbers (bytes or dates, for example), if they are mixed,
+        or if they have NumPy's StringDType.
     """
     labels = np.asarray(y)
     if labels.dtype.kind == "T":
         raise TypeError(
             f"{name} has NumPy's StringDType, which scikit-learn does not support. Use "
             f"{name}.astype(object)."
+        )
+    if labels.dtype.kind in "Mm":
+        raise TypeError(
+            f"Labels must be strings or numbers, but {name} has the type {labels.dtype}. Use "
+            f"{name}.astype(str)."
         )
     if labels.dtype.kind == "U" and not hasattr(y, "dtype"):
         labels = np.asarray(y, dtype=object)  # a list, before NumPy converts it to strings
@@ -96,3 +101,47 @@ def without_nulls(labels):
 def is_textual(labels):
     """Whether labels are strings; an object array may also hold integers."""
     return labels.dtype.kind == "U" or labels.dtype == object and isinstance(labels[0], str)
+
+
+def type_for(labels, answer):
+    """Type of array that holds labels and one more answer exactly.
+
+    Parameters
+    ----------
+    labels : ndarray
+    answer : str or number
+
+    Returns
+    -------
+    dtype : dtype or None
+        That of the labels if possible; None if there is no such type.
+    """
+    if labels.dtype.kind == "U":
+        return np.result_type(labels, np.array(answer))
+    if labels.dtype.kind not in "iu":
+        return labels.dtype
+    values = [int(labels.min()), int(labels.max()), answer] if labels.size else [answer]
+    for dtype in (labels.dtype, np.dtype(np.int64)):
+        limits = np.iinfo(dtype)
+        if answer == int(answer) and limits.min <= min(values) and max(values) <= limits.max:
+            return dtype
+    return None
+
+
+def with_answer(labels, rows, answer):
+    """Labels with another answer in some rows, in a type that holds both exactly.
+
+    Parameters
+    ----------
+    labels : ndarray
+    rows : ndarray of bool, of the shape of `labels`
+    answer : str or number
+        See :func:`type_for`, which must not be None.
+
+    Returns
+    -------
+    labels : ndarray
+    """
+    labels = labels.astype(type_for(labels, answer))
+    labels[rows] = answer
+    return labels

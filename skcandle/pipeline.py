@@ -137,7 +137,7 @@ class CandlePipeline(Pipeline):
         Parameters
         ----------
         labels : array-like
-            Labels from `classes_`.
+            Labels from `classes_`, or a boolean mask of them.
 
         Returns
         -------

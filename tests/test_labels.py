@@ -31,6 +31,32 @@ def test_invalid_labels(y, error, message):
         CandleClassifier(text_encoder=TEXTS).fit(X, labels)
 
 
+@pytest.mark.parametrize("dtype", ["datetime64[s]", "timedelta64[D]"])
+def test_dates_and_times_are_not_labels(dtype):
+    with pytest.raises(TypeError, match=r"strings or numbers, but y has the type .* y.astype\(str"):
+        CandleClassifier(text_encoder=TEXTS).fit(X, np.array([0, 1, 0, 1]).astype(dtype))
+
+
+@pytest.mark.parametrize("first", [2**60 + 1, 2**63 - 3, 2**63 + 1])
+def test_large_integers_keep_their_identity(first):
+    labels = [first, first + 1, first + 2]
+    texts = {label: np.eye(4)[i] for i, label in enumerate([*labels, 5])}
+    y = np.array(labels + labels[:1], dtype=np.uint64)
+    clf = CandleClassifier(text_encoder=texts, new_classes=[5], max_iter=0).fit(X[[0, 1, 2, 0]], y)
+    assert clf.classes_.tolist() == [5, *labels]
+    assert clf.predict(np.eye(4)).tolist() == [*labels, 5]
+    assert clf.restrict(labels[:1]).classes_.tolist() == labels[:1]
+    assert clf.add_images(X[:1], labels[:1]).class_count_.tolist() == [0, 3, 1, 1]
+    assert clf.classes_.dtype == np.uint64
+
+
+def test_integers_that_fit_no_type_are_an_error():
+    texts = {-1: X[0], 2**63: X[1]}
+    y = np.array([2**63] * 4, dtype=np.uint64)
+    with pytest.raises(ValueError, match="can hold the labels -1 and 9223372036854775808. Use"):
+        CandleClassifier(text_encoder=texts, new_classes=[-1]).fit(X, y)
+
+
 @pytest.mark.parametrize(
     "y, error, message",
     [

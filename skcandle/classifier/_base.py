@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_we
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
-from ._embeddings import refuse_images, rescale_extreme_rows, stack_lists, unit
+from ._embeddings import check_sizes, refuse_images, rescale_extreme_rows, stack_lists, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._text_features import class_text_encoder, warn_at_chance
 from ._training_set import TrainingSet
@@ -40,7 +41,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
     """Base class of classifiers with a label universe of base and new classes.
 
     The fitted model has one column of logits per class, in the order in which classes were added.
-    `_columns` selects those of `classes_`, in sorted order.
+    `_columns` selects those of `classes_`, in sorted order. `_column_labels` and `_column_names`
+    describe all columns, so that classes left out by `restrict` can return.
     """
 
     _parameter_constraints = {
@@ -129,7 +131,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ------
         ValueError
             If there are such images, but the missing answer is one of `classes_`, or labels are
-            booleans. Use :meth:`predict_proba` in this case.
+            booleans or integers above 2**63 - 1. Use :meth:`predict_proba` in this case.
         """
         best = self._in_blocks(X, partial(np.argmax, axis=1))
         return answers(self.classes_, best)
@@ -175,22 +177,22 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Parameters
         ----------
         labels : array-like
-            Labels from `classes_`, for example ``clf.classes_[~clf.is_new_]``.
+            Labels from `classes_`, or a boolean mask of them, for example ``~clf.is_new_``.
 
         Returns
         -------
         view : object
-            Classifier that shares the fitted state and gives the same logits.
+            Classifier that shares the fitted state and gives the same logits. Classes that are left
+            out return, as they were, with :meth:`add_classes`.
 
         Raises
         ------
         ValueError
-            If `labels` is empty, or one of them is not in `classes_`.
+            If `labels` is empty, one of them is not in `classes_`, or a mask has the wrong length.
         """
         check_is_fitted(self)
-        kept = self._universe.positions(labels)
         view = copy(self)
-        view._set_classes(self._universe.at(kept), self._columns[kept])
+        view._set_classes(self._columns[self._universe.positions(labels)])
         return view
 
     def add_classes(self: Classifier, names: Sequence[str] | Mapping[str, Any]) -> Classifier:
@@ -203,9 +205,10 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         ----------
         names : list of str or mapping
             If labels are strings, the names are the labels. If labels are integers, the new labels
-            continue from the largest of `classes_`. A mapping maps each name to the words for the
-            prompt: a string or a list of synonyms. If `text_encoder` is a mapping to vectors, it
-            maps each name to a vector.
+            continue from the largest label that the classifier has ever had. A mapping maps each
+            name to the words for the prompt: a string or a list of synonyms. If `text_encoder` is a
+            mapping to vectors, it maps each name to a vector. The name of a class that
+            :meth:`restrict` left out returns this class as it was, with its images.
 
         Returns
         -------
@@ -225,12 +228,49 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 "This classifier was fitted without text, so it cannot use the name of a class. "
                 "Fit it with a text_encoder."
             )
-        added, text_features = self._text_encoder.added(self._universe, names, self.n_features_in_)
-        return self._with_classes(added, text_features) if added.names else copy(self)
+        if not isinstance(names, (str, Mapping)):
+            names = list(names)
+        returning = self._left_out(names)
+        if returning and isinstance(names, Mapping):
+            raise ValueError(
+                f"The class {next(iter(returning))!r}, which restrict left out, keeps its name or "
+                "vector. Add it with a list of names."
+            )
+        if returning:  # each once: repeated names are an error
+            returned = dict(returning)
+            names = [name for name in names if returned.pop(name, None) is None]
+        added, text_features = self._text_encoder.added(
+            self._every_class, names, self.n_features_in_
+        )
+        grown = self._with_classes(added, text_features) if added.names else copy(self)
+        encoder = self._text_encoder.encoder
+        if isinstance(names, Mapping) and isinstance(encoder, Mapping):
+            vectors = dict(zip(added.classes.tolist(), names.values(), strict=True))
+            grown.text_encoder = {**encoder, **vectors}  # for clones
+            grown._text_encoder = replace(self._text_encoder, encoder=grown.text_encoder)
+        grown._set_classes(np.append(grown._columns, [*returning.values()]).astype(int))
+        return grown
+
+    def _left_out(self, names):
+        """Columns of classes that `restrict` has left out, by their names."""
+        if isinstance(names, str):
+            return {}
+        in_view = set(self._columns.tolist())
+        known = self._every_class.known(names)
+        return {name: column for name, column in known.items() if column not in in_view}
 
     @property
     def _universe(self):
+        """The classes in `classes_`."""
         return LabelUniverse(self.classes_, self.class_names_)
+
+    @property
+    def _every_class(self):
+        """The classes of all columns, also of those that `restrict` has left out."""
+        return LabelUniverse(self._column_labels, self._column_names)
+
+    def _set_every_class(self, universe):
+        self._column_labels, self._column_names = universe.classes, universe.names
 
     def _with_classes(self, added, text_features):
         """A fitted copy with further classes, which have no image yet."""
@@ -239,17 +279,18 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             text_features = text_features.astype(self.prototypes_.dtype)
         n_added, n_columns = len(added.classes), len(self._model.counts)
         grown._model = self._model.with_classes(n_added, text_features)
-        universe, order = self._universe.merged(added)
-        columns = np.append(self._columns, np.arange(n_columns, n_columns + n_added))
+        grown._set_every_class(self._every_class.joined(added))
         if text_features is not None:  # without text, a clone can learn classes from images only
             grown.new_classes, grown.class_names = universe_parameters(
-                self.new_classes, self.class_names, universe, added
+                self.new_classes, self.class_names, grown._every_class, added
             )
-        grown._set_classes(universe, columns[order])
+        grown._set_classes(np.append(self._columns, np.arange(n_columns, n_columns + n_added)))
         return grown
 
-    def _set_classes(self, universe, columns):
+    def _set_classes(self, columns):
         """Set the public attributes of the classes from columns of the model."""
+        columns = columns[np.argsort(self._column_labels[columns])]
+        universe = self._every_class.at(columns)
         self._columns = columns
         self.class_names_ = universe.names
         self.classes_ = universe.classes
@@ -273,7 +314,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         text_encoder : ClassTextEncoder or None
         """
         categories = getattr(getattr(y, "dtype", None), "categories", None)
-        X, y, sample_weight = self._check_images(X, y, sample_weight)
+        X, y, sample_weight, weightless = self._check_images(X, y, sample_weight)
         text_encoder, no_text = class_text_encoder(
             self.text_encoder, self.templates, X.shape[1], self.device
         )
@@ -281,9 +322,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             categories = None
         universe = label_universe(y, self.new_classes, self.class_names, categories)
         classes = universe.classes
+        _warn_without_weight(np.setdiff1d(weightless, classes).tolist())
         text_features = None
         if text_encoder is None:
             self._check_without_text(no_text, np.setdiff1d(classes, y))
+            check_sizes(X, X.dtype)
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
             text_encoder = text_encoder.with_identity()
@@ -296,13 +339,22 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 f"At least two classes are needed, but y has the one class {classes.tolist()[0]!r} "
                 "and there are no new classes. List classes without images in new_classes."
             )
+        if y.dtype.kind in "iu":  # mixed types would be compared as floats
+            y = y.astype(classes.dtype, copy=False)
         y = np.searchsorted(classes, y)
         warn_at_chance(X, y, text_features)
         data = TrainingSet(X, y, sample_weight, text_features, len(classes))
         return data, universe, text_encoder
 
     def _check_images(self, X, y, sample_weight, reset=True):
-        """Check embeddings, labels and weights; drop images of weight zero and unreadable ones."""
+        """Check embeddings, labels and weights; drop images of weight zero and unreadable ones.
+
+        Returns
+        -------
+        X, y, sample_weight : ndarray
+        weightless : ndarray
+            Labels of images of weight zero that no other image has.
+        """
         check_label_types(y)
         refuse_images(X)
         X = stack_lists(X)
@@ -324,11 +376,12 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         if missing.any():
             warn_left_out(missing, y)
         used = (sample_weight > 0) & ~missing
+        weightless = np.setdiff1d(y[~used & ~missing], y[used])
         if not used.all():
             X, y, sample_weight = X[used], y[used], sample_weight[used]
         if len(y) == 0:
             raise ValueError("At least one sample must have a positive weight.")
-        return X, y, sample_weight
+        return X, y, sample_weight, weightless
 
     def _check_without_text(self, reason, new_classes):
         if self._needs_text:
@@ -396,12 +449,23 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:
+                check_sizes(block, dtype, rows.start)
                 block = np.ascontiguousarray(block, dtype=dtype)
             else:  # only directions matter
                 block = rescale_extreme_rows(block, dtype, rows.start)
             logits = scorer.score(block)[:, self._columns]
             logits[missing] = np.nan
             yield len(X), rows, block, logits
+
+
+def _warn_without_weight(labels):
+    """Warn of labels that are left out of the label universe, because all weights are zero."""
+    if labels:
+        others = f" and {len(labels) - 1} others have" if len(labels) > 1 else " has"
+        warn_user(
+            f"The class {labels[0]!r}{others} no image with a positive sample_weight. To keep such "
+            "classes, list them in new_classes."
+        )
 
 
 def _one_column_of_two(logits):

@@ -69,7 +69,8 @@ class CandleClassifier(BaseCandle):
         * a mapping of label to vector, which is used without any template;
         * None: the classifier learns from images alone, without new classes. It is then a shrunk
           discriminant analysis: `shrinkage` is estimated, and `prototype_weight` and `base_offset`
-          have no effect.
+          have no effect. As lengths of rows matter then, values above 1e15 in float32 (1e120 in
+          float64) are refused.
 
         :func:`make_candle_pipeline` sets this and the featurizer from one name.
 
@@ -317,7 +318,9 @@ class CandleClassifier(BaseCandle):
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            An image of weight 2 counts as two images; an image of weight 0 is left out.
+            An image of weight 2 counts as two images; an image of weight 0 is left out. A class
+            whose images all have weight 0 is not a class, with a warning, unless `new_classes` or
+            `class_names` lists it.
 
         Returns
         -------
@@ -378,7 +381,8 @@ class CandleClassifier(BaseCandle):
         )
         self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
         self._prior = prior
-        self._set_classes(universe, np.arange(data.n_classes))
+        self._set_every_class(universe)
+        self._set_classes(np.arange(data.n_classes))
         return self
 
     def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
@@ -438,8 +442,9 @@ class CandleClassifier(BaseCandle):
         X : array-like of shape (n_samples, n_features)
             Embeddings of the new images only, by the same model.
         y : array-like of shape (n_samples,)
-            Labels, of the type of `classes_`. With text, a string that is not in `classes_` is the
-            name of its class. A number needs a name, so use :meth:`add_classes` first.
+            Labels, of the type of `classes_`. A class that :meth:`restrict` left out returns. With
+            text, any other string that is not in `classes_` is the name of its class. A number
+            needs a name, so use :meth:`add_classes` first.
         sample_weight : array-like of shape (n_samples,), default=None
             See :meth:`fit`.
 
@@ -474,22 +479,24 @@ class CandleClassifier(BaseCandle):
         array([1., 1., 1.])
         """
         check_is_fitted(self)
-        rows, labels, weight = self._check_images(X, y, sample_weight, reset=False)
+        rows, labels, weight, _ = self._check_images(X, y, sample_weight, reset=False)
         rows = self._model.rows_of(rows)
         weight = weight.astype(rows.dtype)
         has_text = self.text_features_ is not None
-        grown, unlisted = copy(self), self._universe.unlisted(labels)
+        grown, unlisted = copy(self), self._every_class.unlisted(labels)
         if unlisted:
             texts = None
             if has_text:
-                texts = self._text_encoder.unlisted(self._universe, unlisted, self.n_features_in_)
-            grown = self._with_classes(self._universe.of_labels(unlisted), texts)
-        column = dict(zip(grown.classes_.tolist(), grown._columns.tolist(), strict=True))
+                texts = self._text_encoder.unlisted(
+                    self._every_class, unlisted, self.n_features_in_
+                )
+            grown = self._with_classes(self._every_class.of_labels(unlisted), texts)
+        column = {label: i for i, label in enumerate(grown._every_class.classes.tolist())}
         columns = np.array([column[label] for label in labels.tolist()])
         grown._model = grown._model.with_images(rows, columns, weight, resolve_device(self.device))
         added = TrainingImages.of(rows, columns, weight)
         grown._training_images = self._training_images.merged(added)
-        grown._set_classes(grown._universe, grown._columns)
+        grown._set_classes(np.union1d(grown._columns, columns))
         return grown
 
     def novelty_score(
@@ -553,7 +560,8 @@ class CandleClassifier(BaseCandle):
         """Novelty scores above which images may be rejected.
 
         They come from the held-out images of the last fit, so views and copies have the same
-        thresholds.
+        thresholds. After :meth:`add_classes`, the rate is kept. A class that got its first images
+        from :meth:`add_images` may be rejected more often, and there is a warning.
 
         Parameters
         ----------
@@ -565,7 +573,9 @@ class CandleClassifier(BaseCandle):
         -------
         thresholds : ndarray of shape (2,)
             The first for images that look most like a base class, the second for images that look
-            most like a new class; see `return_is_new` of :meth:`novelty_score`.
+            most like a new class; see `return_is_new` of :meth:`novelty_score`. Infinite, with a
+            warning, where no held-out image shows how images of such classes score: the first if
+            no class has two images, both if only one class has images.
 
         Raises
         ------
@@ -577,7 +587,8 @@ class CandleClassifier(BaseCandle):
         skcandle.RejectingClassifier : Uses the thresholds, and explains how they are chosen.
         """
         check_is_fitted(self)
-        return self._held_out.novelty_thresholds(rejection_rate)
+        n_base_classes = np.count_nonzero(self._model.counts)
+        return self._held_out.novelty_thresholds(rejection_rate, self._kinds, n_base_classes)
 
     def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
         r"""Predict sets of classes that contain the correct one with a given probability.
@@ -613,7 +624,8 @@ class CandleClassifier(BaseCandle):
         images as the calibration set. The weights of the logits were estimated on the same images,
         but these are only four numbers. *n* images, as Kish's effective number, cannot resolve
         levels above *n* / (*n* + 1). In this case every set contains all classes, and there is a
-        warning.
+        warning. If only one class has images, no class can be treated as new, so every set contains
+        all new classes, with a warning.
 
         References
         ----------
@@ -634,7 +646,8 @@ class CandleClassifier(BaseCandle):
         [['bee'], ['elk']]
         """
         check_is_fitted(self)
-        widest = self._held_out.gap_thresholds(confidence_level)[self.is_new_.astype(int)]
+        thresholds = self._held_out.gap_thresholds(confidence_level, self._kinds)
+        widest = thresholds[self.is_new_.astype(int)]
         sets = [
             logits.max(axis=1, keepdims=True) - logits <= widest for *_, logits in self._blocks(X)
         ]
@@ -687,6 +700,11 @@ class CandleClassifier(BaseCandle):
         check_is_fitted(self)
         proba = np.concatenate([softmax(logits, axis=1) for *_, logits in self._blocks(X)])
         return choose_rows(proba, self.class_count_, n_images)
+
+    @property
+    def _kinds(self):
+        """Whether there are base classes, and new classes."""
+        return np.array([not self.is_new_.all(), self.is_new_.any()])
 
     def _set_log_prior(self):
         self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)

@@ -97,6 +97,32 @@ def _is_list(value):
     return isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1
 
 
+def check_sizes(X, dtype, first=0):
+    """Check that sums of squares do not overflow, where the lengths of rows matter.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    dtype : dtype
+        float32 or float64, the precision of the computations.
+    first : int
+        Number of the first row, for messages.
+
+    Raises
+    ------
+    ValueError
+        If a value is above 1e15 in float32, or 1e120 in float64.
+    """
+    limit = 1e15 if dtype == np.float32 else 1e120
+    largest = np.abs(X).max(axis=1)
+    if len(X) and largest.max() > limit:
+        row = np.argmax(largest)
+        raise ValueError(
+            f"Row {first + row} of X has the value {largest[row]:.3g}, but without text features "
+            f"values must be at most {limit:g} in {np.dtype(dtype).name}. Divide X by a constant."
+        )
+
+
 def refuse_images(X):
     """Raise an error if images are given instead of their embeddings."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str) or not hasattr(X, "__getitem__"):

@@ -36,11 +36,18 @@ class HeldOutScores:
     intercept : float
     novelty : ndarray of shape (2, n_shares)
         Quantiles of the novelty at the shares 1 / n_shares, 2 / n_shares, ..., 1. The first row
-        is for images whose largest logit is that of a base class, the second for the others.
+        is for images whose largest logit is that of a base class, the second for the others. A
+        row is infinite if no image shows how images of such classes score.
     gaps : ndarray of shape (2, n_shares)
-        Quantiles of the gaps, for images of base classes and of hidden ones.
+        Quantiles of the gaps, for images of base classes and of hidden ones. A row is infinite if
+        there are no such images.
     n_images : float
         Effective number of images behind the scores.
+    n_base_images : float
+        Effective number of those that are compared to other images of their class. At most
+        `n_images`.
+    n_base_classes : int
+        Number of classes with images.
     """
 
     coefficients: np.ndarray
@@ -48,6 +55,8 @@ class HeldOutScores:
     novelty: np.ndarray
     gaps: np.ndarray
     n_images: float
+    n_base_images: float
+    n_base_classes: int
 
     def novelty_of(self, signals):
         """Log-odds that the class of an image is not listed, if that has a probability of 1/2.
@@ -62,50 +71,77 @@ class HeldOutScores:
         """
         return signals @ self.coefficients + self.intercept
 
-    def novelty_thresholds(self, rate: float) -> np.ndarray:
+    def novelty_thresholds(self, rate: float, kinds: np.ndarray, n_base_classes: int) -> np.ndarray:
         """Novelty scores that a given share of images of listed classes exceeds.
+
+        There is a warning if there are too few images for this rate, or none at all.
 
         Parameters
         ----------
         rate : float
-            In (0, 1). If there are too few images for this rate, the thresholds are the largest
-            scores, and there is a warning.
+            In (0, 1).
+        kinds : ndarray of shape (2,) of bool
+            Whether the classifier has base classes, and new classes.
+        n_base_classes : int
+            Number of classes that have images now.
 
         Returns
         -------
         thresholds : ndarray of shape (2,)
-            For answers with base classes, and with new classes.
+            For answers with base classes, and with new classes. If there are too few images, the
+            largest scores; if there are none, infinity.
         """
         if not isinstance(rate, Real) or not 0 < rate < 1:
             raise ValueError(f"rejection_rate must be a number between 0 and 1, got {rate!r}.")
-        thresholds, too_few = self._thresholds(self.novelty, 1 - float(rate))
-        if too_few:
+        n_images = np.array([self.n_base_images, self.n_images])
+        thresholds, too_few = self._thresholds(self.novelty, 1 - float(rate), n_images)
+        unknown = np.isinf(thresholds)
+        if (kinds & unknown).any():
+            warn_user(
+                f"Answers with {_named(kinds & unknown)} classes are never rejected, because no "
+                "held-out image shows how images of such classes score. Fit on images of at least "
+                "two classes, with two images of at least one class."
+            )
+        too_few &= kinds & ~unknown
+        if too_few.any():
+            n = n_images[too_few].min()
             warn_user(
                 f"A rejection_rate of {rate:g} is too low for these training images, which count "
-                f"as {self.n_images:.3g} images of balanced classes; the thresholds are the "
-                "largest held-out scores. Add images, or set a rejection_rate of at least "
-                f"{1 / (self.n_images + 1):.2g}."
+                f"as {n:.3g} images of balanced classes; the thresholds are the largest held-out "
+                f"scores. Add images, or set a rejection_rate of at least {1 / (n + 1):.2g}."
+            )
+        first_images = n_base_classes - self.n_base_classes
+        if first_images and (kinds & ~unknown).any():
+            have = "classes have" if first_images > 1 else "class has"
+            warn_user(
+                f"{first_images} {have} images only since add_images, but the thresholds come from "
+                "the last fit. More images of such classes may be rejected than rejection_rate "
+                "says. Fit on all images."
             )
         return thresholds
 
-    def gap_thresholds(self, level: float) -> np.ndarray:
+    def gap_thresholds(self, level: float, kinds: np.ndarray) -> np.ndarray:
         """Gaps that a given share of images does not exceed.
+
+        There is a warning if there are too few images for this level, or none at all.
 
         Parameters
         ----------
         level : float
-            In (0, 1). If there are too few images for this level, the thresholds are infinite,
-            and there is a warning.
+            In (0, 1).
+        kinds : ndarray of shape (2,) of bool
+            Whether the classifier has base classes, and new classes.
 
         Returns
         -------
         thresholds : ndarray of shape (2,)
-            For images of base classes, and of new classes.
+            For images of base classes, and of new classes. Infinity if there are too few images.
         """
         if not isinstance(level, Real) or not 0 < level < 1:
             raise ValueError(f"confidence_level must be a number between 0 and 1, got {level!r}.")
-        thresholds, too_few = self._thresholds(self.gaps, float(level))
-        if too_few:
+        n_images = np.full(2, self.n_images)
+        thresholds, too_few = self._thresholds(self.gaps, float(level), n_images)
+        if too_few.any():
             warn_user(
                 f"A confidence_level of {level:g} is too high for these training images, which "
                 f"count as {self.n_images:.3g} images of balanced classes; every set holds all "
@@ -113,18 +149,30 @@ class HeldOutScores:
                 f"{self.n_images / (self.n_images + 1):.2g}."
             )
             return np.full(2, np.inf)
+        unknown = kinds & np.isinf(thresholds)
+        if unknown.any():
+            warn_user(
+                f"Every set holds all {_named(unknown)} classes, because no held-out image shows "
+                "how images of such classes score. Fit on images of at least two classes."
+            )
         return thresholds
 
-    def _thresholds(self, quantiles, level):
-        """Stored quantiles of both sides at a level, and whether there are too few images for it.
+    def _thresholds(self, quantiles, level, n_images):
+        """Stored quantiles of both rows at a level, and whether there are too few images for it.
 
         As in split conformal prediction, the new image counts as one more, at infinity: n images
         cannot resolve shares below 1 / (n + 1).
         """
-        level = level * (1 + 1 / self.n_images)
+        with np.errstate(divide="ignore"):
+            levels = level * (1 + 1 / n_images)
         n_shares = quantiles.shape[1]
-        position = int(np.ceil(level * n_shares - 1e-9)) - 1
-        return quantiles[:, min(max(position, 0), n_shares - 1)], level > 1
+        positions = np.ceil(np.minimum(levels, 1) * n_shares - 1e-9).astype(int) - 1
+        return quantiles[[0, 1], np.maximum(positions, 0)], levels > 1
+
+
+def _named(kinds):
+    """Names of some kinds of classes."""
+    return " or ".join(name for name, chosen in zip(("base", "new"), kinds, strict=True) if chosen)
 
 
 def quantiles_by_side(scores, sample_weight, is_new):
@@ -186,12 +234,25 @@ def fit_held_out_scores(data, images, shrinkage, weights, term):
     )
     sample_weight *= data.sample_weight.sum() / sample_weight.sum()
     coefficients, intercept = _novelty_regression(listed, unlisted, sample_weight, image_weight)
+    n_images, n_base_classes = effective_size(data), int(np.count_nonzero(data.counts))
+    n_base_images = min(n_images, effective_size(data, singletons=False))
+    novelty = quantiles_by_side(listed @ coefficients + intercept, sample_weight, answered_new)
+    gaps = quantiles_by_side(gaps, sample_weight, is_new)
+    if data.text_features is not None and n_base_classes == 1:
+        # No class can be hidden. The only prototype is the centre of the images, from which an
+        # image that is left out points away.
+        n_base_images = 0.0
+        novelty[1] = gaps[1] = np.inf
+    if n_base_images == 0:  # without its only image, a class is a new one
+        novelty[0] = np.inf
     return HeldOutScores(
         coefficients=coefficients,
         intercept=intercept,
-        novelty=quantiles_by_side(listed @ coefficients + intercept, sample_weight, answered_new),
-        gaps=quantiles_by_side(gaps, sample_weight, is_new),
-        n_images=effective_size(data),
+        novelty=novelty,
+        gaps=gaps,
+        n_images=n_images,
+        n_base_images=n_base_images,
+        n_base_classes=n_base_classes,
     )
 
 

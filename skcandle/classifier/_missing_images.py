@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._labels import is_textual
+from .._labels import is_textual, type_for, with_answer
 from .._warnings import warn_user
 from ..exceptions import UnreadableImageWarning
 
@@ -81,26 +81,29 @@ def answers(classes, positions):
     Raises
     ------
     ValueError
-        If the missing answer is one of the classes, or labels are booleans.
+        If the missing answer is one of the classes, or labels are booleans or too large.
     """
     labels, missing = classes[positions], positions == MISSING
     if not missing.any():
         return labels
-    answer = "" if is_textual(classes) else MISSING
-    if classes.dtype == bool or answer in classes.tolist():
+    answer = missing_answer(classes)
+    fits = classes.dtype != bool and type_for(classes, answer) is not None
+    if not fits or answer in classes.tolist():
         rows = np.flatnonzero(missing.reshape(len(missing), -1)[:, 0])
         raise ValueError(
             f"{len(rows)} of {len(missing)} images could not be read (the first is row {rows[0]}), "
             f"and with labels such as {classes.tolist()[0]!r} there is no value for a missing "
             "answer. Use predict_proba, which returns rows of NaN for these images."
         )
-    if classes.dtype.kind == "u":
-        labels = labels.astype(np.int64)
-    labels[missing] = answer
     n_missing = int(missing.reshape(len(missing), -1)[:, 0].sum())
     warn_user(
         f"{n_missing} of {len(missing)} rows of X are NaN, because the images could not be read. "
         f"The answer for them is {answer!r}.",
         UnreadableImageWarning,
     )
-    return labels
+    return with_answer(labels, missing, answer)
+
+
+def missing_answer(classes):
+    """The answer for images that could not be read."""
+    return "" if is_textual(classes) else MISSING

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from .._devices import exact_matmul
-from ._embeddings import rescale_extreme_rows, unit
+from ._embeddings import check_sizes, rescale_extreme_rows, unit
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
@@ -76,8 +76,10 @@ class CandleModel:
     def rows_of(self, X):
         """Embeddings in the number format of the model and, with text, of length one."""
         dtype = self.projection.dtype
-        rows = X.astype(dtype)
-        return rows if self.text_features is None else unit(rescale_extreme_rows(rows, dtype))
+        if self.text_features is not None:
+            return unit(rescale_extreme_rows(X.astype(dtype), dtype))
+        check_sizes(X, dtype)
+        return X.astype(dtype)
 
     def with_images(self, X, y, sample_weight, device):
         """The same model with further images; weights and projection do not change.

@@ -73,5 +73,5 @@ def _without(classifier, X, row_of):
         ),
         projection=np.eye(len(model.projection), dtype=model.projection.dtype),
     )
-    smaller._set_classes(smaller._universe, smaller._columns)
+    smaller._set_classes(smaller._columns)
     return smaller

@@ -290,7 +290,8 @@ class PublishedCandleClassifier(BaseCandle):
             prototype_scale=float(self.prototype_scale),
         )
         self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
-        self._set_classes(universe, np.arange(data.n_classes))
+        self._set_every_class(universe)
+        self._set_classes(np.arange(data.n_classes))
         return self
 
 

@@ -14,10 +14,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._earlier_fit import keeps_an_earlier_fit
-from .._labels import is_textual
+from .._labels import is_textual, type_for, with_answer
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
 from .._typing import Images, Labels
+from ._missing_images import missing_answer
 
 
 def _estimator_has(method):
@@ -45,9 +46,10 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         :class:`~sklearn.frozen.FrozenEstimator`.
 
     reject_label : "auto", str or number, default="auto"
-        The answer for rejected images. It has the type of the labels but is not one of them.
-        ``"auto"`` is "unknown" for strings. For numbers it is -1, or one less than the smallest
-        label if that is negative.
+        The answer for rejected images. It has the type of the labels but is not one of them, and
+        differs from the answer for images that could not be read ("" or -1). ``"auto"`` is
+        "unknown" for strings. For numbers it is -2, or one less than the smallest label if that is
+        below -1.
 
     rejection_rate : float, default=0.05
         Share of images of listed classes that are rejected by mistake, in (0, 1). All classes
@@ -83,7 +85,11 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     The threshold is the quantile of split conformal prediction [1]_, which counts the new image as
     one more, with equal weights for all classes. *n* images, as Kish's effective number, cannot
     resolve rates below 1 / (n + 1). In this case the threshold is the largest held-out score, and
-    there is a warning.
+    there is a warning. For answers with base classes, only images of classes with at least two
+    images count in *n*.
+
+    Where held-out images cannot show how images score, nothing is rejected, and there is a warning:
+    answers with base classes if no class has two images, all answers if only one class has images.
 
     The rate refers to images of classes in the universe. How many images of other classes are
     rejected depends on how much they look like listed ones.
@@ -234,17 +240,14 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels from `classes_`, and `reject_label_`.
+            Labels from `classes_`, and `reject_label_`. For images that could not be read, the
+            missing answer of :meth:`CandleClassifier.predict`.
         """
         check_is_fitted(self)
         X, classifier = _embedded(X, self.estimator_)
         score, is_new = classifier.novelty_score(X, return_is_new=True)
         rejected = score > self.thresholds_[is_new.astype(int)]
-        labels = classifier.predict(X)
-        if labels.dtype == object:
-            labels[rejected] = self.reject_label_
-            return labels
-        return np.where(rejected, np.array(self.reject_label_), labels)
+        return with_answer(classifier.predict(X), rejected, self.reject_label_)
 
     def predict_proba(self, X: Images) -> np.ndarray:
         """Probabilities of the listed classes, given that the image shows one of them.
@@ -328,7 +331,7 @@ def _reject_label(label, classes):
     """The checked answer for rejected images."""
     textual = is_textual(classes)
     if isinstance(label, str) and label == "auto":
-        label = "unknown" if textual or classes.dtype == bool else min(-1, int(classes.min()) - 1)
+        label = "unknown" if textual or classes.dtype == bool else min(-2, int(classes.min()) - 1)
     if textual != isinstance(label, str) or classes.dtype == bool:
         kind = "strings" if textual else "booleans" if classes.dtype == bool else "numbers"
         raise TypeError(
@@ -338,6 +341,16 @@ def _reject_label(label, classes):
                 if kind == "booleans"
                 else f"Use one of the {kind} that is not a label."
             )
+        )
+    if type_for(classes, label) is None:
+        raise ValueError(
+            f"No type of integers can hold the labels and the reject_label {label!r}, because they "
+            f"are from {classes.min()} to {classes.max()}. Use smaller labels or strings, or set "
+            "another reject_label."
+        )
+    if label == missing_answer(classes):
+        raise ValueError(
+            f"reject_label must not be {label!r}, the answer for images that could not be read."
         )
     if label in classes.tolist():
         raise ValueError(f"reject_label must not be one of the classes_, got {label!r}.")

@@ -167,12 +167,11 @@ def fit_single_images(images, statistics, shrinkage, weights, weight, device):
     Returns
     -------
     term : SingleImages or None
-        None if its weight is zero, or there is nothing to tell apart: fewer than two classes with
-        images.
+        None if its weight is zero. With one class, it is zero until ``add_images`` brings another.
     left_out : LeftOutTerm or None
     """
     columns = np.flatnonzero(statistics.counts > 0)
-    if weight == 0 or len(columns) < 2:
+    if weight == 0:
         return None, None
     base = images.among(columns)
     prototypes = prototypes_of(statistics.among(columns), base.text_features, shrinkage)

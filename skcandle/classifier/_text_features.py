@@ -103,6 +103,7 @@ class ClassTextEncoder:
                     f"The name of the label {blank[0]!r} is blank. Name it in class_names, or "
                     "remove it."
                 )
+            _check_characters(of_label, names)
             self.check_names(of_label, names)
             encode = getattr(self.encoder, "encode_text", self.encoder)
             prompts = fill_templates(self.templates, names)
@@ -354,6 +355,18 @@ def _flat(labels, names):
         [label for label, own in zip(labels, names, strict=True) for _ in own],
         [name for own in names for name in own],
     )
+
+
+def _check_characters(labels, names):
+    """Check that names can be encoded; half of a surrogate pair cannot."""
+    for label, name in zip(labels, names, strict=True):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"The name {ascii(name)} of the label {ascii(label)} contains half of a surrogate "
+                "pair, which is not a character. Replace it."
+            ) from None
 
 
 def _vector(vectors, label, n_features):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._labels import is_textual
+from .._labels import is_textual, without_nulls
 from .._warnings import warn_user
 
 _REPLACED = (
@@ -33,7 +33,7 @@ class LabelUniverse:
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
-        Sorted labels.
+        Distinct labels.
     names : list or None
         Name of each label, or a tuple of its synonyms; None if the labels are numbers without
         names.
@@ -48,22 +48,34 @@ class LabelUniverse:
         return LabelUniverse(self.classes[positions], names)
 
     def positions(self, labels):
-        """Sorted positions of the labels of a view.
+        """Sorted positions of the labels of a view, which a mask may select.
 
         Raises
         ------
         TypeError, ValueError
-            If `labels` is a single string or empty, or a label is not among the classes.
+            If `labels` is a single string or empty, a label is not among the classes, or a mask has
+            the wrong length.
         """
         if isinstance(labels, str):
             raise TypeError(f"restrict needs a list of labels, got the string {labels!r}.")
-        wanted, known = np.ravel(labels).tolist(), set(self.classes.tolist())
-        unknown = [label for label in wanted if label not in known]
-        if unknown:
-            raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
-        if not wanted:
+        array = np.asarray(without_nulls(labels))
+        if array.dtype == bool and self.classes.dtype != bool:
+            if array.shape != self.classes.shape:
+                raise ValueError(
+                    f"A boolean array in restrict must have the shape of classes_, "
+                    f"{self.classes.shape}, got {array.shape}."
+                )
+            chosen = array
+        else:
+            position = {label: i for i, label in enumerate(self.classes.tolist())}
+            wanted = np.ravel(labels).tolist()
+            unknown = [label for label in wanted if label not in position]
+            if unknown:
+                raise ValueError(f"restrict got {unknown[0]!r}, which is not one of the classes_.")
+            chosen = np.isin(np.arange(len(self.classes)), [position[label] for label in wanted])
+        if not chosen.any():
             raise ValueError("restrict needs at least one label.")
-        return np.flatnonzero(np.isin(self.classes, wanted))
+        return np.flatnonzero(chosen)
 
     def unlisted(self, y):
         """Distinct labels in `y` that are not among the classes.
@@ -80,26 +92,34 @@ class LabelUniverse:
         return [label for label in np.unique(y).tolist() if label not in known]
 
     def of_labels(self, labels):
-        """The universe of labels from `y`: strings name themselves, numbers have no name."""
-        names = labels if is_textual(self.classes) else [None] * len(labels)
-        return LabelUniverse(np.array(labels), names)
+        """The universe of labels from `y`, which name themselves."""
+        classes = array_of_labels(labels, self.classes.dtype)
+        return LabelUniverse(classes, None if self.names is None else [*map(str, labels)])
 
-    def merged(self, added):
-        """The universe of these classes and added ones.
+    def joined(self, added):
+        """The universe of these classes, followed by added ones."""
+        return LabelUniverse(
+            array_of_labels([*self.classes.tolist(), *added.classes.tolist()], self.classes.dtype),
+            None if self.names is None else [*self.names, *added.names],
+        )
+
+    def known(self, names):
+        """Positions of names in a call of ``add_classes`` that these classes have already.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Labels or, if labels are numbers, names.
 
         Returns
         -------
-        universe : LabelUniverse
-        order : list of int
-            Position of each of its classes among these classes, followed by the added ones.
+        positions : dict
         """
-        labels = [*self.classes.tolist(), *added.classes.tolist()]
-        order = sorted(range(len(labels)), key=labels.__getitem__)
-        names = None if self.names is None else [*self.names, *added.names]
-        return LabelUniverse(
-            sorted_labels(labels, self.classes.dtype),
-            None if names is None else [names[i] for i in order],
-        ), order
+        listed = self.classes.tolist() if is_textual(self.classes) else self.names or []
+        position = {name: i for i, name in enumerate(listed)}
+        return {
+            name: position[name] for name in names if isinstance(name, str) and name in position
+        }
 
     def added(self, names):
         """The universe of added classes, known by their names only.
@@ -209,24 +229,49 @@ def universe_parameters(new_classes, class_names, universe, added):
     -------
     new_classes, class_names
     """
+    labels = added.classes.tolist()
     if is_textual(universe.classes):
-        labels = added.classes.tolist()
         others = {
             label: name for label, name in zip(labels, added.names, strict=True) if label != name
         }
         if others:
             class_names = _as_mapping(class_names) | others
-        return [*([] if new_classes is None else new_classes), *labels], class_names
-    if universe.names is not None:
-        class_names = dict(zip(universe.classes.tolist(), universe.names, strict=True))
-    return new_classes, class_names
+    elif universe.names is not None:
+        return new_classes, dict(zip(universe.classes.tolist(), universe.names, strict=True))
+    return [*([] if new_classes is None else new_classes), *map(_integer, labels)], class_names
+
+
+def _integer(label):
+    """A label, a whole number as an integer, as `new_classes` requires."""
+    return int(label) if isinstance(label, float) else label
 
 
 def sorted_labels(labels, dtype):
     """Sorted distinct labels, of the given dtype if it can hold them all."""
-    labels = np.unique(np.array(list(labels), dtype=object if dtype.kind == "O" else None))
-    converted = labels.astype(dtype)
-    return converted if np.array_equal(converted, labels) else labels
+    return np.unique(array_of_labels(labels, dtype))
+
+
+def array_of_labels(labels, dtype):
+    """Labels as an array, of the given dtype if it can hold them all.
+
+    Raises
+    ------
+    ValueError
+        If no type of integers can.
+    """
+    labels = list(map(plain_label, labels))
+    if dtype.kind in "iu":  # NumPy would choose floats for some integers
+        low, high = min(labels), max(labels)
+        for candidate in (dtype, np.int64, np.uint64):
+            if np.iinfo(candidate).min <= low and high <= np.iinfo(candidate).max:
+                return np.array(labels, dtype=candidate)
+        raise ValueError(
+            f"No type of integers can hold the labels {low} and {high}. Use smaller numbers, or "
+            "strings."
+        )
+    array = np.array(labels, dtype=object if dtype.kind == "O" else None)
+    converted = array.astype(dtype)
+    return converted if np.array_equal(converted, array) else array
 
 
 def plain_label(label):

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from long_tail import BASE, BOTH, CLASSES, DATA, fit, long_tailed, make
+from long_tail import BASE, BOTH, CLASSES, DATA, fit, long_tailed, make, spelled
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
@@ -268,3 +268,51 @@ def test_a_row_of_zeros_has_no_class(kind, monkeypatch):
 def test_without_text_a_row_of_zeros_is_a_row():
     fitted = fit(text_encoder=None, new_classes=None)
     assert np.isfinite(fitted.predict_proba(np.zeros((1, 32)))).all()
+
+
+@pytest.mark.parametrize("dtype, scale", [(np.float32, 1e19), (np.float32, 1e38), (float, 1e200)])
+def test_without_text_values_whose_squares_overflow_are_an_error(dtype, scale):
+    options = {"text_encoder": None, "new_classes": None, "max_iter": 0}
+    fitted = make(**options).fit(DATA.X.astype(dtype), DATA.y)
+    X = DATA.X[:10].astype(dtype)
+    X[3, 5] = scale
+    message = f"Row 3 of X has the value .*, but without .* {np.dtype(dtype).name}. Divide X by"
+    for call in (
+        lambda: make(**options).fit(X, DATA.y[:10]),
+        lambda: fitted.predict(X),
+        lambda: fitted.add_images(X, DATA.y[:10]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("dtype, scale", [(np.float32, 1e13), (float, 1e115)])
+def test_without_text_values_below_the_limit_are_used(dtype, scale):
+    X = (DATA.X * scale).astype(dtype)
+    proba = make(text_encoder=None, new_classes=None).fit(X, DATA.y).predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_class_without_weight_is_left_out_with_a_warning(kind):
+    weight = np.where(np.isin(DATA.y, BASE[:2]), 0, 1)
+    clf = make(kind, new_classes=None)
+    with pytest.warns(UserWarning, match="'class 00' and 1 others have no image with a positive"):
+        clf.fit(DATA.X, DATA.y, sample_weight=weight)
+    assert clf.classes_.tolist() == BASE[2:]
+
+
+def test_a_listed_class_without_weight_is_a_new_class(recwarn):
+    weight = np.where(DATA.y == BASE[0], 0, 1)
+    clf = make(new_classes=BASE[:1]).fit(DATA.X, DATA.y, sample_weight=weight)
+    assert clf.classes_[clf.is_new_].tolist() == BASE[:1]
+    assert not recwarn.list
+
+
+def test_a_name_with_half_of_a_surrogate_pair_is_an_error():
+    name = "ap\ud83de"
+    message = r"The name 'ap\\ud83de' of the label .* contains half of a surrogate pair"
+    with pytest.raises(ValueError, match=message):
+        make(text_encoder=spelled, new_classes=[name]).fit(DATA.X, DATA.y)
+    with pytest.raises(ValueError, match=message):
+        fit(text_encoder=spelled).add_classes([name])

@@ -83,9 +83,10 @@ def test_numbers_have_minus_one(dtype):
     assert answers[1] == -1 and answers[0] in y
 
 
-@pytest.mark.parametrize("labels", [["", "a"], [-1, 1], [True, False]])
+@pytest.mark.parametrize("labels", [["", "a"], [-1, 1], [True, False], [2**63, 2**63 + 1]])
 def test_labels_that_leave_no_missing_answer_are_an_error_only_then(labels):
-    X, y = np.random.default_rng(0).normal(size=(8, 4)), np.array(labels * 4)
+    dtype = np.uint64 if labels[0] == 2**63 else None
+    X, y = np.random.default_rng(0).normal(size=(8, 4)), np.array(labels * 4, dtype=dtype)
     clf = CandleClassifier(text_encoder=None).fit(X, y)
     assert set(clf.predict(X)) <= set(labels)
     missing = np.full((1, 4), np.nan)
@@ -147,6 +148,16 @@ def test_images_that_are_added_leave_them_out():
 def test_a_rejecting_classifier_has_the_missing_answer():
     clf = RejectingClassifier(make()).fit(DATA.X, DATA.y)
     assert clf.predict(np.stack([NAN, DATA.X[0]])).tolist()[0] == ""
+
+
+def test_a_rejected_image_differs_from_one_that_could_not_be_read():
+    texts = dict(enumerate(DATA.texts.values()))
+    clf = RejectingClassifier(make(text_encoder=texts, new_classes=None), rejection_rate=0.5)
+    clf.fit(DATA.X, np.unique(DATA.y, return_inverse=True)[1])
+    answers = clf.predict(np.stack([NAN, *-DATA.X_test]))
+    assert answers[0] == -1
+    assert clf.reject_label_ in answers[1:]
+    assert -1 not in answers[1:]
 
 
 def test_weight_zero_for_all_readable_images_is_an_error(kind):

@@ -143,13 +143,14 @@ def test_thresholds_are_those_of_split_conformal_prediction(level, too_few):
     base, new = np.random.default_rng(0).normal(size=(2, n))
     side = np.repeat([False, True], n)
     quantiles = quantiles_by_side(np.concatenate([base, new]), np.ones(2 * n), side)
-    held_out = HeldOutScores(np.ones(2), 0.0, quantiles, -quantiles, n)
+    held_out = HeldOutScores(np.ones(2), 0.0, quantiles, -quantiles, n, n, n_base_classes=3)
     # the ceil((n + 1) level)-th smallest of n scores
     rank = min(int(np.ceil((n + 1) * level)), n)
     expected = [np.sort(scores)[rank - 1] for scores in (base, new)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert_array_equal(held_out.novelty_thresholds(1 - level), expected)
+        found = held_out.novelty_thresholds(1 - level, np.array([True, True]), 3)
+        assert_array_equal(found, expected)
     assert len(caught) == too_few
 
 
@@ -186,8 +187,14 @@ def test_a_higher_rate_rejects_more(candle):
         (NAMES, "auto", "unknown"),
         (NAMES, "none of these", "none of these"),
         (NAMES.astype(object), "auto", "unknown"),
-        (np.arange(8), "auto", -1),
-        (np.arange(8, dtype=np.uint8), "auto", -1),
+        (np.arange(8), "auto", -2),
+        (np.arange(8, dtype=np.uint8), "auto", -2),
+        (np.arange(8, dtype=np.int8), "auto", -2),
+        (np.arange(8, dtype=np.int8), 1000, 1000),
+        (2**60 + np.arange(8, dtype=np.uint64), "auto", -2),
+        (2**63 + np.arange(8, dtype=np.uint64), 7, 7),
+        (2**62 + np.arange(8), "auto", -2),
+        (np.arange(8) - 1, "auto", -2),
         (np.arange(8), 99, 99),
         (np.arange(8) - 3, "auto", -4),
     ],
@@ -201,6 +208,8 @@ def test_reject_labels(labels, label, answer):
     assert clf.reject_label_ == answer
     assert answer in answers.tolist()
     assert set(answers.tolist()) <= {answer, *labels.tolist()}
+    if labels.dtype == np.int8:
+        assert answers.dtype == (np.int8 if answer == -2 else np.int64)
 
 
 def test_around_and_inside_a_pipeline(candle):
@@ -235,6 +244,7 @@ WRAPPERS = {
 PASS = FunctionTransformer().fit(X)
 
 
+@pytest.mark.filterwarnings("ignore:. class.* only since add_images:UserWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_fitted_classifier_rejects_as_it_is(fitted, copy, wrapper):
@@ -280,17 +290,85 @@ def test_in_a_search_and_out_of_fold(candle):
     assert set(cross_val_predict(clf, X[TRAIN], y, cv=2)) <= {*NAMES[:6], "unknown"}
 
 
-def test_with_one_image_per_class_the_largest_score_is_used_with_one_warning(candle):
-    first = [np.flatnonzero(Y == k)[0] for k in range(5)]
+def fit_with_warnings(candle, rows, rate=0.05):
+    """A fitted RejectingClassifier, and the messages about its thresholds."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        clf = RejectingClassifier(candle).fit(X[first], NAMES[Y[first]])
-    (warning,) = [w for w in caught if "rejection_rate" in str(w.message)]
-    message = str(warning.message)
+        clf = RejectingClassifier(candle, rejection_rate=rate).fit(X[rows], NAMES[Y[rows]])
+    messages = [str(w.message) for w in caught]
+    return clf, [m for m in messages if "reject" in m]
+
+
+def images_of_each(counts):
+    """Positions of the first images of each class."""
+    return np.concatenate([np.flatnonzero(Y == k)[:n] for k, n in enumerate(counts)])
+
+
+def test_with_few_images_the_largest_score_is_used_with_one_warning(candle):
+    clf, (message,) = fit_with_warnings(candle, images_of_each([2] * 5))
     assert "A rejection_rate of 0.05 is too low for these training images" in message
-    assert "which count as 5 images of balanced classes" in message
-    assert "a rejection_rate of at least 0.17" in message
-    assert clf.thresholds_.max() == clf.estimator_._held_out.novelty.max()
+    assert "which count as 10 images of balanced classes" in message
+    assert "a rejection_rate of at least 0.091" in message
+    assert_array_equal(clf.thresholds_, clf.estimator_._held_out.novelty[:, -1])
+
+
+def test_only_images_of_classes_with_others_count_for_base_classes(candle):
+    clf, (message,) = fit_with_warnings(candle, images_of_each([2, 2, 1, 1, 1]))
+    assert "which count as 4 images of balanced classes" in message
+    assert clf.thresholds_[0] == clf.estimator_._held_out.novelty[0, -1]
+
+
+def test_with_one_image_per_class_no_answer_with_a_base_class_is_rejected(candle):
+    clf, (message,) = fit_with_warnings(candle, images_of_each([1] * 5), rate=0.3)
+    assert message.startswith("Answers with base classes are never rejected")
+    assert clf.thresholds_[0] == np.inf
+    answers, rejected = clf.estimator_.predict(X), clf.predict(X) == "unknown"
+    assert not rejected[answers != "fox"].any()
+    assert np.isfinite(clf.thresholds_[1])
+
+
+def test_with_one_class_with_images_nothing_is_rejected():
+    candle = CandleClassifier(new_classes=NAMES[1:6].tolist(), text_encoder=TEXTS, max_iter=0)
+    clf, (message,) = fit_with_warnings(candle, images_of_each([30]), rate=0.3)
+    assert message.startswith("Answers with base or new classes are never rejected")
+    assert "Fit on images of at least two classes" in message
+    assert "unknown" not in clf.predict(X)
+
+
+def test_with_one_class_with_images_sets_hold_all_new_classes():
+    candle = CandleClassifier(new_classes=NAMES[1:6].tolist(), text_encoder=TEXTS, max_iter=0)
+    candle.fit(X[Y == 0], NAMES[Y[Y == 0]])
+    with pytest.warns(UserWarning, match="Every set holds all new classes"):
+        assert candle.predict_set(X, 0.7)[:, 1:].all()
+
+
+def test_views_without_new_classes_need_no_warning_about_them(recwarn):
+    candle = CandleClassifier(new_classes=NAMES[1:6].tolist(), text_encoder=TEXTS, max_iter=0)
+    candle.fit(X[Y == 0], NAMES[Y[Y == 0]])
+    recwarn.clear()
+    candle.restrict(["ant"]).predict_set(X, 0.7)
+    assert not recwarn.list
+
+
+def test_without_text_all_thresholds_are_finite():
+    clf, messages = fit_with_warnings(
+        CandleClassifier(text_encoder=None, max_iter=0), images_of_each([10] * 5), rate=0.1
+    )
+    assert not messages
+    assert np.isfinite(clf.thresholds_).all()
+
+
+def test_the_first_images_of_a_class_after_the_fit_warn(fitted):
+    grown = fitted.add_images(X[Y == 6], NAMES[Y[Y == 6]])
+    with pytest.warns(UserWarning, match="1 class has images only since add_images.* Fit on all"):
+        thresholds = grown.novelty_thresholds(0.2)
+    assert_array_equal(thresholds, fitted.novelty_thresholds(0.2))
+
+
+def test_more_images_of_a_base_class_do_not_warn(fitted, recwarn):
+    fitted.add_images(X[Y == 0], NAMES[Y[Y == 0]]).novelty_thresholds(0.2)
+    fitted.add_classes(["gnu"]).novelty_thresholds(0.2)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(
@@ -331,7 +409,16 @@ def test_invalid_rates(candle, rate):
         (NAMES, "fox", ValueError, "must not be one of the classes_, got 'fox'"),
         (NAMES, -1, TypeError, "reject_label is -1, but the labels are strings"),
         (np.arange(8), "none", TypeError, "reject_label is 'none', but the labels are numbers"),
-        (np.arange(8) - 1, -1, ValueError, "must not be one of the classes_, got -1"),
+        (np.arange(8), -1, ValueError, "must not be -1, the answer for images that could not be"),
+        (NAMES, "", ValueError, "must not be '', the answer for images that could not be read"),
+        (np.arange(8), 2.5, ValueError, "No type of integers can hold the labels .* 2.5"),
+        (
+            2**63 + np.arange(8, dtype=np.uint64),
+            "auto",
+            ValueError,
+            "labels and the reject_label -2, because they are from 9223372036854775808",
+        ),
+        (np.arange(8) - 2, -2, ValueError, "must not be one of the classes_, got -2"),
         (np.arange(8) > 2, "auto", TypeError, "labels are booleans. Use strings or integers"),
     ],
 )

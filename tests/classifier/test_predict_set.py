@@ -19,7 +19,7 @@ def gaps(clf):
 
 
 def test_classes_within_the_distance_of_their_kind(fitted):
-    base, new = fitted._held_out.gap_thresholds(LEVEL)
+    base, new = fitted._held_out.gap_thresholds(LEVEL, np.array([True, True]))
     expected = gaps(fitted) <= np.where(fitted.is_new_, new, base)
     sets = fitted.predict_set(DATA.X_test, LEVEL)
     assert sets.dtype == bool
@@ -72,7 +72,9 @@ def test_images_alone_and_views():
     clf = fit(text_encoder=None, new_classes=None)
     view = clf.restrict(BASE[:3])
     sets = view.predict_set(DATA.X_test, LEVEL)
-    assert_array_equal(sets, gaps(view) <= clf._held_out.gap_thresholds(LEVEL)[0])
+    assert_array_equal(
+        sets, gaps(view) <= clf._held_out.gap_thresholds(LEVEL, np.array([True, True]))[0]
+    )
 
 
 def test_too_few_images_for_a_level(fitted):

@@ -270,3 +270,101 @@ def test_words_of_added_classes_are_kept_for_a_clone(names):
     again = clone(grown).fit(DATA.X, DATA.y)
     assert_array_equal(again.classes_, grown.classes_)
     assert_allclose(again.text_features_, grown.text_features_)
+
+
+# --- restrict, then more classes ---------------------------------------
+
+NUMBERS = np.searchsorted(LABELS, DATA.y)
+
+
+def numbered(**options):
+    """A classifier of integer labels whose names are strings."""
+    options = {"class_names": BASE, "text_encoder": spelled, "new_classes": None} | options
+    return make(**UNTRAINED["candle"] | options).fit(DATA.X, NUMBERS)
+
+
+def test_new_numbers_are_free_in_the_training_set_of_a_view():
+    grown = numbered().restrict([0, 1]).add_classes([NEW[0]])
+    assert grown.classes_.tolist() == [0, 1, 8]
+    assert grown.class_names_ == [*BASE[:2], NEW[0]]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_class_that_was_left_out_returns_as_it_was(kind):
+    clf = fit(kind, text_encoder=spelled)
+    view = clf.restrict([BASE[0], NEW[0]]).add_classes([NEW[1], BASE[3]])
+    expected = clf.restrict([BASE[0], BASE[3], *NEW[:2]])
+    assert_array_equal(view.classes_, expected.classes_)
+    assert_array_equal(view.class_count_, expected.class_count_)
+    assert_array_equal(view.predict_proba(DATA.X_test), expected.predict_proba(DATA.X_test))
+
+
+def test_a_number_that_was_left_out_returns_by_its_name():
+    clf = numbered()
+    view = clf.restrict([0, 1]).add_classes([BASE[5]])
+    assert view.classes_.tolist() == [0, 1, 5]
+    assert_array_equal(view.class_count_, clf.class_count_[[0, 1, 5]])
+
+
+def test_a_class_that_was_left_out_is_not_named_anew():
+    view = fit(text_encoder=spelled).restrict(BASE)
+    with pytest.raises(ValueError, match="'class 08', which restrict left out, keeps its name"):
+        view.add_classes({NEW[0]: NEW[1]})
+
+
+def test_a_name_of_a_class_that_was_left_out_is_added_once():
+    with pytest.raises(ValueError, match="'class 08', which is repeated"):
+        fit(text_encoder=spelled).restrict(BASE).add_classes([NEW[0], NEW[0]])
+
+
+def test_names_may_come_from_an_iterator(fitted):
+    view = fitted.restrict(BASE).add_classes(iter(NEW))
+    assert_array_equal(view.classes_, LABELS)
+
+
+def test_images_of_a_class_that_was_left_out_have_its_name():
+    clf = fit(text_encoder=spelled, class_names={NEW[0]: NEW[1]}, new_classes=None)
+    view = clf.restrict(BASE[:2]).add_images(DATA.X_test[:2], [NEW[0]] * 2)
+    assert view.class_names_ == [*BASE[:2], NEW[1]]
+    whole = clf.add_images(DATA.X_test[:2], [NEW[0]] * 2).restrict([*BASE[:2], NEW[0]])
+    assert_array_equal(view.predict_proba(DATA.X_test), whole.predict_proba(DATA.X_test))
+
+
+@pytest.mark.parametrize("convert", [list, np.array])
+def test_a_mask_selects_classes(fitted, convert):
+    mask = convert(np.isin(LABELS, [BASE[1], NEW[0]]).tolist())
+    assert fitted.restrict(mask).classes_.tolist() == [BASE[1], NEW[0]]
+    view = numbered().restrict(convert([False, True, True] + 5 * [False]))
+    assert view.classes_.tolist() == [1, 2]
+
+
+def test_a_mask_has_the_length_of_the_classes():
+    with pytest.raises(ValueError, match=r"shape of classes_, \(8,\), got \(3,\)"):
+        numbered().restrict([False, True, True])
+    with pytest.raises(ValueError, match="restrict needs at least one label"):
+        numbered().restrict(np.zeros(8, dtype=bool))
+
+
+def test_labels_that_are_booleans_are_not_a_mask():
+    texts = {False: DATA.texts[BASE[0]], True: DATA.texts[BASE[1]]}
+    clf = make(new_classes=None, text_encoder=texts)
+    clf.fit(np.stack(list(texts.values())), np.array([False, True]))
+    assert clf.restrict([True]).classes_.tolist() == [True]
+
+
+def test_a_clone_knows_added_vectors():
+    vectors = {"kiwi": np.ones(32), "fig": -np.ones(32)}
+    grown = fit().add_classes(vectors)
+    again = clone(grown).fit(DATA.X, DATA.y)
+    assert_array_equal(again.classes_, grown.classes_)
+    assert_allclose(again.text_features_, grown.text_features_)
+
+
+@pytest.mark.parametrize("names", [None, BASE])
+def test_a_clone_knows_numbers_with_vectors(names):
+    texts = dict(enumerate(DATA.texts.values()))
+    clf = make(new_classes=None, text_encoder=texts, class_names=names).fit(DATA.X, NUMBERS)
+    grown = clf.add_images(DATA.X_test[:1], [9]).add_classes({"kiwi": np.ones(32)})
+    assert grown.classes_.tolist() == [*range(8), 9, 10]
+    again = clone(grown).fit(DATA.X, NUMBERS)
+    assert_array_equal(again.classes_, grown.classes_)

@@ -1,7 +1,5 @@
 """The single-image term: its equation, its gate, what leaving images out of it means."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -198,9 +196,15 @@ def test_weight_is_zero_where_likeness_misleads():
     assert clf._model.single_images is None
 
 
-def test_one_class_with_images_has_nothing_to_tell_apart():
-    clf = make(new_classes=list(range(1, len(COUNTS)))).fit(X[Y == 0], Y[Y == 0])
-    assert clf.single_image_weight_ == 0
+def test_with_one_class_the_term_is_zero_until_another_has_images():
+    options = {"new_classes": list(range(1, len(COUNTS))), "single_image_weight": 5.0}
+    one = make(**options).fit(X[Y == 0], Y[Y == 0])
+    without = make(**options | {"single_image_weight": 0}).fit(X[Y == 0], Y[Y == 0])
+    assert_allclose(one.decision_function(X), without.decision_function(X), atol=1e-9)
+    grown = one.add_images(X[Y > 0], Y[Y > 0])
+    assert_allclose(
+        grown.decision_function(X), make(**options).fit(X, Y).decision_function(X), atol=1e-6
+    )
 
 
 # --- what is kept ----------------------------------------------------------------------------
@@ -344,8 +348,3 @@ def test_with_sample_weights_the_order_of_rows_does_not_matter():
     second = make(temperature="auto").fit(X[order], Y[order], weight[order])
     assert first.single_image_weight_ == pytest.approx(second.single_image_weight_, rel=1e-5)
     assert_allclose(first.predict_proba(TEST), second.predict_proba(TEST), atol=1e-5)
-
-
-def test_term_is_none_for_a_model_of_classes_that_only_have_names_beside_one():
-    data = replace(training_set(), y=np.zeros(len(Y), dtype=int))
-    assert term_of(data) == (None, None)

@@ -69,6 +69,8 @@ ALLOWED = {
         "single_image_weight_": float,
         "class_names_": (list, type(None)),
         "_columns": np.ndarray,
+        "_column_labels": np.ndarray,
+        "_column_names": (list, type(None)),
         "_held_out": object,
         "_text_encoder": object,
         "_model": object,
@@ -112,6 +114,8 @@ ALLOWED = {
         "novelty": np.ndarray,
         "gaps": np.ndarray,
         "n_images": float,
+        "n_base_images": float,
+        "n_base_classes": int,
     },
     "SingleImages": {
         "X": np.ndarray,
