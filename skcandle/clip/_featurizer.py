@@ -103,8 +103,10 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     Notes
     -----
     Before CLIP sees an image, it is turned upright and converted to RGB: EXIF orientation is
-    applied, transparent parts become white, grey, palette and CMYK images are converted, and
-    16-bit grey is reduced to 8 bits. Of an animation, the first frame is used.
+    applied, transparent parts become white, and grey, palette and CMYK images are converted. Grey
+    of 12 or 16 bits is reduced to 8 bits. If a file does not state how many bits it uses, or an
+    image in memory has 16 or 32 bits, values up to 255 count as 8 bits. Of an animation, the first
+    frame is used.
 
     An embedding depends only on its image, not on its position or on other images, except for
     rounding: a processor sums in a different order in a batch of a different size, which changes
