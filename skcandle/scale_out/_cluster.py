@@ -2,7 +2,6 @@
 
 import pickle
 
-
 RESUME = "Stored embeddings are kept; call again to resume."
 
 
@@ -46,7 +45,8 @@ def check_workers(estimator):
 
 def on_all_workers(function, *args):
     """Results of a call on each worker; an empty list without a cluster."""
-    from distributed import CommClosedError, default_client
+    from distributed import default_client
+    from distributed.comm import CommClosedError
 
     try:
         client = default_client()
@@ -65,7 +65,8 @@ def _load(pickled):
 def compute(*collections):
     """Compute collections or tasks; errors of workers say what to do."""
     import dask
-    from distributed import CommClosedError, KilledWorker
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     # Dask's default, threads, would compete with the threads of the featurizer.
     scheduler = dask.base.get_scheduler() or "synchronous"

@@ -93,9 +93,9 @@ def encode_dataset(
     fixed size. The fingerprint of the model (weights, preprocessing, precision) is in the metadata
     of their schema and in ``_skcandle.json``. The job stops with an error if the weights on a
     worker differ from those of the caller, or if ``precision="auto"`` means different formats on
-    different workers. Checksums in the files, of each page and of the footer, are verified when they
-    are read. A file gets its name when it is complete and on disk; when Dask repeats tasks
-    after the death of a worker, they find the file and do not encode its images again.
+    different workers. Each file has checksums, which are verified when it is read. It gets its name
+    when it is complete and on disk; when Dask repeats tasks after the death of a worker, they find
+    the file and do not encode its images again.
 
     Keys in a list are checked for repetitions before anything is encoded. Keys in a Dask collection
     are checked in each partition, and over all partitions at the end.

@@ -23,7 +23,8 @@ import dask.dataframe
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from distributed import Client, CommClosedError, LocalCluster
+from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 from helpers import random_images, save_tiny_clip
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
