@@ -138,7 +138,8 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     A GPU works on one batch while the next is decoded; a CPU decodes and encodes in turn, each on
     all cores. About two batches of images are in memory at a time. A batch that is too large for a
     GPU is halved, with a `BatchSizeWarning`. Images of more than 179 megapixels (see
-    ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused.
+    ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused. While a thread
+    decodes an image, it takes up to 16 bytes per pixel, 2.9 GB at this limit.
 
     Examples
     --------

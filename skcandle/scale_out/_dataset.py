@@ -19,7 +19,7 @@ from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ID, ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
-from ._worker import agreed_facts, as_key, encode_partition
+from ._worker import agreed_facts, as_key, encode_partition, workers_of_machines
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +55,8 @@ def encode_dataset(
 
     featurizer : CLIPFeaturizer
         The model, with its batch size, precision and cache. Each worker process loads it once.
-        A subclass must not override `transform`.
+        If its `n_jobs` is None, the workers of a machine share its cores to read and decode
+        images. A subclass must not override `transform`.
 
     keys : list, array, Series or dask Series of str, default=None
         A distinct name for each image. For a dask Series of images, a dask Series from the same
@@ -143,6 +144,7 @@ def encode_dataset(
         facts=facts,
         run=run,
         shard_size=shard_size,
+        n_workers=workers_of_machines(),
     )
     failures = compute(pairs.map_partitions(encode))
     if dask.is_dask_collection(images):

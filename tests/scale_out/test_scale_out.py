@@ -598,6 +598,31 @@ def test_workers_share_the_gpus_of_a_machine(client, tiny_clip):
     assert device(CLIPFeaturizer(tiny_clip)) == "auto"  # not on a worker
 
 
+def test_the_workers_of_a_machine_share_its_cores(client, tiny_clip, monkeypatch):
+    n_workers = _worker.workers_of_machines()
+    assert n_workers == {_worker._cores(): 2}
+    monkeypatch.setattr(_worker, "cpu_count", lambda: 24)
+    share = _worker._with_share_of_cores
+    assert share(CLIPFeaturizer(tiny_clip), n_workers).n_jobs == 12
+    assert share(CLIPFeaturizer(tiny_clip), {("another", ()): 3}).n_jobs == 8
+    assert share(CLIPFeaturizer(tiny_clip), {_worker._cores(): 99}).n_jobs == 1
+    assert share(CLIPFeaturizer(tiny_clip, n_jobs=5), n_workers).n_jobs == 5
+    assert share(CLIPFeaturizer(tiny_clip), {}).n_jobs is None  # without a cluster
+
+
+def test_workers_decode_in_their_share_of_the_cores(client, paths, tiny_clip, folder, monkeypatch):
+    asked = []
+    embed = _worker.embed_images
+    monkeypatch.setattr(
+        _worker,
+        "embed_images",
+        lambda clip, images: asked.append(clip.n_jobs) or embed(clip, images),
+    )
+    with dask.config.set(scheduler="synchronous"):  # tasks run here
+        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip), shard_size=N_IMAGES)
+    assert asked == [max(joblib.cpu_count() // 2, 1)]
+
+
 # Fitting and prediction
 
 
