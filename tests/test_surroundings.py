@@ -152,7 +152,7 @@ def test_missing_weights_are_requested_only_if_the_network_is_allowed(tmp_path, 
     for name, line in zip(["ViT-B", "hf-hub"], result.stdout.splitlines(), strict=True):
         message, is_asked = json.loads(line)
         assert message.startswith(f"WeightsNotAvailableError: model_name='{name}")
-        assert message.endswith("it is part of this package.")
+        assert message.endswith("then copy the same folder from there to here.")
         assert is_asked == (offline == "0")
 
 

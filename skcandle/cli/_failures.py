@@ -51,15 +51,11 @@ def reports_failures(command):
 
 
 def _sentence(error):
-    from ..exceptions import ImageReadError, WeightsNotAvailableError
+    from ..exceptions import ImageReadError
 
     sentence = str(error) or type(error).__name__
     if isinstance(error, ImageReadError):
         return f"{sentence} In this command, --on-error skip skips them."
-    if isinstance(error, WeightsNotAvailableError):
-        from .._bundled import BUNDLED_MODEL
-
-        return f"{sentence} In this command, use --model {BUNDLED_MODEL}."
     return sentence
 
 
