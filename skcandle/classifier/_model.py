@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .._devices import exact_matmul
+from .._devices import exact_matmul, threads_for
 from ._logit_weights import (
     BONUS_HALF_COUNT,
     OFFSET_HALF_COUNT,
@@ -122,7 +122,8 @@ class CandleScorer:
         counts = self._tensor(model.counts)
         self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
         self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
-        with torch.no_grad(), exact_matmul(device):
+        work = self.projection.numel() * len(model.counts)
+        with torch.no_grad(), exact_matmul(device), threads_for(work):
             self.prototypes = self._project(self._tensor(model.space.prototypes))
 
     def score(self, X):
@@ -136,7 +137,8 @@ class CandleScorer:
         -------
         logits : ndarray of shape (n_samples, n_classes)
         """
-        with torch.no_grad(), exact_matmul(self.device):
+        work = X.size * max(X.shape[1], len(self.prototypes))
+        with torch.no_grad(), exact_matmul(self.device), threads_for(work):
             images, text_similarity = self._tensor(X), None
             if self.texts is not None:
                 images = normalize(images, dim=-1)
