@@ -1,9 +1,12 @@
 """Torch devices from the ``device`` parameter, and the precision of arithmetic on them."""
 
+import functools
 import os
+import threading
 from contextlib import contextmanager, nullcontext
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from ._locks import ForkSafeLock
 from .exceptions import DeviceNotAvailableError
@@ -11,6 +14,14 @@ from .exceptions import DeviceNotAvailableError
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
 _n_exact = 0  # number of threads in `exact_matmul`
 _former: tuple = ()  # PyTorch's settings before the first of them
+
+# Products of at most so many multiplications, some 30 ms of one core, use one thread. With a busy
+# neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy).
+SMALL_PRODUCT = 10**9
+_n_single = 0  # number of threads in `threads_for` with small work
+_former_threads = 1  # PyTorch's number of threads before the first of them
+_blas_limit = threading.Lock()  # held by the thread that limits BLAS
+_this_thread = threading.local()  # has `is_single` in `threads_for` with small work
 
 _has_computed = False
 
@@ -146,6 +157,76 @@ def _set_precision(matmul, allow_tf32, deterministic):
     torch.set_float32_matmul_precision(matmul)
     torch.backends.cudnn.allow_tf32 = allow_tf32  # of convolutions
     torch.backends.cudnn.deterministic = deterministic
+
+
+@contextmanager
+def threads_for(n_multiplications):
+    """Compute in one thread if the products are small: several would wait for a busy processor.
+
+    The numbers of threads belong to the process. Every thread restores that of PyTorch to what it
+    was before the first one entered. One thread at a time limits BLAS and restores its number,
+    because the limits of threadpoolctl only nest within a thread.
+
+    Parameters
+    ----------
+    n_multiplications : int
+        Of the largest product of matrices.
+    """
+    global _n_single, _former_threads
+    if n_multiplications > SMALL_PRODUCT or getattr(_this_thread, "is_single", False):
+        yield
+        return
+    with _settings:
+        if _n_single == 0:
+            _former_threads = torch.get_num_threads()
+        _n_single += 1
+        former = _former_threads
+    _set_threads(1)
+    _this_thread.is_single = True
+    try:
+        with _one_blas_thread():
+            yield
+    finally:
+        _this_thread.is_single = False
+        _set_threads(former)  # OpenMP keeps a number for every thread
+        with _settings:
+            _n_single -= 1
+
+
+@contextmanager
+def _one_blas_thread():
+    if not _blas_limit.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _blas_libraries().limit(limits=1):
+            yield
+    finally:
+        _blas_limit.release()
+
+
+def in_threads_for_data(function):
+    """Decorate a function of a training set, its first argument, with :func:`threads_for`."""
+
+    @functools.wraps(function)
+    def wrapped(data, *args, **kwargs):
+        n_samples, n_features = data.X.shape
+        n_rows = max(n_samples, data.n_classes)
+        with threads_for(n_rows * n_features * max(n_features, data.n_classes)):
+            return function(data, *args, **kwargs)
+
+    return wrapped
+
+
+@functools.cache
+def _blas_libraries():
+    # Finding the loaded libraries takes milliseconds.
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _set_threads(n_threads):
+    if torch.get_num_threads() != n_threads:
+        torch.set_num_threads(n_threads)
 
 
 @contextmanager

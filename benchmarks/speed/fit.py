@@ -3,9 +3,12 @@
     python -m benchmarks.speed.fit
     python -m benchmarks.speed.fit --quick
     python -m benchmarks.speed.fit --plot costs.png
+    python -m benchmarks.speed.fit --busy 2
 
 Features are synthetic (protocol.synthetic_task). Each method runs in a separate process, one after
-the other, so that peak memory is measured per method. Prints one Markdown table.
+the other, so that peak memory is measured per method. Prints one Markdown table. With --busy, the
+table compares one thread for small products, as the library has it, with several threads for all,
+beside so many processes that keep a core busy.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import sys
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import skcandle._devices
 from benchmarks.accuracy.evaluation import evaluate
 from benchmarks.accuracy.peers import candle
 from benchmarks.accuracy.protocol import synthetic_task
@@ -34,11 +38,15 @@ METHODS = ["published loop", "CandleClassifier"]
 ACCURACIES = ("base", "new", "harmonic_mean", "joint_harmonic_mean")
 QUICK_EPOCHS, CURVE_EPOCHS = 5, 1
 N_TEST = 1000
+BUSY_SIZES = [(15, 171, 128), (100, 1250, 512)]
+ALL_THREADS = "CandleClassifier, several threads"
 
 
 def measure(method, size, epochs):
     """All measured quantities of one method on one task, in this process."""
     is_loop = method == "published loop"
+    if method == ALL_THREADS:
+        skcandle._devices.SMALL_PRODUCT = 0
 
     def fit(task, epochs=epochs):
         return published_loop(task, epochs) if is_loop else candle(task)
@@ -119,6 +127,24 @@ def print_table(sizes, epochs):
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
+def print_threads(sizes, n_busy):
+    """Seconds of a fit with one thread for small products, and with several for all."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_busy)]
+    try:
+        print(
+            f"| classes | images | features | fit s, {n_busy} busy neighbours | several threads |"
+        )
+        print("| ---: | ---: | ---: | ---: | ---: |")
+        for size in sizes:
+            fits = [in_a_process(m, size, EPOCHS)["fit"] for m in (METHODS[1], ALL_THREADS)]
+            print(
+                "|", " | ".join([*map(str, size), *(f"{fit:.2f}" for fit in fits)]), "|", flush=True
+            )
+    finally:
+        for hog in hogs:
+            hog.kill()
+
+
 def plot_curves(path, curves):
     """Fit, prediction and memory over each size, both methods in each panel."""
     import matplotlib.pyplot as plt
@@ -170,10 +196,13 @@ def main():
         help="classes with images, training images and features, as in 100,1250,512",
     )
     parser.add_argument("--plot", metavar="FILE", help="only draw cost curves")
+    parser.add_argument("--busy", type=int, metavar="N", help="busy neighbours; see above")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(*args.measure)))
+    elif args.busy is not None:
+        print_threads(BUSY_SIZES, args.busy)
     elif args.plot:
         step = 2 if args.quick else 1
         plot_curves(args.plot, {name: sizes[::step] for name, sizes in CURVES.items()})

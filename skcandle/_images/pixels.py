@@ -8,6 +8,7 @@ from PIL import Image
 from .formats import open_image
 
 EXIF_ORIENTATION = 0x0112
+TIFF_BITS_PER_SAMPLE = 258
 # From an orientation to the operation that turns the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +50,7 @@ def upright_rgb(image):
     """The image upright and in RGB; the image itself if nothing has to change."""
     if 0 in image.size:
         raise ValueError(f"its size is {image.size[0]} x {image.size[1]} pixels")
-    return in_rgb(turned(image, orientation(image)))
+    return turned(in_rgb(image), orientation(image))
 
 
 def orientation(image):
@@ -75,6 +76,8 @@ def in_rgb(image):
     """The image in mode RGB, with transparency on white."""
     if image.mode.startswith("I"):
         image = _from_deep_grey(image)
+    if image.mode == "La":
+        image = image.convert("LA")  # the only mode that Pillow converts it to
     if image.mode == "F":
         raise ValueError(
             "its pixels are floats, which have no standard range; convert them to uint8"
@@ -87,10 +90,26 @@ def in_rgb(image):
 
 
 def _from_deep_grey(image):
-    """Reduce 16 bits to 8; Pillow's own conversion would turn all values above 255 white."""
-    # Mode "I" has 32 bits, but Pillow also reads 16-bit files into it.
+    """Reduce grey to 8 bits; Pillow's own conversion would turn all values above 255 white."""
     deep = np.array(image, dtype=np.int32)
-    np.clip(deep, 0, 65535, out=deep)
-    deep += 128
-    deep //= 257
+    n_bits = _stated_bits(image) or (8 if deep.max() <= 255 else 16)
+    white = 2**n_bits - 1
+    np.clip(deep, 0, white, out=deep)
+    if n_bits != 8:
+        deep *= 255
+        deep += white // 2
+        deep //= white
     return Image.fromarray(deep.astype(np.uint8))
+
+
+def _stated_bits(image):
+    """Bits per pixel of a deep grey file, or None if it does not state 16 bits or fewer.
+
+    The mode does not state them: "I" and "I;16" also hold 8-bit images that were converted, and
+    TIFF files of 12 or 32 bits.
+    """
+    if image.format == "TIFF":
+        n_bits = image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (16,))[0]
+        return n_bits if n_bits <= 16 else None
+    # Pillow scales the values of these formats to 16 bits.
+    return 16 if image.format in ("PNG", "PPM", "JPEG2000", "ICO", "ICNS") else None

@@ -18,6 +18,7 @@ from numbers import Real
 
 import numpy as np
 
+from .._devices import in_threads_for_data
 from .._warnings import warn_user
 from ._prototypes import fit_prototypes
 from ._pseudo_new import effective_size, splits_of_universe
@@ -208,6 +209,7 @@ def signals_of(logits, other):
     return np.column_stack([logits.max(axis=1), other]).astype(float)
 
 
+@in_threads_for_data
 def fit_held_out_scores(data, images, shrinkage, weights, term):
     """Fit the weights of the novelty signals, and collect the scores of held-out images.
 

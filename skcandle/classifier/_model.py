@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .._devices import exact_matmul
+from .._devices import exact_matmul, threads_for
 from ._embeddings import check_sizes, rescale_extreme_rows, unit
 from ._logit_weights import (
     BONUS_HALF_COUNT,
@@ -176,8 +176,10 @@ class CandleScorer:
         counts = self._tensor(model.counts)
         self.bonus_saturation = saturation(counts, BONUS_HALF_COUNT)
         self.offset_saturation = saturation(counts, OFFSET_HALF_COUNT)
-        with torch.no_grad(), exact_matmul(device):
-            self.prototypes = self._project(self._tensor(model.space.prototypes))
+        work = self.projection.numel() * len(model.counts)
+        with torch.no_grad(), exact_matmul(device), threads_for(work):
+            prototypes = self._tensor(model.space.prototypes)
+            self.prototypes = self._project(prototypes @ self.whitener)
 
     def score(self, X):
         """Joint logits of a block of embeddings, for equally frequent classes.
@@ -190,13 +192,14 @@ class CandleScorer:
         -------
         logits : ndarray of shape (n_samples, n_classes)
         """
-        with torch.no_grad(), exact_matmul(self.device):
+        work = X.size * max(X.shape[1], len(self.prototypes))
+        with torch.no_grad(), exact_matmul(self.device), threads_for(work):
             images, text_similarity = self._tensor(X), None
             if self.texts is not None:
                 images = normalize(images, dim=-1)
                 text_similarity = images @ self.texts.T
-            centred = images - self.image_mean
-            tokens = self._project(centred)
+            whitened = (images - self.image_mean) @ self.whitener
+            tokens = self._project(whitened)
             logits = self.weights.joint_logits(
                 text_similarity,
                 prototype_similarity(tokens, self.prototypes),
@@ -204,20 +207,16 @@ class CandleScorer:
                 self.offset_saturation,
             )
             if self.term is not None:
-                term = kernel(self._coordinates(centred), self.term_images) @ self.coefficients
-                base = self.term_columns
+                likeness = kernel(normalize(whitened, dim=-1), self.term_images)
+                base, term = self.term_columns, likeness @ self.coefficients
                 logits[:, base] = gate(logits[:, base], term)
             return logits.cpu().numpy()
 
-    def _coordinates(self, centred):
-        """Whitened, and of length one."""
-        return normalize(centred @ self.whitener, dim=-1)
-
-    def _project(self, centred):
-        """Whiten and project; with text, directions are compared."""
+    def _project(self, whitened):
+        """Project; with text, directions are compared."""
         if self.texts is None:
-            return centred @ self.whitener @ self.projection
-        return normalize(self._coordinates(centred) @ self.projection, dim=-1)
+            return whitened @ self.projection
+        return normalize(normalize(whitened, dim=-1) @ self.projection, dim=-1)
 
     def _tensor(self, array):
         # a copy: fitted arrays may be read-only memory maps

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from .._devices import exact_matmul
+from .._devices import exact_matmul, in_threads_for_data
 from ._embeddings import unit
 from ._logit_weights import (
     BONUS_HALF_COUNT,
@@ -144,6 +144,7 @@ def _training_images(data):
     return images, images.sample_weight * (data.counts[images.y] / images.counts[images.y])
 
 
+@in_threads_for_data
 def train_projection(data, prototypes, weights, *, penalty, max_iter, device, callback=None):
     """Minimise the objective by full-batch L-BFGS, from the identity.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._devices import in_threads_for_data
 from ._embeddings import unit
 from ._statistics import ClassStatistics
 
@@ -146,6 +147,7 @@ def _length(squares):
     return np.sqrt(np.maximum(squares, 1e-24))[:, None]
 
 
+@in_threads_for_data
 def fit_prototypes(data, shrinkage):
     r"""Prototypes of all classes from the images of some.
 

@@ -33,7 +33,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from .._devices import exact_matmul
+from .._devices import exact_matmul, in_threads_for_data
 from ._embeddings import unit
 from ._prototypes import prototypes_of
 from ._pseudo_new import effective_size, left_out_split, share_left
@@ -150,6 +150,7 @@ class LeftOutTerm:
         return logits
 
 
+@in_threads_for_data
 def fit_single_images(images, statistics, shrinkage, weights, weight, device):
     """Fit the term.
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._devices import in_threads_for_data
 from ._logit_weights import (
     CLIP_TEMPERATURE,
     DEFAULT_PROTOTYPE_WEIGHT,
@@ -18,6 +19,7 @@ from ._pseudo_new import (
 )
 
 
+@in_threads_for_data
 def estimate_logit_weights(data, shrinkage, rng=None, **given):
     """Estimate those weights of the joint logits that are not given.
 

@@ -44,21 +44,10 @@ def reports_failures(command):
                 )
                 raise typer.Exit(INTERRUPTED) from None
             except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-                say(f"Error: {_sentence(error)}")
+                say(f"Error: {str(error) or type(error).__name__}")
                 raise typer.Exit(FAILURE) from None
 
     return wrapped
-
-
-def _sentence(error):
-    from ..exceptions import WeightsNotAvailableError
-
-    sentence = str(error) or type(error).__name__
-    if isinstance(error, WeightsNotAvailableError):
-        from .._bundled import BUNDLED_MODEL
-
-        return f"{sentence} In this command, use --model {BUNDLED_MODEL}."
-    return sentence
 
 
 class _OnceEach:

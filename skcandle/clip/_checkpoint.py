@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import open_clip
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .._bundled import BUNDLED_MODEL
@@ -29,22 +35,19 @@ from ._open_clip_private import (
 )
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL
-OFFLINE_HINT = (
-    f'Without a network, use model_name="{BUNDLED_MODEL}", pretrained=None: '
-    "it is part of this package."
-)
-
 CONFIG_NAME = "open_clip_config.json"
 HUB_WEIGHTS = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
 FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those that open_clip looks for
 SHA256 = re.compile("[0-9a-f]{64}")
 QUICK_GELU_SUFFIX = "-quickgelu"
 
+PATIENCE = 4  # seconds to wait for an answer of the Hub before a download
+
 # Models with input images up to this side are faster than the decoding of the images.
 SMALL_IMAGE = 64
 
 # Increase it when the computation of rows changes, so that cached rows are not used.
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 
 
 HASHED_BLOCK = 2**20  # bytes
@@ -352,6 +355,8 @@ def _hub_file(repository, names, revision=None):
         return path
     for name in names:
         try:
+            # Without a connection, a download tries again for half a minute; this fails at once.
+            get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=PATIENCE)
             return hf_hub_download(repository, name, revision=revision)
         except EntryNotFoundError as error:
             # "Local" means that there was no connection, so other names need not be tried.
@@ -403,10 +408,28 @@ def explain_missing(checkpoint, part):
     except WeightsNotAvailableError:
         raise
     except Exception as error:
+        cache = _download_folder(checkpoint)
         raise WeightsNotAvailableError(
-            f"{describe(checkpoint)}: cannot find {part} in the local cache, and the download "
-            f"failed ({type(error).__name__}: {first_line(error)}). {OFFLINE_HINT}"
+            f"{describe(checkpoint)}: cannot find {part} in the folder {cache!r}, and the download "
+            f"failed ({type(error).__name__}: {first_line(error)}). On a machine with a network, "
+            f"run {_download_command(checkpoint)}, then copy the same folder from there to here."
         ) from error
+
+
+def _download_folder(checkpoint):
+    """Folder that downloads are kept in."""
+    is_elsewhere = _is_tag(checkpoint) and not _tag_config(checkpoint.name, checkpoint.weights).get(
+        "hf_hub"
+    )
+    folder = Path("~/.cache/clip") if is_elsewhere else Path(constants.HF_HUB_CACHE)
+    return str(folder.expanduser())
+
+
+def _download_command(checkpoint):
+    """Command for a shell that downloads a model and its tokenizer."""
+    arguments = f"{open_clip_name(checkpoint)!r}, {checkpoint.weights!r}"
+    call = f"CLIPFeaturizer({arguments}).encode_text(['a'])"
+    return f'`python -c "from skcandle import CLIPFeaturizer; {call}"`'
 
 
 def hub_repository(model_name, pretrained):

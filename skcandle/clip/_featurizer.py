@@ -106,8 +106,10 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     Notes
     -----
     Before CLIP sees an image, it is turned upright and converted to RGB: EXIF orientation is
-    applied, transparent parts become white, grey, palette and CMYK images are converted, and
-    16-bit grey is reduced to 8 bits. Of an animation, the first frame is used.
+    applied, transparent parts become white, and grey, palette and CMYK images are converted. Grey
+    of 12 or 16 bits is reduced to 8 bits. If a file does not state how many bits it uses, or an
+    image in memory has 16 or 32 bits, values up to 255 count as 8 bits. Of an animation, the first
+    frame is used.
 
     An embedding depends only on its image, not on its position or on other images, except for
     rounding: a processor sums in a different order in a batch of a different size, which changes
@@ -144,7 +146,8 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
     A GPU works on one batch while the next is decoded; a CPU decodes and encodes in turn, each on
     all cores. About two batches of images are in memory at a time. A batch that is too large for a
     GPU is halved, with a `BatchSizeWarning`. Images of more than 179 megapixels (see
-    ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused.
+    ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused. While a thread
+    decodes an image, it takes up to 16 bytes per pixel, 2.9 GB at this limit.
 
     Examples
     --------

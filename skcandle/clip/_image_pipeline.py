@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from joblib import cpu_count, effective_n_jobs
+from joblib import cpu_count
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
@@ -234,8 +234,10 @@ class ImagePipeline:
 def n_threads(n_jobs):
     """Number of threads for `n_jobs`; None means as many as PyTorch uses."""
     backend, n_in_context = get_active_backend()
-    if n_jobs is not None or n_in_context is not None:
-        return effective_n_jobs(n_jobs)
+    n_jobs = n_in_context if n_jobs is None else n_jobs
+    # Not joblib's effective_n_jobs: processes that may not start others may start threads.
+    if n_jobs is not None:
+        return n_jobs if n_jobs > 0 else max(cpu_count() + 1 + n_jobs, 1)
     # Several joblib workers run at once. In processes of joblib and of Dask, the number of
     # PyTorch's threads is already that worker's share.
     return 1 if backend.nesting_level else min(cpu_count(), torch.get_num_threads())

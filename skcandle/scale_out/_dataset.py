@@ -17,9 +17,9 @@ from .._warnings import warn_user
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ._cluster import check_workers, compute, require_dask
-from ._shards import ShardFolder
+from ._shards import ID, ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
-from ._worker import agreed_facts, as_key, encode_partition
+from ._worker import agreed_facts, as_key, encode_partition, workers_of_machines
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +55,8 @@ def encode_dataset(
 
     featurizer : CLIPFeaturizer
         The model, with its batch size, precision and cache. Each worker process loads it once.
-        A subclass must not override `transform`.
+        If its `n_jobs` is None, the workers of a machine share its cores to read and decode
+        images. A subclass must not override `transform`.
 
     keys : list, array, Series or dask Series of str, default=None
         A distinct name for each image. For a dask Series of images, a dask Series from the same
@@ -80,7 +81,7 @@ def encode_dataset(
         If a worker runs out of memory in Python.
     RuntimeError
         If workers cannot import what they need, or die repeatedly, usually because they run out
-        of memory.
+        of memory, or if the connection to them is lost.
 
     See Also
     --------
@@ -93,8 +94,9 @@ def encode_dataset(
     fixed size. The fingerprint of the model (weights, preprocessing, precision) is in the metadata
     of their schema and in ``_skcandle.json``. The job stops with an error if the weights on a
     worker differ from those of the caller, or if ``precision="auto"`` means different formats on
-    different workers. A file gets its name when it is complete and on disk; when Dask repeats tasks
-    after the death of a worker, they find the file and do not encode its images again.
+    different workers. Each file has checksums, which are verified when it is read. It gets its name
+    when it is complete and on disk; when Dask repeats tasks after the death of a worker, they find
+    the file and do not encode its images again.
 
     Keys in a list are checked for repetitions before anything is encoded. Keys in a Dask collection
     are checked in each partition, and over all partitions at the end.
@@ -142,6 +144,7 @@ def encode_dataset(
         facts=facts,
         run=run,
         shard_size=shard_size,
+        n_workers=workers_of_machines(),
     )
     failures = compute(pairs.map_partitions(encode))
     if dask.is_dask_collection(images):
@@ -222,7 +225,9 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     """Classify the embeddings of a folder on Dask workers, into a folder of Parquet files.
 
     Each file of embeddings gets a file of predictions with the same name. Existing files are kept,
-    so that you can run a job again if it was interrupted or if there are more embeddings.
+    so that you can run a job again if it was interrupted or if there are more embeddings. Files
+    whose embeddings were removed are removed as well: after a call, every embedding has exactly
+    one prediction.
 
     Parameters
     ----------
@@ -234,7 +239,8 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         A data set from :func:`encode_dataset`.
 
     out : str or path-like
-        Folder of the predictions, which is created if necessary. All workers must see both folders.
+        Folder of the predictions, which is created if necessary. It holds the predictions of one
+        data set. All workers must see both folders.
 
     proba : bool, default=False
         Whether to store the probabilities of all classes, with 4 bytes per image and class.
@@ -272,6 +278,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         )
     facts = {
         "fingerprint": found["fingerprint"],
+        "embeddings": found.get(ID),
         "classifier": joblib.hash(classifier, hash_name="sha1"),
         "classes": np.asarray(classifier.classes_).tolist(),
         "proba": bool(proba),
@@ -279,11 +286,13 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     check_workers(classifier)
     facts = target.open(facts, "Use another folder for these predictions.")
     run = target.start_run()
-    present = set(target.part_names())
+    source_parts, present = source.part_names(), set(target.part_names())
+    for part in present.difference(source_parts):
+        (target.path / part).unlink(missing_ok=True)  # its embeddings were removed
     shared = dask.delayed(classifier, traverse=False)
     tasks = [
         dask.delayed(_predict_part)(shared, source, target, part, run, facts, n_features)
-        for part in source.part_names()
+        for part in source_parts
         if part not in present
     ]
     compute(*tasks)

@@ -3,12 +3,15 @@
 import json
 import os
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+from zlib import crc32
 
 # Readers of Parquet folders ignore names that begin with an underscore.
 MANIFEST_NAME = "_skcandle.json"
 RUN_NAME = "_run"
+ID = "folder"  # in the manifest only: a random name, which stays when the folder is moved
 FACTS_FIELD = b"skcandle"
 FAILURES_FIELD = b"skcandle.failures"
 
@@ -40,7 +43,7 @@ class ShardFolder:
         Returns
         -------
         facts : dict
-            The facts of the folder.
+            The same facts, with the "model" of the call that created the folder.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / MANIFEST_NAME).exists():
@@ -51,14 +54,15 @@ class ShardFolder:
                         f"The folder {str(self.path)!r} has {_shown(found, name)}, not "
                         f"{_shown(facts, name)}. {remedy}"
                     )
-            facts = found
+            facts = {name: found.get(name) for name in facts}
         elif self.part_names():
             raise ValueError(
                 f"The folder {str(self.path)!r} has Parquet files that skcandle did not write. Use "
                 "an empty folder."
             )
         else:
-            self.write_file(MANIFEST_NAME, lambda file: file.write(json.dumps(facts).encode()))
+            manifest = json.dumps(facts | {ID: uuid4().hex}).encode()
+            self.write_file(MANIFEST_NAME, lambda file: file.write(manifest))
         return facts
 
     def start_run(self):
@@ -80,14 +84,21 @@ class ShardFolder:
         return run
 
     def facts(self):
-        """The facts of the first call of :meth:`open`."""
+        """The facts of the first call of :meth:`open`, and the ID of the folder."""
+        path = self.path / MANIFEST_NAME
         try:
-            return json.loads(_no_pipe(self.path / MANIFEST_NAME).read_bytes())
+            return json.loads(_no_pipe(path).read_bytes())
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"The folder {str(self.path)!r} on {socket.gethostname()!r} is not a data set of "
                 "skcandle. Check its name; if another machine has it, put it on a file system that "
                 "all machines share."
+            ) from error
+        except ValueError as error:
+            if not path.is_file():
+                raise
+            raise ValueError(
+                f"{str(path)!r} is damaged ({error}). Restore it, or use another folder."
             ) from error
 
     def part_names(self, run="*"):
@@ -118,9 +129,11 @@ class ShardFolder:
         # Bytes of floats compress only when split by their position in a float; this saves 17 %.
         split = [_leaf_path(field) for field in table.schema if _holds_floats(field.type)]
         options = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": split}
+        options["write_page_checksum"] = True
 
         def write(file):
             pq.write_table(table, file, **options)
+            _seal_footer(file)
             if (self.path / RUN_NAME).read_text() != run:
                 raise ValueError(
                     f"A later call writes to {str(self.path)!r}, so this call must stop."
@@ -129,20 +142,21 @@ class ShardFolder:
         self.write_file(name, write)
 
     def read_part(self, name, columns):
-        """Read a part: its table, its facts and its failures."""
-        import pyarrow as pa
+        """Read a part, and verify its checksums: its table, its facts and its failures."""
         import pyarrow.parquet as pq
 
-        try:
-            table = pq.read_table(self.path / name, columns=columns, partitioning=None)
+        path = self.path / name
+        with _names_damaged(path):
+            _check_footer(path)
+            table = pq.read_table(
+                path, columns=columns, partitioning=None, page_checksum_verification=True
+            )
+            n_rows = pq.read_metadata(path).num_rows
+            if table.column_names != columns or table.num_rows != n_rows:
+                raise ValueError(f"it must have {n_rows} rows of {columns}, got {table.shape}")
             metadata = table.schema.metadata
             facts = json.loads(metadata[FACTS_FIELD])
-            failures = [tuple(failure) for failure in json.loads(metadata[FAILURES_FIELD])]
-        except (pa.ArrowException, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{str(self.path / name)!r} cannot be read ({type(error).__name__}: {error}). "
-                "Remove it and run the job again, which computes its rows again."
-            ) from error
+            failures = [(key, reason) for key, reason in json.loads(metadata[FAILURES_FIELD])]
         return table, facts, failures
 
     def read_keys(self, name, facts):
@@ -156,15 +170,19 @@ class ShardFolder:
         return table["key"].to_pylist()
 
     def n_rows(self, name):
+        """Number of rows of a part, from its footer."""
         import pyarrow.parquet as pq
 
-        return pq.read_metadata(self.path / name).num_rows
+        path = self.path / name
+        with _names_damaged(path):
+            _check_footer(path)
+            return pq.read_metadata(path).num_rows
 
     def write_file(self, name, write):
         """Write a file under a temporary name, and rename it when it is on disk."""
         temporary = self.path / f"_tmp-{uuid4().hex}"
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "w+b") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -172,6 +190,54 @@ class ShardFolder:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def _names_damaged(path):
+    """Turn an error that damaged content causes into one that names the file and the remedy."""
+    try:
+        yield
+    except Exception as error:  # PyArrow raises errors of any type on damaged data
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file system; it names the file
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({type(error).__name__}: {error}). Remove it and run "
+            "the job again, which computes its rows again."
+        ) from error
+
+
+# Parquet has checksums of pages but not of its footer, and a damaged footer may even abort PyArrow.
+# Readers ignore what stands between the last page and the footer: this mark and a checksum.
+FOOTER_MARK = b"SKCF"
+N_SEAL = len(FOOTER_MARK) + 4
+
+
+def _seal_footer(file):
+    """Insert a checksum before the footer of a Parquet file that is open for reading, too."""
+    footer = _footer(file)
+    file.seek(-len(footer), os.SEEK_END)
+    file.write(FOOTER_MARK + crc32(footer).to_bytes(4, "little") + footer)
+
+
+def _check_footer(path):
+    """Raise if the footer does not match its checksum; files of others have none."""
+    with open(path, "rb") as file:
+        footer = _footer(file)
+        file.seek(-min(len(footer) + N_SEAL, file.tell()), os.SEEK_END)
+        seal = file.read(N_SEAL)
+    if seal.startswith(FOOTER_MARK) and seal[-4:] != crc32(footer).to_bytes(4, "little"):
+        raise ValueError("the checksum of its footer is wrong")
+
+
+def _footer(file):
+    """The footer of a Parquet file, including its length in four bytes and the magic number."""
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(n_bytes - 8, 0))
+    n_footer = int.from_bytes(file.read(4), "little") + 8
+    if n_footer > n_bytes:
+        raise ValueError("it has no footer")
+    file.seek(n_bytes - n_footer)
+    return file.read()
 
 
 def _holds_floats(dtype):

@@ -4,10 +4,13 @@ import hashlib
 import io
 import os
 import re
+import socket
+from collections import Counter
 from itertools import chain, islice
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from PIL import Image
 from sklearn.base import clone
 
@@ -60,7 +63,31 @@ def as_key(key, place):
     return str(key)
 
 
-def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
+def workers_of_machines():
+    """Number of workers that share each set of cores."""
+    return Counter(on_all_workers(_cores))
+
+
+def _cores():
+    """The machine of this process, and those of its cores that it may use, if that can be known."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return socket.gethostname(), tuple(sorted(cores))
+
+
+def _with_share_of_cores(featurizer, n_workers):
+    """Set the threads that decode images to this worker's share of the cores, if they are not set.
+
+    The threads of PyTorch, which are the default elsewhere, say nothing here: Dask sets one for
+    every worker.
+    """
+    if featurizer.n_jobs is not None or not n_workers:
+        return featurizer
+    # A worker on a machine that has none at the start of the job counts as on the fullest one.
+    n_here = n_workers.get(_cores(), max(n_workers.values()))
+    return clone(featurizer).set_params(n_jobs=max(cpu_count() // n_here, 1))
+
+
+def encode_partition(elements, *, featurizer, folder, facts, run, shard_size, n_workers=None):
     """Store the images of a partition that are not stored yet.
 
     Parameters
@@ -73,6 +100,8 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
     run : str
         As returned by :meth:`ShardFolder.start_run`.
     shard_size : int
+    n_workers : dict, default=None
+        As returned by :func:`workers_of_machines`.
 
     Returns
     -------
@@ -80,7 +109,7 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size):
         Keys of images that cannot be read, with the reasons.
     """
     folder.facts()  # raises on a machine that does not see the folder
-    featurizer = _on_device_of_worker(featurizer)
+    featurizer = _with_share_of_cores(_on_device_of_worker(featurizer), n_workers)
     _check_same_model(model_facts(featurizer), facts)
     stored = StoredKeys(folder)
     present = {name.rpartition("-")[0]: name for name in folder.part_names(run)}

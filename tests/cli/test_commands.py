@@ -165,11 +165,12 @@ def test_a_single_class_is_an_error_before_images_are_encoded(run, tmp_path, enc
     run("fit", tmp_path, "-o", output, "--new", "dog", *MODEL)
 
 
-def test_weights_that_cannot_be_had_name_the_bundled_model(run, odd, tmp_path):
+def test_weights_that_cannot_be_had_name_the_command_that_downloads_them(run, odd, tmp_path):
     pretrained = ["--model", "ViT-B-32-quickgelu", "--offline"]
     message = run("fit", odd, "-o", tmp_path / "model.skops", *pretrained, code=1).stderr
-    assert "cannot find its weights in the local cache, and the download failed" in message
-    assert message.rstrip().endswith("In this command, use --model emoji-clip.")
+    assert "cannot find its weights in the folder" in message
+    assert "CLIPFeaturizer('ViT-B-32-quickgelu', 'openai').encode_text" in message
+    assert "emoji-clip" not in message  # it knows no photographs
 
 
 def test_the_command_that_installs_matplotlib_has_its_brackets(run):

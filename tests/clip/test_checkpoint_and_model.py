@@ -99,15 +99,49 @@ def test_pretrained_has_no_meaning_for_a_folder(tiny_clip):
     assert find_checkpoint(tiny_clip, "openai") == find_checkpoint(tiny_clip, None)
 
 
-def test_weights_that_cannot_be_downloaded_name_the_offline_model(cold, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "name, pretrained, command",
+    [
+        ("ViT-B-16-quickgelu", "openai", "'ViT-B-16-quickgelu', 'openai'"),
+        ("hf-hub:no/model", None, "'hf-hub:no/model', None"),
+    ],
+)
+def test_without_a_network_the_error_says_how_to_bring_a_model(
+    name, pretrained, command, cold, tmp_path, monkeypatch
+):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        WeightsNotAvailableError,
-        match=r"'ViT-B-16-quickgelu', pretrained='openai'.*the download failed.*emoji-clip",
-    ):
-        load("ViT-B-16-quickgelu", "openai")
-    with pytest.raises(WeightsNotAvailableError, match="hf-hub:no/model.*emoji-clip"):
-        embedding_dim("hf-hub:no/model")
+    with pytest.raises(WeightsNotAvailableError) as caught:
+        load(name, pretrained)
+    message = str(caught.value)
+    assert repr(name) in message
+    assert f"in the folder {str(tmp_path)!r}, and the download failed" in message
+    assert f"CLIPFeaturizer({command}).encode_text(['a'])\"`, then copy the same folder" in message
+    assert "emoji-clip" not in message
+
+
+REFUSED = """
+import sys, time
+from skcandle import CLIPFeaturizer
+from skcandle.exceptions import WeightsNotAvailableError
+
+waited = []
+time.sleep = waited.append  # as the client of the Hub does before it tries again
+try:
+    CLIPFeaturizer(sys.argv[1]).encode_text(["a"])
+except WeightsNotAvailableError as error:
+    assert "Connect" in str(error) and sys.argv[1] in str(error), error
+    assert waited == [], waited
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT-B-16-quickgelu", "hf-hub:no/model"])
+def test_a_refused_connection_is_not_tried_again(name, tmp_path):
+    surroundings = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | surroundings
+    subprocess.run([sys.executable, "-c", REFUSED, name], env=environment, check=True)
 
 
 def test_folder_without_weights(tiny_clip_dir, tmp_path):

@@ -1,5 +1,6 @@
 """Which number format is chosen, what it changes, and what happens where it overflows."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -298,6 +299,14 @@ def test_number_of_threads(n_jobs, context, nested, expected, monkeypatch):
     else:
         with parallel_config(n_jobs=context):
             assert found() == expected
+
+
+@pytest.mark.parametrize("n_jobs, expected", [(4, 4), (-1, cpu_count()), (-999, 1)])
+def test_a_process_that_may_not_start_others_starts_threads(n_jobs, expected, monkeypatch):
+    daemon = type("Daemon", (), {"daemon": True, "name": "SpawnPoolWorker-1"})()
+    monkeypatch.setattr(multiprocessing.process, "_current_process", daemon)
+    assert multiprocessing.current_process().daemon
+    assert _image_pipeline.n_threads(n_jobs) == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")

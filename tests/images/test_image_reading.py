@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image, ImageOps, features
+from PIL import EpsImagePlugin, Image, ImageOps, TiffImagePlugin, features
 
 from skcandle._images.file_digests import file_digests
 from skcandle._images.inputs import as_image_list
@@ -65,6 +65,78 @@ def palette(transparency=None):
 )
 def test_colours_are_those_a_person_sees(image, colour):
     assert_colour(image, colour)
+
+
+def ramp(alpha=255):
+    """All values of grey, opaque or of one opacity."""
+    grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    return grey if alpha == 255 else Image.merge("LA", [grey, Image.new("L", grey.size, alpha)])
+
+
+def twin(mode):
+    """An image in a mode, and an image of 8 bits that looks the same."""
+    if mode == "La":
+        return ramp(128).convert("La"), ramp(128)
+    if mode == "RGBa":
+        return ramp(128).convert("RGBA").convert("RGBa"), ramp(128).convert("RGBA")
+    if mode in ("1", "LAB"):  # black and white; LAB from a level of grey, whose a and b are 128
+        white = Image.new(mode, (4, 4), 255 if mode == "1" else (255, 128, 128))
+        return white, Image.new("L", (4, 4), 255)
+    return ramp().convert("RGB").convert("HSV") if mode == "HSV" else ramp().convert(mode), ramp()
+
+
+@pytest.mark.parametrize("mode", sorted(set(Image.MODES) - {"F"}))
+def test_an_image_of_any_mode_is_its_8_bit_twin(mode):
+    image, expected = twin(mode)
+    assert image.mode == mode
+    difference = pixels(image).astype(int) - pixels(expected)
+    assert np.abs(difference).max() <= 2  # of conversions between colour spaces
+
+
+def test_floats_are_refused():
+    with pytest.raises(ValueError, match="its pixels are floats"):
+        pixels(ramp().convert("F"))
+
+
+def deep_ramp(dtype, white):
+    """All values of grey as integers up to `white`."""
+    return Image.fromarray((np.asarray(ramp(), dtype=np.int64) * white // 255).astype(dtype))
+
+
+def twelve_bits():
+    """A TIFF of 12 bits, two values in three bytes, which Pillow reads but does not write."""
+    values = (np.asarray(ramp(), dtype=np.uint32).ravel() * 4095 + 127) // 255
+    pairs = values[0::2] << 12 | values[1::2]
+    strip = b"".join(int(pair).to_bytes(3, "big") for pair in pairs)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[256], tags[257] = 16, 16  # size
+    tags[258], tags[259], tags[262], tags[277] = 12, 1, 1, 1  # bits, raw, black is 0, one channel
+    tags[273], tags[278], tags[279] = 0, 16, len(strip)  # begins after the tags
+    return b"II\x2a\x00\x08\x00\x00\x00" + tags.tobytes(8) + strip
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(lambda: encode(deep_ramp(np.uint16, 65535), "PNG"), id="16-bit PNG"),
+        pytest.param(lambda: encode(deep_ramp(np.uint16, 65535), "TIFF"), id="16-bit TIFF"),
+        pytest.param(lambda: encode(deep_ramp(np.uint16, 65535), "PPM"), id="16-bit PGM"),
+        pytest.param(twelve_bits, id="12-bit TIFF"),
+        pytest.param(lambda: encode(deep_ramp(np.int32, 65535), "TIFF"), id="32-bit TIFF, 65535"),
+        pytest.param(lambda: encode(ramp().convert("I"), "TIFF"), id="32-bit TIFF, 255"),
+    ],
+)
+def test_deep_grey_of_a_file_is_its_8_bit_twin(data):
+    np.testing.assert_array_equal(pixels(data()), pixels(ramp()))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_a_dark_file_of_16_bits_stays_dark(format, orientation):
+    dark = plain("I;16", 255)
+    exif = dark.getexif()
+    exif[0x0112] = orientation
+    assert pixels(encode(dark, format, exif=exif)).max() == 1  # 255 of 65535
 
 
 @pytest.mark.parametrize(

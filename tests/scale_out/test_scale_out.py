@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 from helpers import random_images, save_tiny_clip
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -444,6 +445,36 @@ def test_what_is_no_embedding_is_never_read(fitted, folder, tmp_path, forge, mes
             read()
 
 
+def test_a_flipped_bit_changes_no_row_and_the_error_names_its_file(paths, clip, rows, folder):
+    encode_dataset(paths, folder, clip, shard_size=N_IMAGES)
+    (part,) = folder.glob("part-*")
+    data = part.read_bytes()
+    expected = dict(zip(paths, rows, strict=True))
+    n_damaged = 0
+    for bit in np.random.default_rng(0).choice(8 * len(data), 300, replace=False):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        part.write_bytes(flipped)
+        for asked in (None, paths[::2]):
+            try:
+                keys, X = read_embeddings(folder, asked)
+            except ValueError as error:
+                assert f"{part.name!s}' " in str(error)
+                assert "Remove it and run the job again" in str(error)
+                n_damaged += 1
+            else:  # of bytes that no row depends on
+                assert set(keys) == set(paths if asked is None else asked)
+                np.testing.assert_allclose(X, [expected[key] for key in keys], atol=1e-6)
+    assert n_damaged > 300
+
+
+def test_a_damaged_manifest_is_named(paths, clip, folder):
+    encode_dataset(paths[:2], folder, clip)
+    (folder / MANIFEST_NAME).write_bytes(b'{"model"')
+    with pytest.raises(ValueError, match=f"{MANIFEST_NAME}' is damaged .* Restore it"):
+        read_embeddings(folder)
+
+
 @pytest.mark.parametrize("name", ["part-*.parquet", MANIFEST_NAME])
 def test_a_pipe_in_the_place_of_a_file_is_named(paths, clip, folder, name):
     """Reading it would wait for ever."""
@@ -567,6 +598,31 @@ def test_workers_share_the_gpus_of_a_machine(client, tiny_clip):
     assert device(CLIPFeaturizer(tiny_clip)) == "auto"  # not on a worker
 
 
+def test_the_workers_of_a_machine_share_its_cores(client, tiny_clip, monkeypatch):
+    n_workers = _worker.workers_of_machines()
+    assert n_workers == {_worker._cores(): 2}
+    monkeypatch.setattr(_worker, "cpu_count", lambda: 24)
+    share = _worker._with_share_of_cores
+    assert share(CLIPFeaturizer(tiny_clip), n_workers).n_jobs == 12
+    assert share(CLIPFeaturizer(tiny_clip), {("another", ()): 3}).n_jobs == 8
+    assert share(CLIPFeaturizer(tiny_clip), {_worker._cores(): 99}).n_jobs == 1
+    assert share(CLIPFeaturizer(tiny_clip, n_jobs=5), n_workers).n_jobs == 5
+    assert share(CLIPFeaturizer(tiny_clip), {}).n_jobs is None  # without a cluster
+
+
+def test_workers_decode_in_their_share_of_the_cores(client, paths, tiny_clip, folder, monkeypatch):
+    asked = []
+    embed = _worker.embed_images
+    monkeypatch.setattr(
+        _worker,
+        "embed_images",
+        lambda clip, images: asked.append(clip.n_jobs) or embed(clip, images),
+    )
+    with dask.config.set(scheduler="synchronous"):  # tasks run here
+        encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip), shard_size=N_IMAGES)
+    assert asked == [max(joblib.cpu_count() // 2, 1)]
+
+
 # Fitting and prediction
 
 
@@ -616,6 +672,30 @@ def test_predictions_of_added_embeddings_alone_are_made(fitted, paths, tiny_clip
     predict_dataset(joblib.load(tmp_path / "candle.joblib"), folder, tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert set(read_predictions(tmp_path / "out")["key"]) == {*paths, "a", "b"}
+
+
+@pytest.mark.parametrize("shard_size", [5, N_IMAGES])
+def test_predictions_of_removed_embeddings_are_removed(
+    shard_size, fitted, paths, tiny_clip, tmp_path
+):
+    folder, out = tmp_path / "more", tmp_path / "out"
+    clip = CLIPFeaturizer(tiny_clip)
+    encode_dataset(paths, folder, clip, shard_size=shard_size)
+    predict_dataset(fitted, folder, out)
+    min(folder.glob("part-*")).unlink()
+    encode_dataset(paths, folder, clip, shard_size=2)
+    folder.rename(tmp_path / "moved")
+    predict_dataset(fitted, tmp_path / "moved", out)
+    assert sorted(read_predictions(out)["key"]) == paths
+
+
+def test_predictions_of_another_data_set_are_kept(fitted, paths, tiny_clip, folder, tmp_path):
+    predict_dataset(fitted, folder, tmp_path / "out")
+    before = read_predictions(tmp_path / "out")
+    encode_dataset(paths[:2], tmp_path / "other", CLIPFeaturizer(tiny_clip))
+    with pytest.raises(ValueError, match="has embeddings .* Use another folder for"):
+        predict_dataset(fitted, tmp_path / "other", tmp_path / "out")
+    pd.testing.assert_frame_equal(read_predictions(tmp_path / "out"), before)
 
 
 def test_predictions_of_another_classifier_are_refused(fitted, folder, tmp_path):
@@ -718,6 +798,23 @@ def test_workers_that_die_again_and_again_are_explained(client, cluster, paths, 
         cluster.scheduler.allowed_failures = allowed
     deadly.unlink()
     encode_dataset(paths, folder, clip, shard_size=8)
+    assert sorted(read_embeddings(folder)[0]) == paths
+
+
+@pytest.mark.parametrize("place", [(dask, "compute"), (Client, "run")], ids=["tasks", "checks"])
+def test_a_lost_connection_is_explained_and_the_next_call_goes_on(
+    place, client, paths, clip, folder, monkeypatch
+):
+    encode_dataset(paths[:4], folder, clip, shard_size=2)
+
+    def lost(*args, **options):
+        raise CommClosedError("in <TCP>: ConnectionResetError")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*place, lost)
+        with pytest.raises(RuntimeError, match="was lost .*ConnectionReset.* call again to resume"):
+            encode_dataset(paths, folder, clip, shard_size=2)
+    encode_dataset(paths, folder, clip, shard_size=2)
     assert sorted(read_embeddings(folder)[0]) == paths
 
 
