@@ -64,7 +64,13 @@ RARE = ["processes", "killed_worker"]  # these take seconds; the others take ten
 LIBC, M_ARENA_MAX = ctypes.CDLL(None), -8  # as in malloc.h
 MOST_HUNG_FORKS = 3
 hung_forks = []
-CLOSED_FORM = {"temperature": 0.01, "prototype_weight": 1.0, "base_offset": 0.0, "max_iter": 0}
+CLOSED_FORM = {
+    "temperature": 0.01,
+    "prototype_weight": 1.0,
+    "base_offset": 0.0,
+    "single_image_weight": 5.0,
+    "max_iter": 0,
+}
 
 
 class Soak:

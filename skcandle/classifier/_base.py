@@ -444,7 +444,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         scorer = self._model.scorer(resolve_device(self.device))
         dtype = self.prototypes_.dtype
-        n_rows = max(BLOCK_LOGITS // max(self._model.counts.size, X.shape[1]), 1)
+        n_rows = max(BLOCK_LOGITS // max(self._model.n_compared, X.shape[1]), 1)
         for rows in gen_batches(len(X), n_rows):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]

@@ -333,8 +333,9 @@ class CandleClassifier(BaseCandle):
         does not matter: probabilities agree within 1e-5. In float32, the estimates amplify rounding
         errors: in 300 small fits the probabilities differed by up to 0.003. With more than
         4,000,000 similarities (images times classes times up to twelve splits), the weights of the
-        logits are estimated on some of the rows. The order still does not matter then, but copies
-        of an image count as separate rows.
+        logits are estimated on some of the rows; with more than 5,000 images, so is the
+        single-image term. The order still does not matter then, but copies of an image count as
+        separate rows.
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
@@ -434,8 +435,9 @@ class CandleClassifier(BaseCandle):
 
         They may be the first images of a class that was known by its name, more images of a base
         class, or images of a new label, which becomes a class. Nothing is trained: prototypes, the
-        map from text to image and the covariance are recomputed from sums that the model keeps. The
-        cost depends on the number of new images and of features, not on that of earlier images.
+        map from text to image and the covariance are recomputed from sums that the model keeps, and
+        the single-image term is fitted again on the images that it keeps, at most 5,000. Without
+        this term, the cost does not depend on the number of earlier images.
 
         Parameters
         ----------
@@ -460,9 +462,9 @@ class CandleClassifier(BaseCandle):
 
         Notes
         -----
-        With ``max_iter=0``, and numbers for `temperature`, `prototype_weight` and `base_offset`,
-        the copy equals a fit on all images, up to rounding. Otherwise it keeps the weights and the
-        projection of the last fit. The thresholds of :meth:`novelty_thresholds` and
+        With ``max_iter=0``, and numbers for `temperature`, `prototype_weight`, `base_offset` and
+        `single_image_weight`, the copy equals a fit on all images, up to rounding. Otherwise it
+        keeps the weights and the projection of the last fit. The thresholds of :meth:`novelty_thresholds` and
         :meth:`predict_set` do not change either. Fit again when there are many new images.
 
         There is no `partial_fit`, because its result would depend on the order of the images: the

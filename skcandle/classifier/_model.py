@@ -52,6 +52,12 @@ class CandleModel:
         return self.space.counts
 
     @property
+    def n_compared(self):
+        """Number of similarities of an image that are in memory at once: to classes or images."""
+        n_images = 0 if self.single_images is None else len(self.single_images.X)
+        return max(len(self.counts), n_images)
+
+    @property
     def image_prototypes(self):
         """Prototypes in the space of the images, of shape (n_classes, n_features)."""
         return self.space.prototypes + self.space.image_mean
@@ -77,7 +83,7 @@ class CandleModel:
         """Embeddings in the number format of the model and, with text, of length one."""
         dtype = self.projection.dtype
         if self.text_features is not None:
-            return unit(rescale_extreme_rows(X.astype(dtype), dtype))
+            return unit(rescale_extreme_rows(X, dtype))
         check_sizes(X, dtype)
         return X.astype(dtype)
 
@@ -169,6 +175,7 @@ class CandleScorer:
         self.projection = self._tensor(model.projection)
         self.texts = None if model.text_features is None else self._tensor(model.text_features)
         self.term = model.single_images
+        self.n_compared = model.n_compared
         if self.term is not None:
             self.term_columns = torch.tensor(self.term.columns, device=device)
             self.term_images = self._tensor(self.term.coordinates)
@@ -192,7 +199,7 @@ class CandleScorer:
         -------
         logits : ndarray of shape (n_samples, n_classes)
         """
-        work = X.size * max(X.shape[1], len(self.prototypes))
+        work = X.size * max(X.shape[1], self.n_compared)
         with torch.no_grad(), exact_matmul(self.device), threads_for(work):
             images, text_similarity = self._tensor(X), None
             if self.texts is not None:

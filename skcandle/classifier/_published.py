@@ -316,6 +316,11 @@ class PublishedModel:
     temperature: float
     prototype_scale: float
 
+    @property
+    def n_compared(self):
+        """Number of similarities of an image that are in memory at once."""
+        return len(self.counts)
+
     def with_classes(self, n_added, text_features):
         """The same model with further classes that have a text and no image."""
         return replace(

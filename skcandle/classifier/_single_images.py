@@ -33,7 +33,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from .._devices import exact_matmul, in_threads_for_data
+from .._devices import exact_matmul, threads_for
 from ._embeddings import unit
 from ._prototypes import prototypes_of
 from ._pseudo_new import effective_size, left_out_split, share_left
@@ -150,7 +150,6 @@ class LeftOutTerm:
         return logits
 
 
-@in_threads_for_data
 def fit_single_images(images, statistics, shrinkage, weights, weight, device):
     """Fit the term.
 
@@ -171,6 +170,15 @@ def fit_single_images(images, statistics, shrinkage, weights, weight, device):
         None if its weight is zero. With one class, it is zero until ``add_images`` brings another.
     left_out : LeftOutTerm or None
     """
+    n_images, n_features = images.X.shape
+    largest = max(
+        n_images * max(n_images, n_features), n_features * max(n_features, images.n_classes)
+    )
+    with threads_for(n_images * largest):
+        return _fit(images, statistics, shrinkage, weights, weight, device)
+
+
+def _fit(images, statistics, shrinkage, weights, weight, device):
     columns = np.flatnonzero(statistics.counts > 0)
     if weight == 0:
         return None, None

@@ -68,8 +68,9 @@ def test_prediction_needs_the_memory_of_one_block(folder):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_memory_map_of_half_precision_predicts_as_its_rows_do(method, folder, monkeypatch):
-    monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100 * N_CLASSES)
-    clf, X = joblib.load(folder / "clf.joblib"), np.load(folder / "X.npy", mmap_mode="r")[:1000]
+    clf = joblib.load(folder / "clf.joblib")
+    monkeypatch.setattr("skcandle.classifier._base.BLOCK_LOGITS", 100 * clf._model.n_compared)
+    X = np.load(folder / "X.npy", mmap_mode="r")[:1000]
     one_by_one = np.concatenate([getattr(clf, method)(X[i : i + 100]) for i in range(0, 1000, 100)])
     assert_array_equal(getattr(clf, method)(X), one_by_one)
 

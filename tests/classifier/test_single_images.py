@@ -257,6 +257,13 @@ def test_added_images_join_the_term_as_in_a_fit_on_all():
     assert_allclose(grown.decision_function(TEST), clf.fit(X, Y).decision_function(TEST), atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e39, 1e-50])
+def test_added_images_of_any_length_count_by_their_direction(scale):
+    clf = make().fit(X.astype(np.float32), Y)
+    expected, found = (clf.add_images(TEST[:3] * s, [0, 1, 2]) for s in (1, scale))
+    assert_allclose(found.predict_proba(TEST), expected.predict_proba(TEST), atol=1e-5)
+
+
 def test_first_image_of_a_new_class_joins_the_term():
     clf = make(single_image_weight=5.0).fit(X, Y)
     grown = clf.add_images(TEST[-1:], [N_BASE])
