@@ -464,8 +464,9 @@ class CandleClassifier(BaseCandle):
         -----
         With ``max_iter=0``, and numbers for `temperature`, `prototype_weight`, `base_offset` and
         `single_image_weight`, the copy equals a fit on all images, up to rounding. Otherwise it
-        keeps the weights and the projection of the last fit. The thresholds of :meth:`novelty_thresholds` and
-        :meth:`predict_set` do not change either. Fit again when there are many new images.
+        keeps the weights and the projection of the last fit. The thresholds of
+        :meth:`novelty_thresholds` and :meth:`predict_set` do not change either. Fit again when
+        there are many new images.
 
         There is no `partial_fit`, because its result would depend on the order of the images: the
         weights and the projection would come from the first part.
