@@ -16,6 +16,7 @@ without predictions, and says so.
 # The others are from scikit-image, made smaller: a cat by Stefan van der Walt and coffee by Rachel
 # Michetti, both CC0, and a rocket by SpaceX, in the public domain.
 
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,7 +29,7 @@ from skcandle.exceptions import WeightsNotAvailableError
 X_train = [load_sample_image("china.jpg"), load_sample_image("flower.jpg")]
 y_train = ["temple", "flower"]
 new_classes = ["cat", "coffee", "rocket"]
-X_test = [Path(__file__).parent / "photos" / f"{name}.jpg" for name in new_classes]
+X_test = [Path(sys.argv[0]).parent / "photos" / f"{name}.jpg" for name in new_classes]
 
 # %%
 # One photograph, or only a name
