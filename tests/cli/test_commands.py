@@ -507,7 +507,7 @@ def test_training_images_have_one_honest_number_in_the_command_and_on_the_page(r
     output, report = tmp_path / "model.skops", tmp_path / "report.html"
     fitted = run("fit", odd, "-o", output, *MODEL).stdout
     result = run("evaluate", output, odd, "--report", report).stdout
-    assert result.startswith("The model was fitted on all 24 images. These are predicted by copies")
+    assert result.startswith("The model was fitted on all 24 images. These are predicted with copies")
     for name in ("accuracy", "mean per-class accuracy", "log-loss"):
         assert number(fitted, name) == number(result, name)
     assert float(number(result, "log-loss")) > float(
