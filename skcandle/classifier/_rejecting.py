@@ -38,6 +38,10 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     classes. Both come from held-out training images: images that were left out of what they are
     compared to, or whose class was treated as new. No image of an unlisted class is needed.
 
+    The other methods of the classifier, such as ``top_k``, ``with_prior``, ``predict_set``,
+    ``novelty_thresholds`` and ``choose_to_label``, are those of ``clf.estimator_``. They do not
+    reject.
+
     Parameters
     ----------
     estimator : CandleClassifier, or Pipeline that ends in one

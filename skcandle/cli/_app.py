@@ -336,7 +336,7 @@ def evaluate(
 ):
     """Compare predictions with the true classes of photos.
 
-    Photos that the model was fitted on are predicted by copies of the model without them, in five
+    Photos that the model was fitted on are predicted with copies of the model without them, in five
     folds, here and in the report.
 
     \b

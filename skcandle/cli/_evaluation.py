@@ -86,8 +86,8 @@ def provenance(found):
         which = f"all {n_images}"
     if found.is_out_of_fold:
         return (
-            f"The model was fitted on {which} images. These are predicted by copies of the model "
-            "without them, in five folds."
+            f"The model was fitted on {which} images. These are predicted with copies of the "
+            "model without them, in five folds."
         )
     return (
         f"The model was fitted on {which} images. Predictions for these are better than for new "

@@ -197,14 +197,14 @@ def add_images_to_model(model, photos, output, *, columns, on_error, cache, devi
 
     pipe = load_model(model, trust=trust)
     clip = _configured(pipe["clip"], cache, device)
-    fitted_candle(pipe).set_params(device=device)
+    candle = fitted_candle(pipe).set_params(device=device)
     image_column, label_column = columns
     data = labelled_images(photos, image_column, label_column)
     X, contents, _, y = readable(clip, data, on_error)
-    new = sorted(set(y.tolist()).difference(_label_names(pipe["candle"])))
+    new = sorted(set(y.tolist()).difference(map(str, candle._every_class.classes)))
     if new:
-        note(f"{len(new)} new classes, such as {new[0]!r}.")
-    grown = _with(pipe, pipe["candle"].add_images(X, _labels_of(pipe["candle"], y)))
+        note(f"{len(new)} new class{'' if len(new) == 1 else 'es'}, such as {new[0]!r}.")
+    grown = _with(pipe, pipe["candle"].add_images(X, _labels_of(candle, y)))
     candle = fitted_candle(grown)
     candle._training_images = candle._training_images.with_contents(X, contents)
     _save(grown, output, force)
@@ -212,8 +212,10 @@ def add_images_to_model(model, photos, output, *, columns, on_error, cache, devi
 
 def restrict_classes(model, names, output, *, keep, force, trust):
     """``skcandle restrict`` and ``skcandle remove``."""
+    from ..hub._model_files import fitted_candle
+
     pipe = load_model(model, trust=trust)
-    candle = pipe["candle"]
+    candle = fitted_candle(pipe)
     labels = _label_names(candle)
     unknown = sorted(set(names).difference(labels))
     if unknown:
@@ -223,7 +225,7 @@ def restrict_classes(model, names, output, *, keep, force, trust):
     kept = [name for name in labels if (name in names) == keep]
     if not kept:
         raise ValueError("No class would be left.")
-    _save(_with(pipe, candle.restrict(_labels_of(candle, kept))), output, force)
+    _save(_with(pipe, pipe["candle"].restrict(_labels_of(candle, kept))), output, force)
 
 
 def _with(pipe, classifier):
@@ -233,7 +235,8 @@ def _with(pipe, classifier):
 
 def _save(pipe, output, force):
     save_model(pipe, output, force)
-    note(f"{output}: {len(pipe['candle'].classes_)} classes.")
+    n_classes = len(pipe["candle"].classes_)
+    note(f"{output}: {n_classes} class{'' if n_classes == 1 else 'es'}.")
 
 
 def _label_names(candle):
@@ -242,8 +245,11 @@ def _label_names(candle):
 
 
 def _labels_of(candle, names):
-    """The labels with these names, which a model from Python may have as numbers."""
-    labels = dict(zip(_label_names(candle), candle.classes_.tolist(), strict=True))
+    """The labels with these names, which a model from Python may have as numbers.
+
+    Among them are classes that `restrict` has left out, which first images bring back.
+    """
+    labels = {str(label): label for label in candle._every_class.classes.tolist()}
     return np.array([labels.get(name, name) for name in map(str, names)])
 
 

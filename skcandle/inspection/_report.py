@@ -318,9 +318,11 @@ class ImageReport:
         )
 
     def __repr__(self):
+        n_groups = len(self.duplicates)
         return (
             f"ImageReport({len(self.images)} images, {len(self._classifier.classes_)} classes, "
-            f"{len(self.duplicates)} groups of near-duplicates, {len(self.unreadable)} unreadable)"
+            f"{n_groups} group{'' if n_groups == 1 else 's'} of near-duplicates, "
+            f"{len(self.unreadable)} unreadable)"
         )
 
     @cached_property

@@ -507,7 +507,9 @@ def test_training_images_have_one_honest_number_in_the_command_and_on_the_page(r
     output, report = tmp_path / "model.skops", tmp_path / "report.html"
     fitted = run("fit", odd, "-o", output, *MODEL).stdout
     result = run("evaluate", output, odd, "--report", report).stdout
-    assert result.startswith("The model was fitted on all 24 images. These are predicted by copies")
+    assert result.startswith(
+        "The model was fitted on all 24 images. These are predicted with copies"
+    )
     for name in ("accuracy", "mean per-class accuracy", "log-loss"):
         assert number(fitted, name) == number(result, name)
     assert float(number(result, "log-loss")) > float(
@@ -565,6 +567,23 @@ def test_remove_and_restrict_are_complements(run, model, tmp_path):
     assert "The model has no class 'okapi'; `skcandle info" in message
     message = run("remove", kept, *classes[:2], "-o", tmp_path / "x.skops", code=1).stderr
     assert "No class would be left." in message
+
+
+def test_add_images_brings_back_a_removed_class_whose_label_is_a_number(run, tmp_path, monkeypatch):
+    notes, names = [], ["apple", "lemon", "cat"]
+    monkeypatch.setattr("skcandle.cli._work.note", notes.append)
+    full, smaller, grown = (tmp_path / f"{i}.skops" for i in range(3))
+    images = [emoji_of(name, i) for name in names for i in range(2)]
+    pipe = skcandle.make_candle_pipeline("emoji-clip", class_names=names)
+    full.write_bytes(to_bytes(pipe.fit(images, np.repeat(range(3), 2))))
+    (tmp_path / "more" / "2").mkdir(parents=True)
+    emoji_of("cat", 2).save(tmp_path / "more" / "2" / "1.png")
+    run("remove", full, "2", "-o", smaller)
+    run("add-images", smaller, tmp_path / "more", "-o", grown)
+    candle = load_model(grown)["candle"]
+    assert candle.classes_.tolist() == [0, 1, 2]
+    assert candle.class_count_.tolist() == [2, 2, 3]
+    assert notes == [f"{smaller}: 2 classes.", f"{grown}: 3 classes."]  # the class is not new
 
 
 def test_evaluate_reports_base_and_new_classes(run, model, odd, tmp_path):
