@@ -113,11 +113,11 @@ class HeldOutScores:
             )
         first_images = n_base_classes - self.n_base_classes
         if first_images and (kinds & ~unknown).any():
-            have = "classes have" if first_images > 1 else "class has"
+            classes = "classes" if first_images > 1 else "class"
             warn_user(
-                f"{first_images} {have} images only since add_images, but the thresholds come from "
-                "the last fit. More images of such classes may be rejected than rejection_rate "
-                "says. Fit on all images."
+                f"{first_images} {classes} got first images from add_images, after the fit that "
+                "set the thresholds. More of their images may be rejected than the rejection_rate "
+                "allows. Fit again on all images."
             )
         return thresholds
 
