@@ -52,6 +52,8 @@ def photos(tmp_path, monkeypatch):
         emoji_of(name, 0).save(folder.parent / "1.png")
         emoji_of(name, 1).save(folder / "2.png")
     (tmp_path / "photos" / "okapi").mkdir()
+    (tmp_path / "more_photos" / "quagga").mkdir(parents=True)
+    emoji_of("deer", 0).save(tmp_path / "more_photos" / "quagga" / "1.png")
     (tmp_path / "photos" / "cat" / "notes.txt").write_text("notes")
     rows = "photos/cat/1.png,cat\nphotos/lemon/1.png,lemon\n"
     (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")

@@ -115,9 +115,9 @@ class HeldOutScores:
         if first_images and (kinds & ~unknown).any():
             classes = "classes" if first_images > 1 else "class"
             warn_user(
-                f"{first_images} {classes} got the first images from add_images, after the "
-                "thresholds were set. More images of such classes may be rejected than "
-                "rejection_rate says. Fit on all images."
+                f"{first_images} {classes} got first images from add_images, after the fit that "
+                "set the thresholds. More of their images may be rejected than the rejection_rate "
+                "allows. Fit again on all images."
             )
         return thresholds
 

@@ -66,6 +66,6 @@ def _check_class_folders(path):
     if shown and not any(entry.is_dir() for entry in shown):
         raise ValueError(
             f"The folder {str(path)!r} must have one folder per class, as in "
-            f"{str(path / 'cat' / '1.jpg')!r}, or use a table of images and labels. "
+            f"{str(path / 'cat' / '1.jpg')!r}. A table of images and labels works, too. "
             "`skcandle predict` takes images without classes."
         )

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 
 from .._bundled import BUNDLED_MODEL
+from .._warnings import warn_user
 from ._answers import answer_rows, zero_shot_proba
 from ._evaluation import (
     base_new_lines,
@@ -203,7 +204,17 @@ def add_images_to_model(model, photos, output, *, columns, on_error, cache, devi
     X, contents, _, y = readable(clip, data, on_error)
     new = sorted(set(y.tolist()).difference(map(str, candle._every_class.classes)))
     if new:
-        note(f"{len(new)} new class{'' if len(new) == 1 else 'es'}, such as {new[0]!r}.")
+        note(
+            f"1 new class: {new[0]!r}."
+            if len(new) == 1
+            else f"{len(new)} new classes, such as {new[0]!r}."
+        )
+    n_known = sum(map(bool, candle._training_images.entries_of(X, contents)))
+    if n_known:
+        warn_user(
+            f"The model was already fitted on {n_known} of the {len(X)} images, which now count "
+            "once more."
+        )
     grown = _with(pipe, pipe["candle"].add_images(X, _labels_of(candle, y)))
     candle = fitted_candle(grown)
     candle._training_images = candle._training_images.with_contents(X, contents)

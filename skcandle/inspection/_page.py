@@ -172,7 +172,7 @@ def _tiles(answers, findings, n_images, unreadable):
     n_new = sum(row.is_new for row in findings.classes)
     classes = f"classes, {n_new} without a training image" if n_new else "classes"
     tiles = [
-        (f"{n_images:,}", "images", None),
+        (f"{n_images:,}", _noun(n_images, "image"), None),
         (f"{len(findings.classes):,}", classes, "#classes"),
     ]
     if findings.accuracy is not None:
@@ -181,15 +181,23 @@ def _tiles(answers, findings, n_images, unreadable):
             text += f" (zero-shot CLIP {_percent(findings.zero_shot_accuracy)})"
         tiles.append((_percent(findings.accuracy), text, "#errors"))
     if findings.label_errors is not None:
-        tiles.append((f"{len(findings.label_errors):,}", "doubtful labels", "#label-errors"))
+        n_errors = len(findings.label_errors)
+        tiles.append((f"{n_errors:,}", _noun(n_errors, "doubtful label"), "#label-errors"))
     several = sum(len(group.labels) > 1 for group in findings.duplicates)
-    text = "groups of near-duplicates"
+    n_groups = len(findings.duplicates)
+    text = f"{_noun(n_groups, 'group')} of near-duplicates"
     if several:
         text += f", {several} across classes"
-    tiles.append((f"{len(findings.duplicates):,}", text, "#duplicates"))
+    tiles.append((f"{n_groups:,}", text, "#duplicates"))
     if unreadable:
-        tiles.append((f"{len(unreadable):,}", "unreadable images", "#unreadable"))
+        n_unreadable = len(unreadable)
+        tiles.append((f"{n_unreadable:,}", _noun(n_unreadable, "unreadable image"), "#unreadable"))
     return tiles
+
+
+def _noun(n, noun):
+    """A noun in the number that follows from a count."""
+    return noun if n == 1 else f"{noun}s"
 
 
 def _tail_chart(rows):

@@ -244,7 +244,7 @@ WRAPPERS = {
 PASS = FunctionTransformer().fit(X)
 
 
-@pytest.mark.filterwarnings("ignore:. class.* only since add_images:UserWarning")
+@pytest.mark.filterwarnings("ignore:. class.* got first images from add_images:UserWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_fitted_classifier_rejects_as_it_is(fitted, copy, wrapper):
@@ -361,7 +361,7 @@ def test_without_text_all_thresholds_are_finite():
 def test_the_first_images_of_a_class_after_the_fit_warn(fitted):
     grown = fitted.add_images(X[Y == 6], NAMES[Y[Y == 6]])
     with pytest.warns(
-        UserWarning, match="1 class got the first images from add_images.* Fit on all"
+        UserWarning, match="1 class got first images from add_images.* Fit again on all"
     ):
         thresholds = grown.novelty_thresholds(0.2)
     assert_array_equal(thresholds, fitted.novelty_thresholds(0.2))

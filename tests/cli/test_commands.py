@@ -543,10 +543,12 @@ def test_added_images_are_training_images_and_stay_so_in_views(run, model, tmp_p
         place = tmp_path / "more" / ("red_apple" if name == "apple" else name)
         emoji_of(name, i + 1).resize((50, 50)).save(place / f"{i}.png")
     grown, smaller = tmp_path / "grown.skops", tmp_path / "smaller.skops"
-    run("add-images", model, tmp_path / "more", "-o", grown)
+    assert not run("add-images", model, tmp_path / "more", "-o", grown).stderr
     candle = load_model(grown)["candle"]
     counts = dict(zip(candle.classes_, candle.class_count_, strict=True))
     assert (counts["pizza"], counts["red_apple"], counts["okapi"]) == (2, 5, 0)
+    again = run("add-images", grown, tmp_path / "more", "-o", tmp_path / "again.skops").stderr
+    assert "already fitted on 3 of the 3 images, which now count once more" in again
     run("restrict", grown, "pizza, red_apple", "-o", smaller)
     for path in (grown, smaller):
         result = run("evaluate", path, tmp_path / "more").stdout

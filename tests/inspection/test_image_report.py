@@ -420,11 +420,16 @@ def test_files_that_are_gone_when_the_page_is_made_do_not_stop_it(pipe, test_set
     ("rows", "expected"),
     [([0, 1], "0 groups of"), ([0, 0, 1], "1 group of"), ([0, 0, 1, 1], "2 groups of")],
 )
-def test_the_representation_counts_groups_in_the_right_number(pipe, data, rows, expected):
+def test_the_representation_and_the_page_count_groups_in_the_right_number(
+    pipe, data, rows, expected
+):
     images = data[0]
     unlike = [images[0], images[-1]]
     report = ImageReport(pipe, [unlike[i] for i in rows])
     assert f", {expected} near-duplicates, 0 unreadable)" in repr(report)
+    n_groups, noun = expected.split()[:2]
+    assert f">{n_groups}</strong> <span>{noun} of near-duplicates<" in report._page
+    assert (f"<p>{expected} images that" in report._page) == (n_groups != "0")
 
 
 def test_one_label_or_one_image_has_nothing_to_compare(pipe, test_set):
