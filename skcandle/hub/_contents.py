@@ -112,7 +112,7 @@ def _check_value(value, name, seen):
         return
     else:
         raise RefusedFileError(
-            f"{name} contains an object of type {type(value).__name__}, which has no place there"
+            f"{name} contains an object of type {type(value).__name__}, which does not belong there"
         )
     for part in parts:
         _check_value(part, name, seen)
@@ -179,7 +179,7 @@ def _check_array(value, name, sides, sizes):
     if value is None:
         return
     if type(value) is not np.ndarray or value.ndim != len(sides):
-        raise RefusedFileError(f"{name} is not an array with {len(sides)} sides")
+        raise RefusedFileError(f"{name} is not a {len(sides)}-dimensional array")
     expected = tuple(
         sizes.setdefault(side, length) for side, length in zip(sides, value.shape, strict=True)
     )
@@ -211,7 +211,7 @@ def _check_classes(candle, model):
     """Check that what is shown of the classes is what the model has learned of them."""
     classes, columns, texts = candle.classes_, candle._columns, model.text_features
     if not np.array_equal(np.unique(classes), classes) or len(np.unique(columns)) < len(columns):
-        raise RefusedFileError("classes_ are not sorted, or two of them are one")
+        raise RefusedFileError("classes_ are not sorted, or contain duplicates")
     names = candle.class_names_
     if names is not None and len(names) != len(classes):
         raise RefusedFileError(f"{len(classes)} classes have {len(names)} names")
@@ -227,4 +227,4 @@ def _check_classes(candle, model):
     if hasattr(model, "space"):
         of_texts = (texts, model.space.text_mean, model.space.text_map)
         if len({part is None for part in of_texts}) > 1:
-            raise RefusedFileError("some of what it has learned of texts is missing")
+            raise RefusedFileError("part of its text features is missing")
