@@ -395,6 +395,10 @@ CLASSIFIER = {
     "n_features_in_": lambda value: 64,
     "class_names_": lambda value: value[:2],
     "_columns": lambda value: value + 1,
+    "_column_labels": lambda value: value[:2],
+    "_column_names": lambda value: value[:1],
+    "_training_images": lambda value: None,
+    "_model": lambda value: None,
 }
 MODEL = {
     "text_features": lambda value: value[:2],
@@ -453,6 +457,47 @@ def refuse(pipe, attribute, value):
 @pytest.mark.parametrize("kind", ["full", "published"])
 def test_attributes_of_a_classifier_contradict_neither_each_other_nor_the_model(fits, kind, name):
     refuse(fits[kind], name, CLASSIFIER[name](getattr(fits[kind]["candle"], name)))
+
+
+@pytest.mark.parametrize(
+    "name, value, reason",
+    [
+        ("_column_labels", np.array(["ant", "bee", "fox"]), "not the labels of its classes"),
+        ("_column_names", ["ant", "bee", "fox"], "not the names of its classes"),
+        ("_column_names", "abe", "3 classes have the names 'abe'"),
+        ("_held_out", None, "_held_out is missing or of type NoneType"),
+        ("_prior", "abc", "_prior is missing or of type str"),
+        ("_prior", 1.0, "_log_prior does not follow"),
+        ("_prior", {"ant": 0.5, "bee": 0.5, "elk": 0.0}, "_log_prior does not follow"),
+        ("_prior", {"ant": 1.0}, "no frequency for the class 'bee'"),
+        ("_log_prior", None, "_log_prior does not follow"),
+        ("_log_prior", np.zeros(2), "_log_prior has shape"),
+    ],
+)
+def test_labels_names_and_frequencies_of_a_file_do_not_contradict_each_other(
+    fits, name, value, reason
+):
+    pipe = copy.deepcopy(fits["full"])
+    setattr(pipe["candle"], name, value)
+    with pytest.raises(ValueError, match=reason):
+        from_bytes(to_bytes(pipe), "file")
+
+
+def test_classes_that_restrict_left_out_have_labels_of_their_own(fits):
+    pipe = copy.deepcopy(fits["full"].restrict(["ant", "elk"]))
+    pipe["candle"]._column_labels = np.array(["ant", "ant", "elk"])
+    with pytest.raises(ValueError, match="labels of its classes contain duplicates"):
+        from_bytes(to_bytes(pipe), "file")
+
+
+def test_no_part_of_a_classifier_stands_in_for_another(fits):
+    other = fits["full"]["candle"]._held_out
+    model = fits["full"]["candle"]._model
+    refuse(fits["full"], "_training_images", other)
+    refuse(fits["full"], "_model", fits["published"]["candle"]._model)
+    refuse(fits["full"], "_held_out", fits["full"]["candle"]._training_images)
+    for name in ("single_images", "text_features", "space.shrinkage", "statistics.means"):
+        refuse(fits["full"], "_model", changed(model, name, lambda value: other))
 
 
 @pytest.mark.parametrize("name", MODEL)
