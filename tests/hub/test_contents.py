@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import skops.io
 from helpers import run_command
+from hostile_files import nodes_of, rewritten
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
@@ -315,10 +316,30 @@ def test_a_pipeline_inside_another_estimator_is_refused(fits, around):
     data = skops.io.dumps(around(fits["full"]))
     with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
         from_bytes(data, "file")
-    for part in (fits["full"], fits["full"]["clip"], frozen(fits["full"]["candle"])):
+    parts = [fits["full"], fits["full"]["clip"]]
+    if around is not rejecting:  # which may contain a frozen classifier
+        parts.append(frozen(fits["full"]["candle"]))
+    for part in parts:
         pipe = CandlePipeline([("clip", fits["full"]["clip"]), ("candle", around(part))])
         with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
             from_bytes(skops.io.dumps(pipe), "file")
+
+
+def test_a_frozen_estimator_without_estimator_is_refused(fits):
+    clf = FrozenEstimator(fits["full"]["candle"])
+    pipe = CandlePipeline([("clip", fits["full"]["clip"]), ("candle", rejecting(clf))])
+    data = skops.io.dumps(pipe)
+    emptied = []
+
+    def empty(schema):
+        for node in nodes_of(schema):
+            if node["__class__"] == "FrozenEstimator":
+                emptied.append(node["content"]["content"].pop("estimator"))
+
+    data = rewritten(data, schema=empty)
+    assert emptied
+    with pytest.raises(ValueError, match=REFUSED):
+        from_bytes(data, "file")
 
 
 def test_a_classifier_inside_a_rejecting_one_is_created_anew(fits, tmp_path):

@@ -66,6 +66,21 @@ def test_a_pipeline_that_rejects_is_the_same_after_reading_and_without_settings(
         assert part.text_encoder.cache is None
 
 
+def test_a_fitted_classifier_that_was_made_to_reject_is_saved():
+    fitted = make_candle_pipeline("emoji-clip")
+    images, y = random_images(8), ["ant", "bee"] * 4
+    fitted.fit(images, y)
+    rejecting = RejectingClassifier(FrozenEstimator(fitted["candle"]), rejection_rate=0.9)
+    pipe = copy.copy(fitted).set_params(candle=rejecting).fit(images, y)
+    again = _model_files.from_bytes(_model_files.to_bytes(pipe), "a file")
+    assert isinstance(again["candle"].estimator_, CandleClassifier)
+    test = random_images(20)
+    np.testing.assert_array_equal(again.predict(test), pipe.predict(test))
+    assert "unknown" in again.predict(test)
+    grown = again.add_classes(["dog"])
+    np.testing.assert_array_equal(grown.predict(test), pipe.add_classes(["dog"]).predict(test))
+
+
 def test_only_types_that_fitted_pipelines_have_are_known():
     """Modules of the library also contain functions that write files."""
     for name in _model_files.known_types():
