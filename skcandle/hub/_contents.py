@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -179,7 +179,7 @@ def _check_parts(candle):
     from ..classifier._published import PublishedModel
     from ..classifier._training_images import TrainingImages
 
-    parts = {"_training_images": TrainingImages}
+    parts: dict[str, Any] = {"_training_images": TrainingImages}
     if isinstance(candle, PublishedCandleClassifier):
         parts["_model"] = PublishedModel
     else:
