@@ -19,6 +19,7 @@ from skcandle import (
     make_candle_pipeline,
 )
 from skcandle._files import write_file
+from skcandle.cli._evaluation import predictions
 from skcandle.datasets import load_emoji
 from skcandle.hub import _model_files
 
@@ -77,6 +78,12 @@ def test_a_fitted_classifier_that_was_made_to_reject_is_saved():
     test = random_images(20)
     np.testing.assert_array_equal(again.predict(test), pipe.predict(test))
     assert "unknown" in again.predict(test)
+    X = fitted["clip"].transform(images)
+    for of_frozen, of_loaded in zip(
+        predictions(pipe["candle"], X, None), predictions(again["candle"], X, None), strict=True
+    ):
+        np.testing.assert_array_equal(of_frozen, of_loaded)
+    assert predictions(pipe["candle"], X, None).is_out_of_fold
     grown = again.add_classes(["dog"])
     np.testing.assert_array_equal(grown.predict(test), pipe.add_classes(["dog"]).predict(test))
 
