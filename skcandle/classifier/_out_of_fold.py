@@ -8,6 +8,7 @@ from sklearn.model_selection import KFold
 
 from .._devices import resolve_device
 from ._candle import CandleClassifier
+from ._rejecting import unfrozen
 
 N_FOLDS = 5
 
@@ -22,7 +23,7 @@ def training_images(classifier, X, contents=None):
     Parameters
     ----------
     classifier : object
-        Fitted. Training images of classifiers of other libraries are not known.
+        Fitted, and perhaps frozen. Training images of classifiers of other libraries are not known.
     X : ndarray of shape (n_samples, n_features)
         Embeddings.
     contents : ndarray of shape (n_samples,) and dtype uint64, default=None
@@ -36,6 +37,7 @@ def training_images(classifier, X, contents=None):
         None if there are none, and for a classifier that needs all its images: without text, or
         of another type than :class:`CandleClassifier`.
     """
+    classifier = unfrozen(classifier)
     known = getattr(classifier, "_training_images", None)
     if known is None:
         return np.zeros(len(X), dtype=bool), None

@@ -308,26 +308,28 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         self.thresholds_ = classifier.novelty_thresholds(self.rejection_rate)
 
 
+def unfrozen(estimator):
+    """The estimator inside a FrozenEstimator, or inside several."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
 def _classifier(estimator):
     """The classifier at the end of pipelines, frozen or not."""
-    while True:
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif isinstance(estimator, Pipeline):
-            estimator = estimator[-1]
-        else:
-            return estimator
+    estimator = unfrozen(estimator)
+    while isinstance(estimator, Pipeline):
+        estimator = unfrozen(estimator[-1])
+    return estimator
 
 
 def _embedded(X, estimator):
     """Apply the steps before the classifier to `X`; return the result and the classifier."""
     classifier = _classifier(estimator)
+    estimator = unfrozen(estimator)
     while estimator is not classifier:
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        else:
-            X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-            estimator = estimator[-1]
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+        estimator = unfrozen(estimator[-1])
     return X, classifier
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .. import _version
 from .._bundled import BUNDLED_MODEL
-from ..classifier import CandleClassifier
+from ..classifier import CandleClassifier, RejectingClassifier
 from ..clip import CLIPFeaturizer
 from ..clip._checkpoint import hub_repository, is_published
 from ._markdown import escaped, table
@@ -58,10 +58,11 @@ def render_card(pipe, *, license=None, description=None, metrics=None):
         card.add_table(description=text, folded=folded, **{key: table(header, rows)})
         card.select(key).title = section  # skops uses the whole key as title
 
-    add("How to load it", _loading(source, isinstance(candle.text_encoder, CLIPFeaturizer)))
+    has_own_encoder = isinstance(candle.text_encoder, CLIPFeaturizer)
+    add("How to load it", _loading(source, has_own_encoder, _rejects(pipe)))
     header, rows = _classes(candle)
     add_table("Classes", rows, header, folded=len(rows) > MOST_ROWS)
-    add("What the probabilities mean", _probabilities(candle))
+    add("What the probabilities mean", _probabilities(pipe))
     add("Intended use", _intended_use(candle))
     add("Limits", _limits(pipe))
     if metrics is None:
@@ -145,14 +146,18 @@ def load_line(repository):
     return f'pipe = load_pipeline("{repository}")'
 
 
-def _loading(source, has_own_encoder):
+def _loading(source, has_own_encoder, rejects):
     lines = ["from skcandle.hub import load_pipeline", "", load_line(REPOSITORY)]
     if source.path:
         lines.append('path = "..."  # your copy of the CLIP')
         lines.append(f"pipe.set_params(clip__{source.path}=path)")
         if has_own_encoder:
-            lines.append(f"pipe.set_params(candle__text_encoder__{source.path}=path)")
-    lines.append('labels, proba = pipe.top_k(["photo.jpg"], 3)')
+            step = 'pipe["candle"].estimator_' if rejects else 'pipe["candle"]'
+            lines.append(f"{step}.set_params(text_encoder__{source.path}=path)")
+    if rejects:
+        lines.append('labels = pipe.predict(["photo.jpg"])')
+    else:
+        lines.append('labels, proba = pipe.top_k(["photo.jpg"], 3)')
     code = "\n".join(lines)
     return (
         f"```python\n{code}\n```\n\n"
@@ -174,17 +179,37 @@ def _classes(candle):
     return ["Class", "Name", "Training images"], list(zip(labels, names, images, strict=True))
 
 
-def _probabilities(candle):
+def _rejects(pipe):
+    return isinstance(pipe["candle"], RejectingClassifier)
+
+
+def _probabilities(pipe):
+    candle, last = fitted_candle(pipe), pipe["candle"]
     text = (
         "`predict_proba` gives the probabilities that an image shows each of the classes above, "
-        'with or without training images. They sum to one, so it cannot say "none of these".'
+        "with or without training images. They sum to one, "
     )
+    if _rejects(pipe):
+        text += (
+            f"given that it shows one of them. `predict` answers **{escaped(last.reject_label_)}** "
+            "where an image looks like none of them. The thresholds were chosen so that "
+            f"{100 * last.rejection_rate:g}% of the images of these classes are rejected by "
+            "mistake."
+        )
+    else:
+        text += 'so it cannot say "none of these".'
     if not isinstance(candle, CandleClassifier):
         return f"{text} It is the softmax of the published method and is not calibrated."
     if candle.temperature == "auto":
-        text += " They were calibrated on held-out training images, and hold for similar images."
+        text += (
+            " The probabilities were calibrated on held-out training images, and hold for similar "
+            "images."
+        )
     else:
-        text += f" They are not calibrated; the temperature was set to {candle.temperature:g}."
+        text += (
+            " The probabilities are not calibrated; the temperature was set to "
+            f"{candle.temperature:g}."
+        )
     return f"{text} The classes are assumed to be {_frequencies(candle)}."
 
 
@@ -210,13 +235,20 @@ def _intended_use(candle):
 def _limits(pipe):
     candle = fitted_candle(pipe)
     n_few = int(((candle.class_count_ < FEW_IMAGES) & ~candle.is_new_).sum())
+    others = "gets one of these classes too, sometimes with high probability"
+    if _rejects(pipe):
+        others = "is rejected only if it looks unlike all classes"
+    kept = ["the names of the classes", "the class means of the embeddings"]
+    single_images = getattr(candle._model, "single_images", None)
+    if single_images is not None:
+        kept.append(f"the embeddings of {len(single_images.X)} training images")
     limits = [
-        "An image of anything else gets one of these classes too, sometimes with high probability.",
+        f"An image of anything else {others}.",
         "On other kinds of images (another camera, drawings instead of photos) it is less accurate "
         "and overconfident.",
         "It inherits the mistakes and biases of CLIP. Do not use it for decisions about people.",
-        "The file contains the names of the classes and the class means of embeddings, but no "
-        "training images.",
+        f"The file contains {', '.join(kept)}, and a digest of each training image, but not the "
+        "training images themselves.",
     ]
     if n_few:
         few = f"Classes with fewer than {FEW_IMAGES} training images ({n_few} of them)"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
+from typing import Any, get_args
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ._limits import RefusedFileError
 # are what they are in the array that comes first.
 ATTRIBUTES = {
     "_columns": "n",
+    "_column_labels": "m",
     "classes_": "n",
     "class_count_": "n",
     "is_new_": "n",
@@ -45,7 +47,14 @@ FIELDS = {
     "PublishedModel": {"counts": "m", "text_features": "md", "image_prototypes": "md"},
 }
 POSITIONS = {"_columns", "y", "columns"}  # of classes in the model
-OF_ANY_TYPE = {"classes_", "is_new_", "feature_names_in_", "embeddings", "contents"}
+OF_ANY_TYPE = {
+    "classes_",
+    "_column_labels",
+    "is_new_",
+    "feature_names_in_",
+    "embeddings",
+    "contents",
+}
 PLAIN = (str, bytes, Real, np.generic, type(None), np.random.RandomState)
 
 
@@ -112,7 +121,7 @@ def _check_value(value, name, seen):
         return
     else:
         raise RefusedFileError(
-            f"{name} contains an object of type {type(value).__name__}, which has no place there"
+            f"{name} contains an object of type {type(value).__name__}, which does not belong there"
         )
     for part in parts:
         _check_value(part, name, seen)
@@ -136,6 +145,7 @@ def check_shapes(last, candle):
     ------
     RefusedFileError
     """
+    _check_parts(candle)
     n_features, model = candle.n_features_in_, candle._model
     if not isinstance(n_features, Integral):
         raise RefusedFileError(f"n_features_in_ is {n_features!r}")
@@ -153,25 +163,48 @@ def check_shapes(last, candle):
     if hasattr(model, "head_state"):
         _check_head(model.head_state, sizes["d"])
     _check_classes(candle, model)
+    if hasattr(candle, "_prior"):
+        _check_prior(candle)
     if last is not candle:
         _check_array(last.thresholds_, "thresholds_", "2", sizes)
         if not np.array_equal(last.classes_, candle.classes_):
             raise RefusedFileError("the classes_ inside and outside of its rejection differ")
 
 
+def _check_parts(candle):
+    """Check the types of the parts that a classifier has learned."""
+    from ..classifier import PublishedCandleClassifier
+    from ..classifier._held_out import HeldOutScores
+    from ..classifier._model import CandleModel
+    from ..classifier._published import PublishedModel
+    from ..classifier._training_images import TrainingImages
+
+    parts: dict[str, Any] = {"_training_images": TrainingImages}
+    if isinstance(candle, PublishedCandleClassifier):
+        parts["_model"] = PublishedModel
+    else:
+        parts |= {"_model": CandleModel, "_held_out": HeldOutScores, "_prior": (float, dict)}
+    for name, expected in parts.items():
+        value = getattr(candle, name, None)
+        if not isinstance(value, expected):
+            raise RefusedFileError(f"{name} is missing or of type {type(value).__name__}")
+
+
 def _check_fields(part, sizes):
     shapes = FIELDS.get(type(part).__name__, {})
     for field in fields(part):
         value, name = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
-        if is_dataclass(field.type) and type(value) is not field.type:
-            raise RefusedFileError(f"{name} is of type {type(value).__name__}")
-        if is_dataclass(value):
-            _check_fields(value, sizes)
+        types = get_args(field.type) or (field.type,)  # such as SingleImages and None
+        if any(map(is_dataclass, types)):
+            if type(value) not in types:
+                raise RefusedFileError(f"{name} is of type {type(value).__name__}")
+            if value is not None:
+                _check_fields(value, sizes)
         elif field.name in shapes:
             _check_array(value, name, shapes[field.name], sizes)
             if value is None and field.type is np.ndarray:
                 raise RefusedFileError(f"{name} is missing")
-        elif field.type is float and not isinstance(value, Real):
+        elif field.type in (int, float) and not isinstance(value, Real):
             raise RefusedFileError(f"{name} is not a number")
 
 
@@ -179,7 +212,7 @@ def _check_array(value, name, sides, sizes):
     if value is None:
         return
     if type(value) is not np.ndarray or value.ndim != len(sides):
-        raise RefusedFileError(f"{name} is not an array with {len(sides)} sides")
+        raise RefusedFileError(f"{name} is not a {len(sides)}-dimensional array")
     expected = tuple(
         sizes.setdefault(side, length) for side, length in zip(sides, value.shape, strict=True)
     )
@@ -211,10 +244,16 @@ def _check_classes(candle, model):
     """Check that what is shown of the classes is what the model has learned of them."""
     classes, columns, texts = candle.classes_, candle._columns, model.text_features
     if not np.array_equal(np.unique(classes), classes) or len(np.unique(columns)) < len(columns):
-        raise RefusedFileError("classes_ are not sorted, or two of them are one")
-    names = candle.class_names_
-    if names is not None and len(names) != len(classes):
-        raise RefusedFileError(f"{len(classes)} classes have {len(names)} names")
+        raise RefusedFileError("classes_ are not sorted, or contain duplicates")
+    labels, names = candle._column_labels, candle._column_names
+    if len(np.unique(labels)) < len(model.counts):
+        raise RefusedFileError("the labels of its classes contain duplicates")
+    if not np.array_equal(labels[columns], classes):
+        raise RefusedFileError("classes_ are not the labels of its classes")
+    if names is not None and (type(names) is not list or len(names) != len(labels)):
+        raise RefusedFileError(f"{len(labels)} classes have the names {names!r:.80}")
+    if candle.class_names_ != (None if names is None else [names[i] for i in columns]):
+        raise RefusedFileError("class_names_ are not the names of its classes")
     learned = {
         "class_count_": model.counts[columns],
         "is_new_": model.counts[columns] == 0,
@@ -227,4 +266,13 @@ def _check_classes(candle, model):
     if hasattr(model, "space"):
         of_texts = (texts, model.space.text_mean, model.space.text_map)
         if len({part is None for part in of_texts}) > 1:
-            raise RefusedFileError("some of what it has learned of texts is missing")
+            raise RefusedFileError("part of its text features is missing")
+
+
+def _check_prior(candle):
+    """Check that the class frequencies in use are those that were set."""
+    from ..classifier._prior import log_prior_of_use
+
+    expected = log_prior_of_use(candle._prior, candle.classes_, candle.class_count_)
+    if candle._log_prior is None or not np.allclose(candle._log_prior, expected):
+        raise RefusedFileError("_log_prior does not follow from _prior")

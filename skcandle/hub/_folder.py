@@ -79,7 +79,9 @@ def save_pipeline(
     -----
     The folder contains neither CLIP's weights nor `cache`, `device`, `n_jobs` and `verbose`, which
     belong to one machine. It does contain the names of the classes, the class means of the
-    embeddings, and the path of a ``local-dir:`` model.
+    embeddings, a digest of each training image, and the path of a ``local-dir:`` model. With the
+    single-image term of ``CandleClassifier`` (unless ``single_image_weight=0``), it also contains
+    the embeddings of up to 5,000 training images.
 
     Each file is written completely or not at all.
 

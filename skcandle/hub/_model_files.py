@@ -129,7 +129,8 @@ def from_bytes(data, path, *, trusted=()):
 
     with explains_unreadable(path):
         pipe = skops.io.loads(data, trusted=[*known_types(), *trusted])
-    if not is_fitted_pipeline(pipe):
+        is_fitted = is_fitted_pipeline(pipe)
+    if not is_fitted:
         raise ValueError(
             f"{str(path)!r} does not contain a fitted pipeline from make_candle_pipeline, but a "
             f"{type(pipe).__name__}."
@@ -183,18 +184,22 @@ def is_fitted_pipeline(pipe):
 
 
 def fitted_candle(pipe):
-    """The classifier of a pipeline, also inside a RejectingClassifier."""
+    """The classifier of a pipeline, also inside a RejectingClassifier, where it may be frozen."""
     from ..classifier import RejectingClassifier
+    from ..classifier._rejecting import unfrozen
 
     last = pipe["candle"]
-    return getattr(last, "estimator_", None) if isinstance(last, RejectingClassifier) else last
+    if isinstance(last, RejectingClassifier):
+        return unfrozen(getattr(last, "estimator_", None))
+    return last
 
 
 def portable(pipe):
     """The same pipeline without settings that belong to one machine.
 
     Only parameters and what the classifier has learned are kept: the pipeline, its featurizers, and
-    the text encoder of the classifier are created anew from their parameters.
+    the text encoder of the classifier are created anew from their parameters. A classifier that is
+    frozen in a RejectingClassifier is taken out of its FrozenEstimator.
     """
     from ..classifier._text_features import class_text_encoder
     from ..clip import CLIPFeaturizer

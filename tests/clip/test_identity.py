@@ -216,8 +216,14 @@ def test_weights_are_downloaded_if_only_they_can_tell(hub, folder, monkeypatch):
         hub.fill(folder, NEW, "a" * 64)
         return str(hub.folder / "snapshots" / NEW / name)
 
+    # The network is asked first, because a download without one tries again for half a minute.
+    asked = []
+    monkeypatch.setattr(
+        "skcandle.clip._checkpoint.get_hf_file_metadata", lambda url, timeout: asked.append(url)
+    )
     monkeypatch.setattr("skcandle.clip._checkpoint.hf_hub_download", download)
     assert_array_equal(clip.transform(IMAGES), rows)
+    assert [url.split("/resolve/")[1] for url in asked] == [f"{NEW}/open_clip_model.safetensors"]
     assert downloads == [("open_clip_model.safetensors", NEW)]
 
 

@@ -6,10 +6,17 @@ import re
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from sklearn.frozen import FrozenEstimator
 
 import skcandle
-from skcandle import PublishedCandleClassifier, make_candle_pipeline
+from skcandle import (
+    CandlePipeline,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+    make_candle_pipeline,
+)
 from skcandle.hub._card import render_card
+from skcandle.hub._model_files import fitted_candle, from_bytes, to_bytes
 
 
 def section(card, title):
@@ -129,6 +136,57 @@ def test_probabilities_of_the_published_method_are_not_called_calibrated(images)
     published = PublishedCandleClassifier(new_classes=["elk"], text_encoder=encoder, max_iter=1)
     card = render_card(pipe.set_params(candle=published).fit(images[:4], ["ant", "bee"] * 2))
     assert "is not calibrated" in section(card, "What the probabilities mean")
+
+
+def test_what_the_file_says_of_training_images_follows_from_the_model(quick_fit, images):
+    start = "The file contains the names of the classes, the class means of the embeddings, "
+    end = "and a digest of each training image, but not the training images themselves."
+    with_images = quick_fit(candle__single_image_weight=2.0)
+    assert len(with_images["candle"]._model.single_images.X) == len(images)
+    said = f"the embeddings of {len(images)} training images, "
+    assert start + said + end in section(render_card(with_images), "Limits")
+    without = quick_fit(candle__single_image_weight=0.0)
+    assert start + end in section(render_card(without), "Limits")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_pipeline_that_rejects_says_how_often_and_with_which_label(pipe, images, frozen):
+    candle = FrozenEstimator(pipe["candle"]) if frozen else pipe["candle"]
+    rejecting = RejectingClassifier(candle, reject_label="no *insect*", rejection_rate=0.25)
+    rejecting_pipe = CandlePipeline([("clip", pipe["clip"]), ("candle", rejecting)])
+    card = render_card(rejecting_pipe.fit(images, np.repeat(["ant", "bee"], [6, 2])))
+    said = section(card, "What the probabilities mean")
+    assert "answers **no &#42;insect&#42;** where" in said and "25% of the images" in said
+    assert "cannot say" not in said
+    assert "gets one of these classes" not in section(card, "Limits")
+    code = section(card, "How to load it")
+    assert 'pipe.predict(["photo.jpg"])' in code and "top_k" not in code
+    assert not hasattr(rejecting_pipe, "top_k")
+
+
+@pytest.mark.parametrize("rejects", [False, True])
+def test_the_code_of_a_card_sets_the_path_of_both_models(pipe, images, tmp_path, rejects):
+    other = copy.deepcopy(pipe)
+    if rejects:
+        rejecting = RejectingClassifier(FrozenEstimator(other["candle"]), rejection_rate=0.25)
+        other = CandlePipeline([("clip", other["clip"]), ("candle", rejecting)])
+        other.fit(images, np.repeat(["ant", "bee"], [6, 2]))
+    for clip in (other["clip"], fitted_candle(other).text_encoder):
+        clip.set_params(model_name="local-dir:/home/ann/clip")
+    code = section(render_card(other), "How to load it").split("```")[1].splitlines()
+    loaded = from_bytes(to_bytes(other), "file")
+    for line in code:
+        if "set_params" in line:
+            exec(line, {"pipe": loaded, "path": "local-dir:/home/bob/clip"})
+    for clip in (loaded["clip"], fitted_candle(loaded)._text_encoder.encoder):
+        assert clip.model_name == "local-dir:/home/bob/clip"
+
+
+def test_a_pipeline_that_does_not_reject_says_so(pipe):
+    card = render_card(pipe)
+    assert 'cannot say "none of these"' in section(card, "What the probabilities mean")
+    assert "gets one of these classes too" in section(card, "Limits")
+    assert "pipe.top_k" in section(card, "How to load it")
 
 
 def test_metrics_are_shown_or_said_to_be_missing(pipe):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import skops.io
 from helpers import run_command
+from hostile_files import nodes_of, rewritten
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
@@ -21,7 +22,6 @@ from skcandle import (
     RejectingClassifier,
     make_candle_pipeline,
 )
-from skcandle.classifier._universe import LabelUniverse
 from skcandle.exceptions import ModelError
 from skcandle.hub import load_pipeline
 from skcandle.hub._model_files import fitted_candle, from_bytes, to_bytes
@@ -316,10 +316,30 @@ def test_a_pipeline_inside_another_estimator_is_refused(fits, around):
     data = skops.io.dumps(around(fits["full"]))
     with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
         from_bytes(data, "file")
-    for part in (fits["full"], fits["full"]["clip"], frozen(fits["full"]["candle"])):
+    parts = [fits["full"], fits["full"]["clip"]]
+    if around is not rejecting:  # which may contain a frozen classifier
+        parts.append(frozen(fits["full"]["candle"]))
+    for part in parts:
         pipe = CandlePipeline([("clip", fits["full"]["clip"]), ("candle", around(part))])
         with pytest.raises(ValueError, match="does not contain a fitted pipeline"):
             from_bytes(skops.io.dumps(pipe), "file")
+
+
+def test_a_frozen_estimator_without_estimator_is_refused(fits):
+    clf = FrozenEstimator(fits["full"]["candle"])
+    pipe = CandlePipeline([("clip", fits["full"]["clip"]), ("candle", rejecting(clf))])
+    data = skops.io.dumps(pipe)
+    emptied = []
+
+    def empty(schema):
+        for node in nodes_of(schema):
+            if node["__class__"] == "FrozenEstimator":
+                emptied.append(node["content"]["content"].pop("estimator"))
+
+    data = rewritten(data, schema=empty)
+    assert emptied
+    with pytest.raises(ValueError, match=REFUSED):
+        from_bytes(data, "file")
 
 
 def test_a_classifier_inside_a_rejecting_one_is_created_anew(fits, tmp_path):
@@ -396,6 +416,10 @@ CLASSIFIER = {
     "n_features_in_": lambda value: 64,
     "class_names_": lambda value: value[:2],
     "_columns": lambda value: value + 1,
+    "_column_labels": lambda value: value[:2],
+    "_column_names": lambda value: value[:1],
+    "_training_images": lambda value: None,
+    "_model": lambda value: None,
 }
 MODEL = {
     "text_features": lambda value: value[:2],
@@ -456,6 +480,47 @@ def test_attributes_of_a_classifier_contradict_neither_each_other_nor_the_model(
     refuse(fits[kind], name, CLASSIFIER[name](getattr(fits[kind]["candle"], name)))
 
 
+@pytest.mark.parametrize(
+    "name, value, reason",
+    [
+        ("_column_labels", np.array(["ant", "bee", "fox"]), "not the labels of its classes"),
+        ("_column_names", ["ant", "bee", "fox"], "not the names of its classes"),
+        ("_column_names", "abe", "3 classes have the names 'abe'"),
+        ("_held_out", None, "_held_out is missing or of type NoneType"),
+        ("_prior", "abc", "_prior is missing or of type str"),
+        ("_prior", 1.0, "_log_prior does not follow"),
+        ("_prior", {"ant": 0.5, "bee": 0.5, "elk": 0.0}, "_log_prior does not follow"),
+        ("_prior", {"ant": 1.0}, "no frequency for the class 'bee'"),
+        ("_log_prior", None, "_log_prior does not follow"),
+        ("_log_prior", np.zeros(2), "_log_prior has shape"),
+    ],
+)
+def test_labels_names_and_frequencies_of_a_file_do_not_contradict_each_other(
+    fits, name, value, reason
+):
+    pipe = copy.deepcopy(fits["full"])
+    setattr(pipe["candle"], name, value)
+    with pytest.raises(ValueError, match=reason):
+        from_bytes(to_bytes(pipe), "file")
+
+
+def test_classes_that_restrict_left_out_have_labels_of_their_own(fits):
+    pipe = copy.deepcopy(fits["full"].restrict(["ant", "elk"]))
+    pipe["candle"]._column_labels = np.array(["ant", "ant", "elk"])
+    with pytest.raises(ValueError, match="labels of its classes contain duplicates"):
+        from_bytes(to_bytes(pipe), "file")
+
+
+def test_no_part_of_a_classifier_stands_in_for_another(fits):
+    other = fits["full"]["candle"]._held_out
+    model = fits["full"]["candle"]._model
+    refuse(fits["full"], "_training_images", other)
+    refuse(fits["full"], "_model", fits["published"]["candle"]._model)
+    refuse(fits["full"], "_held_out", fits["full"]["candle"]._training_images)
+    for name in ("single_images", "text_features", "space.shrinkage", "statistics.means"):
+        refuse(fits["full"], "_model", changed(model, name, lambda value: other))
+
+
 @pytest.mark.parametrize("name", MODEL)
 def test_arrays_of_a_model_do_not_contradict_each_other(fits, name):
     refuse(fits["full"], "_model", changed(fits["full"]["candle"]._model, name, MODEL[name]))
@@ -477,8 +542,10 @@ def test_classes_are_sorted_and_distinct(fits):
     for classes in (["bee", "ant", "elk"], ["ant", "ant", "elk"]):
         pipe = copy.deepcopy(fits["full"])
         candle = pipe["candle"]
-        candle._set_classes(LabelUniverse(np.array(classes), classes), candle._columns)
-        with pytest.raises(ValueError, match="classes_ are not sorted, or two of them are one"):
+        assert_array_equal(candle._columns, [0, 1, 2])
+        candle.classes_ = candle._column_labels = np.array(classes)
+        candle.class_names_ = candle._column_names = classes
+        with pytest.raises(ValueError, match="classes_ are not sorted, or contain duplicates"):
             from_bytes(skops.io.dumps(pipe), "file")
 
 

@@ -19,6 +19,7 @@ from skcandle import (
     make_candle_pipeline,
 )
 from skcandle._files import write_file
+from skcandle.cli._evaluation import predictions
 from skcandle.datasets import load_emoji
 from skcandle.hub import _model_files
 
@@ -64,6 +65,27 @@ def test_a_pipeline_that_rejects_is_the_same_after_reading_and_without_settings(
     assert "dog" in again.add_classes(["dog"]).classes_
     for part in (again["candle"].estimator, again["candle"].estimator_):
         assert part.text_encoder.cache is None
+
+
+def test_a_fitted_classifier_that_was_made_to_reject_is_saved():
+    fitted = make_candle_pipeline("emoji-clip")
+    images, y = random_images(8), ["ant", "bee"] * 4
+    fitted.fit(images, y)
+    rejecting = RejectingClassifier(FrozenEstimator(fitted["candle"]), rejection_rate=0.9)
+    pipe = copy.copy(fitted).set_params(candle=rejecting).fit(images, y)
+    again = _model_files.from_bytes(_model_files.to_bytes(pipe), "a file")
+    assert isinstance(again["candle"].estimator_, CandleClassifier)
+    test = random_images(20)
+    np.testing.assert_array_equal(again.predict(test), pipe.predict(test))
+    assert "unknown" in again.predict(test)
+    X = fitted["clip"].transform(images)
+    for of_frozen, of_loaded in zip(
+        predictions(pipe["candle"], X, None), predictions(again["candle"], X, None), strict=True
+    ):
+        np.testing.assert_array_equal(of_frozen, of_loaded)
+    assert predictions(pipe["candle"], X, None).is_out_of_fold
+    grown = again.add_classes(["dog"])
+    np.testing.assert_array_equal(grown.predict(test), pipe.add_classes(["dog"]).predict(test))
 
 
 def test_only_types_that_fitted_pipelines_have_are_known():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.model_selection import GridSearchCV, KFold
@@ -244,10 +245,11 @@ def test_a_page_says_so_if_its_numbers_are_optimistic(pipe, data, kind):
     np.testing.assert_allclose(report.confidence, pipe.predict_proba(images).max(axis=1))
 
 
-def test_training_images_of_a_rejecting_classifier_are_recognised(pipe, data):
+@pytest.mark.parametrize("around", [lambda clf: clf, FrozenEstimator], ids=["fitted", "frozen"])
+def test_training_images_of_a_rejecting_classifier_are_recognised(pipe, data, around):
     images, y, train = data
     images, y = [images[i] for i in np.flatnonzero(train)], y[train]
-    rejecting = make_pipeline(pipe[0], RejectingClassifier(pipe[-1], rejection_rate=0.3))
+    rejecting = make_pipeline(pipe[0], RejectingClassifier(around(pipe[-1]), rejection_rate=0.3))
     report = ImageReport(rejecting.fit(images, y), images, y)
     np.testing.assert_allclose(
         report.confidence, ImageReport(pipe, images, y).confidence, atol=1e-6
