@@ -22,6 +22,9 @@ from ._statistics import ClassStatistics
 from ._training_images import embedding_digests
 from ._training_set import TrainingSet
 
+# Rows that are compared to single images at once: their similarities stay in the processor's cache.
+TERM_ROWS = 128
+
 
 @dataclass(frozen=True)
 class CandleModel:
@@ -214,10 +217,15 @@ class CandleScorer:
                 self.offset_saturation,
             )
             if self.term is not None:
-                likeness = kernel(normalize(whitened, dim=-1), self.term_images)
-                base, term = self.term_columns, likeness @ self.coefficients
-                logits[:, base] = gate(logits[:, base], term)
+                self._add_term(logits, normalize(whitened, dim=-1))
             return logits.cpu().numpy()
+
+    def _add_term(self, logits, coordinates):
+        """Add the single-image term to logits, in place, and a few rows at a time."""
+        base = self.term_columns
+        for own, u in zip(logits.split(TERM_ROWS), coordinates.split(TERM_ROWS), strict=True):
+            term = kernel(u, self.term_images) @ self.coefficients
+            own.index_copy_(1, base, gate(own.index_select(1, base), term))
 
     def _project(self, whitened):
         """Project; with text, directions are compared."""

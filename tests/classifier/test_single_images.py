@@ -84,6 +84,14 @@ def test_logits_are_those_of_the_equation():
     assert_allclose(clf.decision_function(TEST), expected, atol=1e-9)
 
 
+def test_many_rows_get_the_term_as_each_alone(monkeypatch):
+    monkeypatch.setattr(_model, "TERM_ROWS", 5)
+    clf = make(single_image_weight=4.0).fit(X, Y)
+    assert len(TEST) % 5 > 0
+    one_by_one = np.concatenate([clf.decision_function(row[None]) for row in TEST])
+    assert_allclose(clf.decision_function(TEST), one_by_one, atol=1e-9)
+
+
 @pytest.mark.parametrize("weight", [1.0, 30.0])
 def test_gate_keeps_the_probability_of_all_base_classes_and_the_logits_of_new_ones(weight):
     before, after = (make(single_image_weight=w).fit(X, Y) for w in (0, weight))
