@@ -410,10 +410,18 @@ def ausuc_score(
     This is the area under :func:`base_new_curve` by the trapezoidal rule, with class-balanced
     accuracies [1]_.
 
+    There is no separate function for OpenworldAUC [2]_, because it is nearly the same number: the
+    probability that a random image of a base class and a random image of a new class are both
+    classified correctly in separate label spaces, and that the detector of base images gives the
+    first a higher score. With the difference between best base and best new score as detector, and
+    with random classes rather than random images, it equals this area; ties count half.
+
     References
     ----------
     .. [1] Chao, Changpinyo, Gong and Sha, "An empirical study and analysis of generalized
        zero-shot learning for object recognition in the wild", ECCV 2016.
+    .. [2] Hua, Xu, Yang, Wang, Bao and Huang, "OpenworldAUC: Towards unified evaluation and
+       optimization for open-world prompt tuning", ICML 2025.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 import re
 import warnings
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -221,6 +221,27 @@ def test_ausuc_is_the_area_under_the_curve_of_all_offsets(scored):
     points = [joint_accuracies(y_true, scores, offset) for offset in all_offsets(scores)]
     area = sum((b0 + b1) / 2 * (n1 - n0) for (b0, n0), (b1, n1) in pairwise(points))
     assert ausuc_score(y_true, scores, classes=CLASSES, new_classes=NEW) == pytest.approx(area)
+
+
+@pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "ties"])
+def test_ausuc_is_openworld_auc_with_classes_drawn_uniformly(scored, decimals):
+    y_true, scores = scored[0], scored[1].round(decimals)
+    base, new = scores[:, :3], scores[:, 3:]
+    difference = base.max(axis=1) - new.max(axis=1)
+    best = np.where(np.isin(y_true, NEW), NEW[new.argmax(axis=1)], CLASSES[base.argmax(axis=1)])
+    is_right = best == y_true
+
+    def share_of_pairs(base_class, new_class):
+        pairs = product(np.flatnonzero(y_true == base_class), np.flatnonzero(y_true == new_class))
+        ranked = [
+            is_right[i] * is_right[j] * np.heaviside(difference[i] - difference[j], 0.5)
+            for i, j in pairs
+        ]
+        return np.mean(ranked)
+
+    expected = np.mean([share_of_pairs(k, m) for k, m in product(CLASSES[:3], NEW)])
+    area = ausuc_score(y_true, scores, classes=CLASSES, new_classes=NEW)
+    assert area == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("shift", [-3.0, 3.0])
