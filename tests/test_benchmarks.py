@@ -197,8 +197,8 @@ def test_published_loop_starts_as_the_equations_say(task):
     np.testing.assert_allclose(to_prototype, 50 * rows @ prototypes.T, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", fit.METHODS)
-def test_costs_of_both_methods_are_measured(method):
+@pytest.mark.parametrize("method", [*fit.METHODS, fit.WITHOUT_TERM])
+def test_costs_of_each_method_are_measured(method):
     row = fit.measure(method, (10, 40, 16), epochs=published_loop.EPOCHS)
     assert row.keys() > {"fit", "predict", "fit_mb", "peak_mb", "share", *fit.ACCURACIES}
     assert row["fit"] > 0 and row["share"] > 0

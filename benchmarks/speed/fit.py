@@ -6,25 +6,29 @@
     python -m benchmarks.speed.fit --busy 2
 
 Features are synthetic (protocol.synthetic_task). Each method runs in a separate process, one after
-the other, so that peak memory is measured per method. Prints one Markdown table. With --busy, the
-table compares one thread for small products, as the library has it, with several threads for all,
-beside so many processes that keep a core busy.
+the other, so that peak memory is measured per method. Prints one Markdown table. Where other
+programs run, measure with --processor-time and OMP_NUM_THREADS=1.
+
+With --busy, the table compares one thread for small products, as the library has it, with several
+threads for all, beside so many processes that keep a core busy.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import skcandle._devices
 from benchmarks.accuracy.evaluation import evaluate
-from benchmarks.accuracy.peers import candle
+from benchmarks.accuracy.peers import FittedCandle, candle
 from benchmarks.accuracy.protocol import synthetic_task
 from benchmarks.speed.machine import matmul_gflops, resident_mb, seconds
 from benchmarks.speed.published_loop import EPOCHS, published_loop
+from skcandle import CandleClassifier
 
 SIZES = [(100, 1250, 512), (100, 1250, 768), (1000, 4000, 512), (1000, 4000, 768)]
 # One of the three grows while the other two are fixed.
@@ -40,24 +44,30 @@ QUICK_EPOCHS, CURVE_EPOCHS = 5, 1
 N_TEST = 1000
 BUSY_SIZES = [(15, 171, 128), (100, 1250, 512)]
 ALL_THREADS = "CandleClassifier, several threads"
+WITHOUT_TERM = "CandleClassifier, single_image_weight=0"
 
 
-def measure(method, size, epochs):
+def measure(method, size, epochs, processor_time=False):
     """All measured quantities of one method on one task, in this process."""
     is_loop = method == "published loop"
+    clock = time.process_time if processor_time else time.perf_counter
     if method == ALL_THREADS:
         skcandle._devices.SMALL_PRODUCT = 0
 
     def fit(task, epochs=epochs):
-        return published_loop(task, epochs) if is_loop else candle(task)
+        if is_loop:
+            return published_loop(task, epochs)
+        if method == WITHOUT_TERM:
+            return FittedCandle(CandleClassifier(single_image_weight=0), task)
+        return candle(task)
 
     task = synthetic_task(*size, n_test=N_TEST)
     warm_up = synthetic_task(10, 100, 64)  # imports and thread pools are not measured
     fit(warm_up, 1)(warm_up.X_test)
     before = resident_mb()
-    fit_seconds, score = seconds(fit, task)
+    fit_seconds, score = seconds(fit, task, clock=clock)
     fit_mb = resident_mb(peak=True) - before
-    predict = min(seconds(score, task.X_test)[0] for _ in range(3))
+    predict = min(seconds(score, task.X_test, clock=clock)[0] for _ in range(3))
     row = {
         "fit": fit_seconds * (EPOCHS / epochs if is_loop else 1),
         "predict": predict,
@@ -67,7 +77,7 @@ def measure(method, size, epochs):
     if not is_loop or epochs == EPOCHS:
         report = evaluate(score, task)
         row |= {key: report[key] for key in ACCURACIES}
-    rate = 1e9 * matmul_gflops(torch.float32, "cpu", 4096, size[2], size[2], rounds=20)
+    rate = 1e9 * matmul_gflops(torch.float32, "cpu", 4096, size[2], size[2], 20, clock)
     row["gflops"] = rate / 1e9
     if is_loop:
         operations = EPOCHS * torch_operations(fit, task, 1)
@@ -93,15 +103,15 @@ def closed_form_operations(task):
     return 4 * n * d * d + 2 * k * d * d + 4 * n * k * d + 2 * d**3 / 3
 
 
-def in_a_process(method, size, epochs):
+def in_a_process(*arguments):
     """Result of :func:`measure` in a fresh process."""
-    arguments = json.dumps([method, size, epochs])
+    arguments = json.dumps(arguments)
     command = [sys.executable, "-m", __spec__.name, "--measure", arguments]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def print_table(sizes, epochs):
-    """One row a method and size, and their ratios."""
+def print_table(sizes, epochs, processor_time):
+    """One row per method and size, and their ratios."""
     part = f" ({epochs} of {EPOCHS} epochs timed, x{EPOCHS // epochs})" if epochs < EPOCHS else ""
     print(
         "| classes | images | features | method | fit s | predict ms | MB at fit | MB at most "
@@ -110,8 +120,8 @@ def print_table(sizes, epochs):
     print("| ---: | ---: | ---: | --- |" + " ---: |" * 9)
     for size in sizes:
         rows = {}
-        for method in METHODS:
-            row = rows[method] = in_a_process(method, size, epochs)
+        for method in [*METHODS, WITHOUT_TERM]:
+            row = rows[method] = in_a_process(method, size, epochs, processor_time)
             note = part if method == "published loop" else ""
             accuracies = [f"{row[k]:.1%}" if k in row else "-" for k in ACCURACIES]
             cells = [
@@ -195,6 +205,11 @@ def main():
         metavar="K,N,D",
         help="classes with images, training images and features, as in 100,1250,512",
     )
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="measure time of the processor, not of a clock",
+    )
     parser.add_argument("--plot", metavar="FILE", help="only draw cost curves")
     parser.add_argument("--busy", type=int, metavar="N", help="busy neighbours; see above")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
@@ -208,7 +223,8 @@ def main():
         plot_curves(args.plot, {name: sizes[::step] for name, sizes in CURVES.items()})
     else:
         sizes = [tuple(map(int, size.split(","))) for size in args.sizes or []]
-        print_table(sizes or SIZES, QUICK_EPOCHS if args.quick else EPOCHS)
+        epochs = QUICK_EPOCHS if args.quick else EPOCHS
+        print_table(sizes or SIZES, epochs, args.processor_time)
 
 
 if __name__ == "__main__":
