@@ -197,6 +197,12 @@ def test_results_that_exist_are_not_computed_again(source):
     assert rows["zero_shot"] == [{"kept": 1.0}] and len(rows["stata"]) == 1
 
 
+def test_tables_leave_out_methods_with_results_of_some_tasks_only():
+    found = {f"{REGIME}, full half": {"default": [{}] * 3, "stata": [{}]}}
+    kept = unlabeled.complete(found, [(REGIME, "full half")], seeds=2)
+    assert kept == {f"{REGIME}, full half": {"default": [{}] * 2}}
+
+
 def test_names_alone_is_measured_over_all_names_and_over_the_classes_present(source):
     case = draw(source, "30 % of the classes", NAMES_ALONE)
     row = unlabeled.measure(unlabeled.zero_shot, case)

@@ -160,6 +160,14 @@ def fill(found, source, regime, scenarios, methods, seed):
                 rows[name].append(measure(METHODS[name], case))
 
 
+def complete(found, cells, seeds):
+    """Rows of the cells, for methods with results of all tasks."""
+    return {
+        cell: {name: rows[:seeds] for name, rows in found[cell].items() if len(rows) >= seeds}
+        for cell in (f"{regime}, {scenario}" for regime, scenario in cells)
+    }
+
+
 # --- tables ----------------------------------------------------------------------------------
 
 
@@ -300,11 +308,7 @@ def main():
                 if path:
                     args.out.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(found), encoding="utf-8")
-        results = {
-            cell: {method: rows[: args.seeds] for method, rows in found[cell].items()}
-            for cell in (f"{regime}, {scenario}" for regime, scenario in shown)
-        }
-        parts.append(report(name, results))
+        parts.append(report(name, complete(found, shown, args.seeds)))
     text = "\n\n".join(parts)
     print(text)
     if args.out:

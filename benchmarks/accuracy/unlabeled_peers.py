@@ -7,6 +7,7 @@ are known by name only. No method sees the test images.
 
 import warnings
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +187,14 @@ def centred_points(task, U):
     return points, labels, centred
 
 
+@contextmanager
+def few_points_per_class():
+    """Ignore the warning that so many classes might be a regression problem."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+        yield
+
+
 def log_probabilities(model, transform):
     return lambda Z: np.log(np.maximum(model.predict_proba(transform(Z)), 1e-12))
 
@@ -198,8 +207,7 @@ def self_training(task, U):
     """
     points, labels, centred = centred_points(task, U)
     regression = LogisticRegression(class_weight="balanced", max_iter=2000)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+    with few_points_per_class():
         model = SelfTrainingClassifier(regression).fit(10 * points, labels)
     return Adapted(
         log_probabilities(model, lambda Z: 10 * centred(Z)), model.predict_proba(10 * centred(U))
@@ -210,7 +218,8 @@ def label_spreading(task, U):
     """Zhou et al., "Learning with local and global consistency", NIPS 2003:
     :class:`sklearn.semi_supervised.LabelSpreading` with its defaults, on :func:`centred_points`."""
     points, labels, centred = centred_points(task, U)
-    model = LabelSpreading(max_iter=1000).fit(points, labels)
+    with few_points_per_class():
+        model = LabelSpreading(max_iter=1000).fit(points, labels)
     return Adapted(log_probabilities(model, centred), model.label_distributions_[-len(U) :])
 
 
