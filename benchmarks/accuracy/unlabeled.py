@@ -260,15 +260,16 @@ def report(name, results):
         if not cells:
             continue
         reference, quantities, _ = kind_of(next(iter(cells)))
-        parts.append(f"**{METHOD} beside {reference}**")
-        parts.append(change_table(cells, reference, quantities))
+        tables = {f"{METHOD} beside {reference}": change_table(cells, reference, quantities)}
         compared = ["accuracy", "present_accuracy"] if alone else ["joint_harmonic_mean"]
         for quantity in [*compared, "log_loss", "unlabeled_accuracy"]:
-            parts.append(f"**all methods, {quantities[quantity]}**")
-            parts.append(method_table(cells, reference, quantity))
-    lines = short_cells(results)
-    parts.append("**short cells**\n\n" + ("\n".join(lines) if lines else "none"))
-    return "\n\n".join(part for part in parts if part)
+            title = f"all methods, {quantities[quantity]}"
+            tables[title] = method_table(cells, reference, quantity)
+        parts += [f"**{title}**\n\n{table}" for title, table in tables.items() if table]
+    if any(METHOD in found for found in results.values()):
+        lines = short_cells(results)
+        parts.append("**short cells**\n\n" + ("\n".join(lines) if lines else "none"))
+    return "\n\n".join(parts)
 
 
 def main():

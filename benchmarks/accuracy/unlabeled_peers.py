@@ -52,8 +52,8 @@ def transclip(task, U):
 
     mu starts at the mean of the labelled images of a class or else of its eight most confident
     unlabelled ones, and S at 1 / d. lam is 1/2, or 1 without labelled images. The paper chooses
-    gamma on validation images; between 0.002 and 1 it hardly matters here, and 0.2 is the best.
-    The paper answers for the unlabelled images only. Other images get y^lam p.
+    gamma on validation images. Here it is 0.2; between 0.002 and 1, joint H changes by at most 5
+    points. The paper answers for the unlabelled images only. Other images get y^lam p.
     """
     prior = zero_shot_prior(task)
     return mixture(task, U, prior, lam=0.5 if len(task.y) else 1.0, gamma=0.2)
