@@ -40,7 +40,7 @@ def variant(name, doc, *, replaced=None, estimator=CandleClassifier, **parameter
 
     def method(task):
         with replacing():
-            return UnderPatch(FittedCandle(estimator(**parameters), task), replacing)
+            return UnderPatch(FittedCandle.fit(estimator(**parameters), task), replacing)
 
     method.__name__, method.__doc__ = name, doc
     return method

@@ -28,11 +28,7 @@ def evaluate(score, task):
     classes, new = np.arange(task.n_classes), np.arange(task.n_base, task.n_classes)
     scores = np.asarray(score(task.X_test), dtype=float)
     predicted = scores.argmax(axis=1)
-    if hasattr(score, "predict_proba"):
-        proba = np.asarray(score.predict_proba(task.X_test), dtype=float)
-        proba /= proba.sum(axis=1, keepdims=True)
-    else:
-        proba = softmax(scores, axis=1)
+    proba = probabilities(score, task.X_test, scores)
     if len(new):
         row = base_new_report(
             task.y_test, scores, classes=classes, new_classes=new, output_dict=True
@@ -43,6 +39,14 @@ def evaluate(score, task):
     row["log_loss"] = log_loss(task.y_test, proba, labels=classes)
     row["ece"] = expected_calibration_error(task.y_test, proba, classes=classes)
     return row | shot_band_accuracy(task.y_test, predicted, y_train=task.y)
+
+
+def probabilities(score, X, scores):
+    """Probabilities of images: those of the method, or else the softmax of its scores."""
+    if not hasattr(score, "predict_proba"):
+        return softmax(scores, axis=1)
+    proba = np.asarray(score.predict_proba(X), dtype=float)
+    return proba / proba.sum(axis=1, keepdims=True)
 
 
 def run(tasks, methods, scaled=False):

@@ -341,11 +341,15 @@ class FittedCandle:
     """Scores of a fitted classifier of the library, with columns in the order of the task."""
 
     def __init__(self, model, task):
+        self.model = model
+        self.columns = np.searchsorted(model.classes_, task.names)
+
+    @classmethod
+    def fit(cls, model, task):
         labels = task.names
         text = None if task.T is None else dict(zip(labels, task.T, strict=True))
         model.set_params(new_classes=labels[task.n_base :].tolist() or None, text_encoder=text)
-        self.model = model.fit(task.X, labels[task.y])
-        self.columns = np.searchsorted(model.classes_, labels)
+        return cls(model.fit(task.X, labels[task.y]), task)
 
     def __call__(self, Z):
         scores = self.model.decision_function(Z)
@@ -361,7 +365,7 @@ def candle(task):
     """This library with its default settings."""
     from skcandle import CandleClassifier
 
-    return FittedCandle(CandleClassifier(), task)
+    return FittedCandle.fit(CandleClassifier(), task)
 
 
 def published_candle(task):
@@ -369,7 +373,7 @@ def published_candle(task):
     model", KDD 2024, as published: :class:`skcandle.PublishedCandleClassifier`."""
     from skcandle import PublishedCandleClassifier
 
-    return FittedCandle(PublishedCandleClassifier(random_state=0), task)
+    return FittedCandle.fit(PublishedCandleClassifier(random_state=0), task)
 
 
 WITH_TEXT = [
