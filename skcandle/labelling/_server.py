@@ -101,8 +101,7 @@ def serve(
             f"The page can be reached from other machines, because host is {host!r}. The "
             "connection is not encrypted: whoever reads the network sees the photos and the token."
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listening:
+    with _listen(host, port) as listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(32)
         app = create_app(session, token, host=host, port=port, model_path=model_path, title=title)
@@ -206,9 +205,7 @@ class Guard:
             return None
         if request.url.path == "/" and self._is_token(request.query_params.get("token", "")):
             response = RedirectResponse("/", 303)
-            response.set_cookie(
-                self.cookie, self.token.decode(), httponly=True, samesite="strict"
-            )
+            response.set_cookie(self.cookie, self.token.decode(), httponly=True, samesite="strict")
             return response
         return PlainTextResponse(NO_TOKEN, 403)
 
@@ -349,6 +346,14 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _listen(host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"Cannot listen on port {port} of {host!r}: {error.strerror}.") from error
 
 
 def _page_file(name):

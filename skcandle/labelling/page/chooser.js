@@ -9,7 +9,9 @@ let names = [];
 let active = 0;
 let finish = () => {};
 
-const simplified = (name) => name.normalize("NFKC").trim().toLowerCase();
+// The server also tells apart names such as "ice_cream" and "Ice cream" only by their words.
+const simplified = (name) =>
+  name.normalize("NFC").replace(/[_\s]+|(?<=\p{L})-(?=\p{L})/gu, " ").trim().toLowerCase();
 
 // Opens the dialog. The promise becomes the chosen or new name, or null if there is none.
 export function chooseClass(title, classNames, typed = "") {

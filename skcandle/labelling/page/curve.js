@@ -1,6 +1,6 @@
 // The accuracy against the number of labels, with its interval, as an SVG.
 
-const LEFT = 30, RIGHT = 256, TOP = 8, BOTTOM = 108;
+const LEFT = 36, RIGHT = 256, TOP = 8, BOTTOM = 108;
 
 // `curve` has rows of the number of labels, the accuracy, and the ends of its interval.
 export function drawCurve(svg, curve) {

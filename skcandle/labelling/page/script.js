@@ -90,7 +90,7 @@ function loadMore() {
     order = order.concat(added);
     update(answer);
     showView(added.length >= PER_PAGE);
-    if (added.length) focusCard(added[0]);
+    if (added.length) moveTo(added[0]);
   });
 }
 
@@ -145,6 +145,9 @@ function label(indices, answer) {
       const content = { photos: indices, answer, shown, order: view.by, on_screen: order };
       update(await post("label", content));
       say(`${plural(indices.length, "photo")}: ${nameOf(answer)}`);
+    } catch (error) {
+      moveTo(indices[0]);
+      throw error;
     } finally {
       for (const index of indices) pending.delete(index);
       showPhotos();
@@ -152,7 +155,7 @@ function label(indices, answer) {
     refreshClasses();
     if (isToLabel() && order.every((index) => photos.get(index).label !== UNLABELLED)) load(view);
   });
-  focusCard(next);
+  moveTo(next);
 }
 
 // Confirms the answers that are shown; photos with the same answer get their label together.
@@ -164,7 +167,7 @@ function confirm(indices) {
     byAnswer.set(answer, [...(byAnswer.get(answer) ?? []), index]);
   }
   for (const [answer, group] of byAnswer) label(group, answer);
-  if (!byAnswer.size) focusCard(nextToLabel(indices));
+  if (!byAnswer.size) moveTo(nextToLabel(indices));
 }
 
 async function choose(indices, typed = "") {
@@ -191,7 +194,7 @@ function takeBack(path, done) {
     update(answer);
     if (answer.changed === null) return;
     say(`${done}: ${plural(answer.changed.length, "photo")}`);
-    focusCard(answer.changed.find((index) => photos.has(index)) ?? current);
+    moveTo(answer.changed.find((index) => photos.has(index)) ?? current);
     refreshClasses();
   });
 }
@@ -299,6 +302,11 @@ function nextToLabel(indices) {
   return [...all.slice(from + 1), ...all.slice(0, from)].find(isOpen) ?? current;
 }
 
+function moveTo(index) {
+  anchor = index;
+  focusCard(index);
+}
+
 function focusCard(index, stay = false) {
   if (!cards.has(index)) return;
   current = index;
@@ -321,6 +329,7 @@ function unmarkAll() {
 function markRange(to) {
   const all = inOrder();
   const [first, last] = [all.indexOf(anchor), all.indexOf(to)].sort((a, b) => a - b);
+  marked.clear();
   mark(all.slice(Math.max(first, 0), last + 1));
 }
 
@@ -333,7 +342,6 @@ function showView(hasMore) {
   select.querySelector('[value="class"]').textContent = `what is answered “${named}”`;
   select.querySelector('[value="labelled"]').textContent =
     view.by === "labelled" && view.class_name !== undefined ? `what is labelled “${named}”` : "what is labelled";
-  select.querySelector('[value="image"]').textContent = `what is like ${photos.get(view.image)?.name ?? "the photo"}`;
   select.querySelector('[value="words"]').textContent = `what is like “${view.words}”`;
   for (const option of select.options) {
     if (["class", "image", "words"].includes(option.value)) option.hidden = option.value !== view.by;
@@ -360,7 +368,7 @@ function showProgress(progress) {
     const bias = progress.drawn_at_random
       ? ""
       : " These photos were not drawn at random, so the rest may be easier. For an unbiased estimate, label some in random order.";
-    byId("accuracy").append(value, `${low} to ${high} (95 % interval), from the latest ${plural(n, "label")}.${bias}`);
+    byId("accuracy").append(value, `between ${low} and ${high} (95 % interval), from ${plural(n, "label")}.${bias}`);
   }
   drawCurve(byId("curve"), progress.curve);
 }
@@ -406,6 +414,11 @@ function showPressed() {
   }
 }
 
+function showSimilar(index) {
+  byId("by").querySelector('[value="image"]').textContent = `what is like ${photos.get(index).name}`;
+  load({ by: "image", image: index });
+}
+
 function enlarge(index) {
   byId("enlarged-photo").src = `photos/${index}/large`;
   byId("enlarged-name").textContent = photos.get(index).name;
@@ -423,7 +436,7 @@ const actions = {
   none: () => label(targets(), NONE),
   skip: () => label(targets(), SKIPPED),
   remove: () => label(targets(), UNLABELLED),
-  similar: () => load({ by: "image", image: targets()[0] }),
+  similar: () => showSimilar(targets()[0]),
   enlarge: () => enlarge(targets()[0]),
   unmark: unmarkAll,
 };
@@ -526,7 +539,7 @@ const keys = {
   "Backspace": actions.remove,
   "F2": actions.choose,
   "+": () => enlarge(current),
-  "=": () => load({ by: "image", image: current }),
+  "=": () => showSimilar(current),
   "Escape": unmarkAll,
 };
 
