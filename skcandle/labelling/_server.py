@@ -129,7 +129,6 @@ def create_app(
     """Create the ASGI application; see :func:`serve` for the parameters."""
     actions = Actions(session, model_path, title)
     photos = {size: _photo_reader(session.images, size) for size in SIZES}
-    lock = threading.Lock()
 
     def photo(request: Request) -> Response:
         index, size = request.path_params["index"], request.path_params["size"]
@@ -147,7 +146,7 @@ def create_app(
             Route("/photos/{index:int}/{size}", photo),
             Route("/version", lambda request: JSONResponse(session.version)),
             *(
-                Route(f"/{action.__name__}", _json_endpoint(action, lock), methods=["POST"])
+                Route(f"/{action.__name__}", _json_endpoint(action), methods=["POST"])
                 for action in actions.all()
             ),
         ],
@@ -240,6 +239,7 @@ class Actions:
         self.session = session
         self.model_path = model_path
         self.title = title
+        self.lock = threading.Lock()
 
     def all(self):
         """The methods that the page may call."""
@@ -254,48 +254,51 @@ class Actions:
             raise HTTPException(400, f"n must be an integer from 0 to {MAX_PHOTOS}.")
         if image is not None:
             self._check([image])
-        indices = self.session.next(n, by, class_name=class_name, image=image, words=words)
-        return self._state([int(index) for index in indices])
+        with self.lock:
+            indices = self.session.next(n, by, class_name=class_name, image=image, words=words)
+            return self._state([int(index) for index in indices])
 
     def answers(self, on_screen):
         """Labels and answers of the photos on the screen."""
-        return self._state(on_screen)
+        return self._changed(lambda: None, on_screen)
 
     def label(self, photos, answer, shown, order, on_screen):
-        """Label photos, then return the new answers on the screen."""
+        """Label photos."""
         self._check(photos)
-        self.session.label(photos, answer, shown=shown, order=order)
-        return self._state(on_screen)
+        return self._changed(
+            lambda: self.session.label(photos, answer, shown=shown, order=order), on_screen
+        )
 
     def undo(self, on_screen):
         """Take back the last action."""
-        return {"changed": _integers(self.session.undo()), **self._state(on_screen)}
+        return self._changed(self.session.undo, on_screen)
 
     def redo(self, on_screen):
         """Take back the last undo."""
-        return {"changed": _integers(self.session.redo()), **self._state(on_screen)}
+        return self._changed(self.session.redo, on_screen)
 
-    def add_class(self, name):
+    def add_class(self, name, on_screen):
         """Add a class without a photo."""
-        self.session.add_class(name)
-        return self.classes()
+        return self._changed(lambda: self.session.add_class(name), on_screen)
 
     def classes(self):
         """Names of all classes, and how many photos are labelled with and answered as each."""
         session = self.session
-        names, labels = list(session.class_names), np.asarray(session.labels)
+        with self.lock:
+            names, labels = list(session.class_names), np.array(session.labels)
+        # slow, and of other labels if they change meanwhile; the page then asks again
         answered = session.answers.label[labels == UNLABELLED]
-        counts = [
+        n_labelled, n_answered = (
             np.bincount(each[each >= 0], minlength=len(names)).tolist()
             for each in (labels, answered)
-        ]
+        )
         return {
             "title": self.title,
             "n_images": session.n_images,
             "n_problems": len(session.problems),
             "classes": [
-                {"name": name, "n_labelled": n_labelled, "n_answered": n_answered}
-                for name, n_labelled, n_answered in zip(names, *counts, strict=True)
+                {"name": name, "n_labelled": n_labelled[k], "n_answered": n_answered[k]}
+                for k, name in enumerate(names)
             ],
             "n_none": int(np.sum(labels == NONE)),
             "n_skipped": int(np.sum(labels == SKIP)),
@@ -311,12 +314,19 @@ class Actions:
         if not isinstance(indices, list) or not all(
             type(index) is int and 0 <= index < n_images for index in indices
         ):
-            raise HTTPException(400, f"photos must be a list of integers from 0 to {n_images - 1}.")
-
-    def _state(self, indices):
-        self._check(indices)
+            raise HTTPException(400, f"Photos are integers from 0 to {n_images - 1}.")
         if len(indices) > MAX_PHOTOS:
             raise HTTPException(400, f"At most {MAX_PHOTOS} photos fit on the screen.")
+
+    def _changed(self, change, on_screen):
+        """Make a change, and return the photos that it labelled and the state after it."""
+        self._check(on_screen)
+        with self.lock:
+            changed = change()
+            state = self._state(on_screen)
+        return state | {"changed": None if changed is None else [int(index) for index in changed]}
+
+    def _state(self, indices):
         session = self.session
         names, answers, progress = session.class_names, session.answer(indices), session.progress
         rows = zip(
@@ -379,16 +389,13 @@ def _photo_reader(images, size):
     return read
 
 
-def _json_endpoint(action, lock):
-    """An endpoint that calls an action with the keys of a JSON object, one call at a time."""
-
-    def locked(arguments):
-        with lock:
-            return action(**arguments)
+def _json_endpoint(action):
+    """An endpoint that calls an action with the keys of a JSON object, in a thread."""
 
     async def endpoint(request):
+        arguments = await _json_object(request)
         try:
-            return JSONResponse(await run_in_threadpool(locked, await _json_object(request)))
+            return JSONResponse(await run_in_threadpool(action, **arguments))
         except (TypeError, ValueError) as error:
             return PlainTextResponse(str(error), 400)
         except OSError as error:
@@ -411,10 +418,6 @@ async def _json_object(request):
     if not isinstance(content, dict):
         raise HTTPException(400, "The request must be a JSON object.")
     return content
-
-
-def _integers(indices):
-    return None if indices is None else [int(index) for index in indices]
 
 
 def _printable(name):

@@ -6,6 +6,7 @@ import { drawCurve, percent } from "./curve.js";
 
 const UNLABELLED = -1, NONE = -2, SKIPPED = -3; // labels that are not names of classes
 const PER_PAGE = 36;
+const MAX_PHOTOS = 2000; // on the screen; the limit of the server
 const POLL_MS = 2000;
 const byId = (id) => document.getElementById(id);
 const groups = byId("groups");
@@ -23,17 +24,16 @@ const pending = new Set(); // photos whose labels are not yet on disk
 
 // Requests
 
-class Refusal extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
 async function request(path, options) {
-  const response = await fetch(path, options);
-  if (!response.ok) throw new Refusal(response.status, await response.text());
-  return response.json();
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error("The server does not answer. Start the same command again; no label is lost.");
+  }
+  if (response.ok) return response.json();
+  if (response.status !== 403) throw new Error(await response.text());
+  throw new Error("The server was started again. Open the address that it printed; no label is lost.");
 }
 
 function post(path, content = {}) {
@@ -48,12 +48,7 @@ function enqueue(work) {
 }
 
 function alarm(error) {
-  const text =
-    !(error instanceof Refusal) ? "The server does not answer. Start the same command again; no label is lost."
-    : error.status === 403 ? "The server was started again. Open the address that it printed; no label is lost."
-    : error.message;
-  if (byId("alert").textContent !== text) byId("alert").textContent = text;
-  if (!(error instanceof Refusal || error instanceof TypeError)) throw error;
+  if (byId("alert").textContent !== error.message) byId("alert").textContent = error.message;
 }
 
 let statusTimer = 0;
@@ -110,15 +105,20 @@ function refreshClasses() {
   classesTimer = setTimeout(() => post("classes").then(showClasses).catch(alarm), 100);
 }
 
+// Another window may have changed the labels, or the server may have stopped.
+let isLost = false;
 async function poll() {
   try {
     if (document.hidden) return;
     const latest = await request("version");
+    if (isLost) byId("alert").textContent = "";
+    isLost = false;
     if (version !== null && latest !== version) {
       enqueue(async () => update(await post("answers", { on_screen: order })));
       refreshClasses();
     }
   } catch (error) {
+    isLost = true;
     alarm(error);
   } finally {
     setTimeout(poll, POLL_MS);
@@ -181,9 +181,9 @@ async function addClass() {
   const name = await chooseClass("New class", classNames());
   if (name !== null && !classNames().includes(name)) {
     enqueue(async () => {
-      showClasses(await post("add_class", { name }));
-      update(await post("answers", { on_screen: order }));
+      update(await post("add_class", { name, on_screen: order }));
       say(`New class: ${name}`);
+      refreshClasses();
     });
   }
 }
@@ -349,7 +349,7 @@ function showView(hasMore) {
   select.value = view.by;
   if (view.by !== "words") byId("words").value = "";
   byId("grouped").disabled = isRanking;
-  byId("more").hidden = !hasMore;
+  byId("more").hidden = !hasMore || order.length + PER_PAGE > MAX_PHOTOS;
   byId("empty").hidden = order.length > 0;
   byId("empty").textContent = isToLabel() ? "No photo without a label is left here." : "There is no such photo.";
   showPhotos();
