@@ -413,8 +413,8 @@ async def _json_object(request):
             raise HTTPException(413, f"The request is larger than {MAX_BODY} bytes.")
     try:
         content = json.loads(body)
-    except RecursionError:
-        raise HTTPException(400, "The request is nested too deeply.") from None
+    except (ValueError, RecursionError):
+        content = None
     if not isinstance(content, dict):
         raise HTTPException(400, "The request must be a JSON object.")
     return content

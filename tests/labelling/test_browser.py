@@ -71,6 +71,7 @@ class Page:
 
     def open(self, address):
         self.driver.get(address)
+        self.driver.get_log("browser")  # forget what the page before it said
         self.wait(lambda: self.all(".card") and self.all("#classes tr"))
 
     def wait(self, condition):
@@ -100,14 +101,19 @@ class Page:
     def says(self, text):
         self.wait(lambda: text in self.text("#status"))
 
+    def indices(self, selector):
+        """Indices of the cards, in one step: they may change at any moment."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.dataset.index)"
+        return [int(index) for index in self.driver.execute_script(script, selector)]
+
     @property
     def shown(self):
         """Indices of the photos from top to bottom."""
-        return [int(card.get_attribute("data-index")) for card in self.all(".card")]
+        return self.indices(".card")
 
     @property
     def marked(self):
-        return {int(card.get_attribute("data-index")) for card in self.all(".card.marked")}
+        return set(self.indices(".card.marked"))
 
     @property
     def focused(self):
@@ -293,7 +299,7 @@ def test_words_and_a_photo_find_those_that_look_like_them(page):
 
 def test_a_class_shows_the_photos_that_are_answered_and_labelled_as_it(page, session):
     page.press("r", Keys.ENTER)
-    page.says("red")
+    page.wait(lambda: page.text('#classes tr:first-child [data-by="labelled"]') == "1")
     page.click('#classes tr:first-child [data-by="labelled"]')
     page.wait(lambda: len(page.shown) == 1)
     assert named(session, page.shown[0]) == "red"

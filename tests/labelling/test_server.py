@@ -1,5 +1,6 @@
 """The server of the page: what it answers, and whom it refuses."""
 
+import json
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -40,7 +41,8 @@ def page(session):
 
 def label(client, photos, answer, **other):
     content = {"photos": photos, "answer": answer, "shown": None, "order": "help", "on_screen": []}
-    return client.post("/label", json=content | other)
+    # not with json=, which cannot send the half of a surrogate pair
+    return client.post("/label", content=json.dumps(content | other))
 
 
 # What the page asks for
@@ -227,12 +229,11 @@ def test_the_list_of_actions_above_is_complete(session):
     assert {route.path[1:] for route in routes if "POST" in route.methods} == set(ACTIONS)
 
 
-@pytest.mark.parametrize("token", ["", "the-toke", "the-token2", "the-tokén", "\udcff", "x" * 900])
-def test_another_token_is_refused(session, token):
-    cookie = f"skcandle-8000={token}".encode("utf-8", "surrogateescape")
-    client = make_client(session)
-    assert client.get("/", headers={"Cookie": cookie}).status_code == 403
-    assert client.get(b"/?token=" + cookie[14:]).status_code == 403 if token.isascii() else True
+@pytest.mark.parametrize("token", ["", "the-toke", "the-token2", "the-tokén", "x" * 900])
+def test_another_token_is_refused(stranger, token):
+    assert stranger.get("/", params={"token": token}).status_code == 403
+    cookie = f"skcandle-8000={token}".encode()
+    assert stranger.get("/", headers={b"Cookie": cookie}).status_code == 403
 
 
 def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(stranger):
