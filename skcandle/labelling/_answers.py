@@ -22,6 +22,9 @@ WEIGHTS: dict[str, Any] = {
     "single_image_weight": 6.0,
     "max_iter": 0,
 }
+# With more labels, images are compared to prototypes alone: the single-image term would take longer
+# than a person waits.
+MAX_SINGLE_IMAGES = 1000
 BLOCK = 4096  # rows of one product, which bounds the memory
 
 
@@ -77,7 +80,7 @@ class Learner:
         self.start = start
         self._text_features_of = text_features_of
         self._vectors: dict[str, np.ndarray] = {}
-        self._of_first: tuple[list, CandleClassifier | None] = ([], None)
+        self._of_first: tuple[Any, CandleClassifier | None] = (None, None)
 
     def text_features(self, names):
         """Embeddings of class names, of length one; each name is embedded once."""
@@ -107,7 +110,7 @@ class Learner:
             first = _one_each_of_two_classes(labelled)
             if len(first) < 2:
                 return ZeroShot(class_names, self.text_features(class_names))
-            classifier = self._fitted_on(first)
+            classifier = self._fitted_on(first, len(labelled) <= MAX_SINGLE_IMAGES)
         known = set(classifier.classes_.tolist())
         new: Any = [name for name in class_names if name not in known]
         if new and self.start is None:
@@ -120,13 +123,16 @@ class Learner:
             classifier = classifier.add_images(self.X[list(rows)], list(names))
         return classifier
 
-    def _fitted_on(self, first):
+    def _fitted_on(self, first, compares_single_images):
         """A classifier of two classes with one image each. It seldom changes."""
-        if self._of_first[0] != first:
+        key = first, compares_single_images
+        if self._of_first[0] != key:
             rows, names = zip(*first, strict=True)
             text = dict(zip(names, self.text_features(names), strict=True))
             classifier = CandleClassifier(text_encoder=text, **WEIGHTS)
-            self._of_first = first, classifier.fit(self.X[list(rows)], list(names))
+            if not compares_single_images:
+                classifier.set_params(single_image_weight=0.0)
+            self._of_first = key, classifier.fit(self.X[list(rows)], list(names))
         return self._of_first[1]
 
 

@@ -241,7 +241,7 @@ class LabellingSession:
                 (file, "has a name that is not valid UTF-8") for file in files if not is_text(file)
             ]
             files = [file for file in files if is_text(file)]
-            X, reasons, contents = encode(clip.fit(files), files)
+            X, reasons, contents = encode(clip.fit(files), files) if files else ((), {}, ())
             problems += [(files[i], reason) for i, reason in reasons.items()]
             kept = [i for i in range(len(files)) if i not in reasons]
             if not kept:

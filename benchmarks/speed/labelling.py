@@ -1,0 +1,79 @@
+"""Time from a label to new answers while labelling, without the page.
+
+    python -m benchmarks.speed.labelling
+
+Synthetic features of 512 columns. Before each measurement there are two labels per class. *Label* is
+the time until the label is on the disk; *screen* the time from there to the answers of 100 images,
+with the classifier that has learned the label; *next 100* the time to choose further images by
+`choose_to_label` among those that earlier answers select; *all* the time to the answers of all images.
+Medians of ten labels. Prints a Markdown table.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.protocol import synthetic_task
+from benchmarks.speed.machine import processor, seconds
+from skcandle.labelling import LabellingSession
+from skcandle.labelling._journal import Journal
+
+N_LABELS = 10
+ON_SCREEN = 100
+
+
+def make_session(n_images, n_classes, n_features, journal):
+    """A session with two labels per class, and the classes of all images."""
+    task = synthetic_task(n_classes, 3 * n_classes, n_features)
+    names = [f"class {i}" for i in range(len(task.T))]
+    rng = np.random.default_rng(0)
+    y = rng.integers(len(names), size=n_images)
+    X = task.T[y] + rng.normal(size=(n_images, n_features)).astype(np.float32) / 16
+    session = LabellingSession(
+        range(n_images),
+        X,
+        classes=names,
+        text_encoder=dict(zip(names, task.T, strict=True)),
+        journal=journal,
+    )
+    for label, name in enumerate(names):
+        session.label(np.flatnonzero(y == label)[:2], name)
+    return session, y
+
+
+def times(session, y):
+    """Seconds of each part, for several labels."""
+    rows, names = [], session.class_names
+    all_seconds = seconds(lambda: session.answers)[0]
+    for image in session.next(N_LABELS, "random"):
+        label = seconds(session.label, [image], names[y[image]])[0]
+        screen = seconds(session.answer, range(ON_SCREEN))[0]
+        following = seconds(lambda: session.next(ON_SCREEN, wait=False))[0]
+        rows.append((label, screen, following))
+    all_seconds = min(all_seconds, seconds(lambda: session.answers)[0])
+    return [*np.median(rows, axis=0), all_seconds]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", nargs="+", type=int, default=[10_000, 100_000])
+    parser.add_argument("--classes", nargs="+", type=int, default=[100, 1_000])
+    parser.add_argument("--features", type=int, default=512)
+    args = parser.parse_args()
+    print(f"{processor()}, {torch.get_num_threads()} threads; milliseconds\n")
+    print("| images | classes | label | screen | next 100 | all |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for n_images, n_classes in zip(args.images, args.classes, strict=True):
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Journal(Path(folder, "labels.journal.jsonl"), Path(folder))
+            session, y = make_session(n_images, n_classes, args.features, journal)
+            cells = [f"{1000 * value:,.0f}" for value in times(session, y)]
+            session.close()
+        print(f"| {n_images:,} | {n_classes:,} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
