@@ -340,7 +340,7 @@ class Actions:
             "photos": [
                 {
                     "index": index,
-                    "name": _printable(session.names[index]),
+                    "name": session.names[index],
                     "label": names[label] if label >= 0 else int(label),
                     "answer": names[answer] if answer >= 0 else None,
                     "probability": float(probability) if answer >= 0 else None,
@@ -418,8 +418,3 @@ async def _json_object(request):
     if not isinstance(content, dict):
         raise HTTPException(400, "The request must be a JSON object.")
     return content
-
-
-def _printable(name):
-    """A name in which bytes that are not UTF-8 are replaced."""
-    return os.fsencode(name).decode("utf-8", "replace")

@@ -3,6 +3,8 @@
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -380,3 +382,56 @@ def test_the_keyboard_reaches_everything_in_a_few_steps(page):
         seen.append(page.driver.execute_script(script))
     assert {"save-model", "show-keys", "new-class", "by", "words", "grouped", "reload"} <= set(seen)
     assert sum(each == "card" for each in seen[: seen.index("reload") + 10]) <= 2
+
+
+@pytest.fixture
+def command(folder, tmp_path):
+    """Start the command, and return its process and the address that it prints."""
+    line = [
+        *(sys.executable, "-m", "skcandle", "label", str(folder), "-o", str(tmp_path / "new.csv")),
+        *("--classes", "red, green", "--model", "emoji-clip", "--no-browser"),
+        *("--cache", str(tmp_path / "cache")),
+    ]
+    processes = []
+
+    def start():
+        process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        address = next(text for text in process.stderr if text.startswith("http"))
+        return process, address.split()[0]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_after_a_killed_command_the_next_one_goes_on(chromium, command):
+    process, address = command()
+    page = Page(chromium, address)
+    first, second = page.shown[:2]
+    page.press("teal", Keys.ENTER)
+    page.says("teal")
+    process.kill()
+    page.wait(lambda: "does not answer" in page.text("#alert"))
+    page.press("red", Keys.ENTER)
+    page.wait(lambda: not page.all(".card.pending"))
+    _, address = command()
+    page.open(address)
+    page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
+    page.click('#classes tr:nth-child(3) [data-by="labelled"]')
+    page.wait(lambda: page.shown == [first])
+    assert "teal" in page.card(first).text
+    page.press("z", held=[Keys.CONTROL])
+    page.wait(lambda: "0 of 12 photos labelled" in page.text("#progress"))
+
+
+def test_the_button_writes_a_model_and_says_where(chromium, command, tmp_path):
+    _, address = command()
+    page = Page(chromium, address)
+    for name in ["red", "green", "blue"]:
+        page.press(name, Keys.ENTER)
+        page.says(name)
+    page.click("#save-model")
+    page.says(str(tmp_path / "new.skops"))
+    assert (tmp_path / "new.skops").stat().st_size > 0

@@ -221,7 +221,8 @@ function groupOf(photo) {
 }
 
 function showPhotos() {
-  const hadFocus = groups.contains(document.activeElement);
+  const focused = groups.contains(document.activeElement) ? cards.get(current) : null;
+  const top = focused?.getBoundingClientRect().top;
   const isGrouped = byId("grouped").checked && !byId("grouped").disabled;
   const members = new Map();
   for (const index of order) {
@@ -230,7 +231,10 @@ function showPhotos() {
   }
   groups.replaceChildren(...[...members].map(([key, indices]) => groupElement(key, indices)));
   showMarks();
-  if (hadFocus) focusCard(current, true);
+  if (focused?.isConnected) {
+    focusCard(current, true);
+    scrollBy(0, focused.getBoundingClientRect().top - top); // the others move, this one stays
+  }
 }
 
 function groupElement(key, indices) {
@@ -240,13 +244,13 @@ function groupElement(key, indices) {
     section.querySelector(".group-head").remove();
     section.setAttribute("aria-label", "Photos");
   } else {
+    const [count, button] = section.querySelectorAll("span, button");
     const nLabelled = indices.filter((index) => isLabelled(photos.get(index))).length;
     section.setAttribute("aria-label", title);
     section.querySelector("bdi").textContent = title;
-    section.querySelector("span").textContent = nLabelled
-      ? `${plural(indices.length, "photo")}, ${nLabelled} labelled`
-      : plural(indices.length, "photo");
-    section.querySelector("button").setAttribute("aria-label", `Mark all photos of ${title}`);
+    count.textContent = plural(indices.length, "photo") + (nLabelled ? `, ${nLabelled} labelled` : "");
+    button.setAttribute("aria-label", `Mark all photos of ${title}`);
+    count.hidden = button.hidden = indices.length === 1;
   }
   section.querySelector("ul").append(...indices.map(cardElement));
   return section;
@@ -367,7 +371,7 @@ function showProgress(progress) {
     const [low, high] = interval.map(percent);
     const bias = progress.drawn_at_random
       ? ""
-      : " These photos were not drawn at random, so the rest may be easier. For an unbiased estimate, label some in random order.";
+      : " Photos in random order would give an unbiased estimate.";
     byId("accuracy").append(value, `between ${low} and ${high} (95 % interval), from ${plural(n, "label")}.${bias}`);
   }
   drawCurve(byId("curve"), progress.curve);
