@@ -364,7 +364,7 @@ function showProgress(progress) {
   const { accuracy, interval, n_compared: n } = progress;
   byId("accuracy").replaceChildren();
   if (accuracy === null) {
-    byId("accuracy").textContent = "It is shown after the first label that was given to an answer.";
+    byId("accuracy").textContent = "Confirm or correct an answer to see it.";
   } else {
     const value = document.createElement("strong");
     value.textContent = percent(accuracy);
