@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from ._answers import Answers
     from ._progress import Progress
     from ._session import LabellingSession
-    from ._state import NONE, SKIP, UNLABELLED
+    from ._state import NONE as NONE
+    from ._state import SKIP as SKIP
+    from ._state import UNLABELLED as UNLABELLED
 
-__all__ = ["NONE", "SKIP", "UNLABELLED", "Answers", "LabellingSession", "Progress"]
+__all__ = ["Answers", "LabellingSession", "Progress"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,

@@ -1,7 +1,6 @@
 """The classifier that follows from labels, and its answers for many images."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,16 +40,12 @@ class Answers(NamedTuple):
         One minus the difference of the two largest probabilities, in [0, 1].
     novelty : ndarray of shape (n,)
         Minus the largest logit: higher for images that look less like any class.
-    gain : ndarray of shape (n,)
-        How much a label would help, as :meth:`CandleClassifier.choose_to_label` scores the first
-        image.
     """
 
     label: np.ndarray
     probability: np.ndarray
     doubt: np.ndarray
     novelty: np.ndarray
-    gain: np.ndarray
 
     def at(self, rows):
         """The answers of some of the images."""
@@ -176,23 +171,22 @@ def answers_of(classifier, X, class_names):
     """
     if classifier is None or not len(X):
         nothing = np.zeros(len(X), dtype=np.float32)
-        return Answers(np.full(len(X), -1), nothing, nothing + 1, nothing, nothing)
-    worth = (1 / (classifier.class_count_ + 1)).astype(X.dtype)
-    best, *rest = classifier._in_blocks(X, partial(_summary, worth=worth))
+        return Answers(np.full(len(X), -1), nothing, nothing + 1, nothing)
+    best, *rest = classifier._in_blocks(X, _summary)
     positions = {name: i for i, name in enumerate(class_names)}
     columns = np.array([positions[name] for name in classifier.classes_.tolist()])
     return Answers(columns[best], *rest)
 
 
-def _summary(logits, worth):
+def _summary(logits):
     """The fields of :class:`Answers` from logits, with columns of the classifier as labels."""
     rows, best = np.arange(len(logits)), logits.argmax(axis=1)
     largest = logits[rows, best]
     proba = np.exp(logits - largest[:, None])
     proba /= proba.sum(axis=1, keepdims=True)
-    gain, first = proba @ worth.astype(proba.dtype), proba[rows, best]
+    first = proba[rows, best]
     proba[rows, best] = 0
-    return best, first, 1 - (first - proba.max(axis=1)), -largest, gain
+    return best, first, 1 - (first - proba.max(axis=1)), -largest
 
 
 def _one_each_of_two_classes(labelled):

@@ -26,7 +26,7 @@ from ..pipeline import CandlePipeline
 from ._answers import Answers, Learner, answers_of
 from ._journal import Journal
 from ._progress import Progress, progress_of
-from ._state import UNLABELLED
+from ._state import NONE, SKIP, UNLABELLED
 from ._stored_labels import StoredLabels, now
 from ._table import MODEL, PERSON, is_text, labels_in_table, path_in_table, table_text
 
@@ -86,6 +86,9 @@ class LabellingSession:
     images : list
         The images, without those that cannot be read.
 
+    NONE, SKIP, UNLABELLED : int
+        The answers "none of these" and "skip", and the absence of a label.
+
     names : list of str
         Name of each image: after :meth:`open`, its path below the folder, with "/".
 
@@ -124,6 +127,8 @@ class LabellingSession:
     >>> session.undo(), session.class_names
     ([], ['lemon'])
     """
+
+    NONE, SKIP, UNLABELLED = NONE, SKIP, UNLABELLED
 
     def __init__(
         self,
@@ -409,8 +414,9 @@ class LabellingSession:
         by : str, default="help"
             Which images come first.
 
-            * ``"help"``: those whose labels would help most, see
-              :meth:`CandleClassifier.choose_to_label`;
+            * ``"help"``: those whose labels would help most. Of the most doubtful images, three
+              times `n`, :meth:`CandleClassifier.choose_to_label` chooses those that cover the
+              classes;
             * ``"doubt"``: the most doubtful;
             * ``"class"``: of those whose answer is `class_name`, the most probable;
             * ``"none"``: those that look least like any class;
@@ -653,21 +659,25 @@ class LabellingSession:
 
         def score(answers, names):
             if by == "class":
+                if class_name not in names:  # at an earlier moment
+                    return answers.doubt
                 is_answer = answers.label == names.index(class_name)
                 return np.where(is_answer, answers.probability, -1)
-            return {"help": answers.gain, "doubt": answers.doubt, "none": answers.novelty}[by]
+            return answers.novelty if by == "none" else answers.doubt
 
         if wait or self._answered[2] is None:
             self._answer_all()
         _, names, answers = self._answered
-        shortlist = rows[_largest(score(answers.at(rows), names), max(SHORTLIST, 10 * n))]
+        shortlist = rows[_largest(score(answers.at(rows), names), SHORTLIST + 3 * n)]
         _, names, classifier = self._current()
-        answers = answers_of(classifier, self._X[shortlist], names)
-        if by == "help" and n and len(rows):
-            proba = classifier.predict_proba(self._X[shortlist])
-            return shortlist[choose_rows(proba, classifier.class_count_, min(n, len(shortlist)))]
-        scores = score(answers, names)
-        return shortlist[_largest(scores, n)[: np.sum(scores >= 0) if by == "class" else None]]
+        scores = score(answers_of(classifier, self._X[shortlist], names), names)
+        best = shortlist[_largest(scores, 3 * n if by == "help" else n)]
+        if by == "class":
+            return best[: np.sum(scores >= 0)]
+        if by == "help" and len(best):
+            proba = classifier.predict_proba(self._X[best])
+            return best[choose_rows(proba, classifier.class_count_, min(n, len(best)))]
+        return best
 
     def _text_features_of(self, names):
         encoder, reason = class_text_encoder(
