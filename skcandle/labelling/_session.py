@@ -26,7 +26,7 @@ from ..pipeline import CandlePipeline
 from ._answers import Answers, Learner, answers_of
 from ._journal import Journal
 from ._progress import Progress, progress_of
-from ._state import NONE, SKIP, UNLABELLED
+from ._state import NONE, SKIP, UNLABELLED, checked_name
 from ._stored_labels import StoredLabels, now
 from ._table import MODEL, PERSON, is_text, labels_in_table, path_in_table, table_text
 
@@ -149,6 +149,8 @@ class LabellingSession:
             )
         if not np.isfinite(X).all():
             raise ValueError("X must not contain NaN or infinity. Leave unreadable images out.")
+        if classifier is not None and classifier.text_features_ is None:
+            raise ValueError("A classifier to start from must have been fitted with text.")
         self.images = list(images)
         self.names = [str(i) for i in range(len(X))] if names is None else list(names)
         self.n_images = len(X)
@@ -159,6 +161,7 @@ class LabellingSession:
         given = [] if classifier is None else classifier.classes_.tolist()
         self._journal = journal
         self._labels = StoredLabels(self.names, given, journal)
+        self._check_embedded(classes)
         self._labels.give_classes(classes)
         self._fitting, self._answering = threading.Lock(), threading.Lock()
         self._fitted: tuple[int, list[str], Any] = (-1, [], None)
@@ -341,10 +344,12 @@ class LabellingSession:
         rows = self._checked(indices)
         if shown is not None and len(shown) != len(rows):
             raise ValueError(f"shown has {len(shown)} entries for {len(rows)} images.")
+        self._check_embedded([answer] if isinstance(answer, str) else [])
         self._labels.label(rows, answer, shown, order)
 
     def add_class(self, name: str) -> None:
         """Add a class without an image; see :meth:`label` for errors."""
+        self._check_embedded([name])
         self._labels.add_class(name)
 
     def undo(self) -> list[int] | None:
@@ -637,6 +642,15 @@ class LabellingSession:
         if unique and len(set(rows)) < len(rows):
             raise ValueError("An image occurs twice.")
         return rows
+
+    def _check_embedded(self, names):
+        """Raise an error, before a label is stored, if a name cannot be a class."""
+        known = self.class_names
+        n_known = len(known)
+        for name in names:
+            name = checked_name(name, known)
+            known += [name] if name not in known else []
+        self._learner.text_features(known[n_known:])
 
     def _current(self):
         """The version, the class names, and the classifier that follows from the labels."""

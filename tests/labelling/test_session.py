@@ -102,6 +102,14 @@ def test_names_that_files_cannot_hold_are_refused(animals, name, message):
     assert not animals.can_undo
 
 
+def test_a_name_that_cannot_be_embedded_is_not_stored(animals):
+    with pytest.raises(ValueError, match="no vector for the label 'zebra'"):
+        animals.label([0], "zebra")
+    with pytest.raises(ValueError, match="no vector for the label 'zebra'"):
+        animals.add_class("zebra")
+    assert animals.class_names == ANIMALS and not animals.can_undo
+
+
 @pytest.mark.parametrize(
     ("indices", "message"),
     [([40], "no image 40"), ([-1], "no image -1"), ([1, 1], "twice"), ([0.5], "list of integers")],
@@ -187,6 +195,21 @@ def test_a_fitted_classifier_is_where_labelling_starts():
     assert_allclose(session.answers.probability, grown.predict_proba(unit).max(axis=1), rtol=1e-4)
     session.label([25], "cat")
     assert session.classifier.class_count_.tolist() == [12, 10, 1]
+
+
+def test_a_classifier_without_text_cannot_be_the_start():
+    start = CandleClassifier(text_encoder=None).fit(X, TRUTH)
+    with pytest.raises(ValueError, match="fitted with text"):
+        new_session(classifier=start)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(X[:3], "one row per image, 40 rows"), (np.where(X == X[0, 0], np.nan, X), "NaN")],
+)
+def test_embeddings_that_do_not_fit_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        LabellingSession(list(range(40)), rows, text_encoder=TEXT)
 
 
 # --- which images come next --------------------------------------------------------------------
