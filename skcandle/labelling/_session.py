@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,11 +238,12 @@ class LabellingSession:
             pipeline = model if isinstance(model, Pipeline) else None
             start = None if pipeline is None else fitted_candle(pipeline)
             clip = CLIPFeaturizer(model, pretrained) if pipeline is None else pipeline["clip"]
-            clip.set_params(cache=cache, device=device, verbose=verbose)
+            clip = copy(clip).set_params(cache=cache, device=device, verbose=verbose)
             if start is None:
                 encoder = clone(clip)
             else:
-                encoder = start.set_params(device=device).text_encoder
+                start = copy(start).set_params(device=device)
+                encoder = start.text_encoder
                 if start.classes_.dtype.kind not in "UO":
                     raise TypeError("The labels of the model must be names, but they are numbers.")
             files, broken = find_images(folder)
