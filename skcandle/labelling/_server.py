@@ -4,6 +4,7 @@ Everything that the page shows is in the :class:`LabellingSession`. The server o
 to those who have the token.
 """
 
+import asyncio
 import hmac
 import io
 import json
@@ -13,7 +14,8 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from importlib.resources import files
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -21,7 +23,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -128,6 +129,11 @@ def create_app(
 ) -> Starlette:
     """Create the ASGI application; see :func:`serve` for the parameters."""
     actions = Actions(session, model_path, title)
+    quick = [
+        actions.photos, actions.answers, actions.label, actions.undo, actions.redo,
+        actions.add_class,
+    ]  # fmt: skip
+    one_by_one = ThreadPoolExecutor(1)  # so that each answer fits the label before it
     photos = {size: _photo_reader(session.images, size) for size in SIZES}
 
     def photo(request: Request) -> Response:
@@ -145,10 +151,8 @@ def create_app(
             *(Route(f"/{name}", _page_file(name)) for name in PAGE if name != "index.html"),
             Route("/photos/{index:int}/{size}", photo),
             Route("/version", lambda request: JSONResponse(session.version)),
-            *(
-                Route(f"/{action.__name__}", _json_endpoint(action), methods=["POST"])
-                for action in actions.all()
-            ),
+            *(_route(action, one_by_one) for action in quick),
+            *(_route(action, None) for action in (actions.classes, actions.save_model)),
         ],
         middleware=[Middleware(Guard, token=token, host=host, port=port)],
     )
@@ -213,7 +217,7 @@ class Guard:
 
     def _names_this_machine(self, host):
         try:
-            name = urlsplit(f"//{host}").hostname
+            name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
         if name in ("localhost", self.host):
@@ -239,14 +243,6 @@ class Actions:
         self.session = session
         self.model_path = model_path
         self.title = title
-        self.lock = threading.Lock()
-
-    def all(self):
-        """The methods that the page may call."""
-        return [
-            self.photos, self.answers, self.label, self.undo, self.redo, self.classes,
-            self.add_class, self.save_model,
-        ]  # fmt: skip
 
     def photos(self, by, n, class_name=None, image=None, words=None):
         """Photos in the order of :meth:`LabellingSession.next`."""
@@ -254,9 +250,8 @@ class Actions:
             raise HTTPException(400, f"n must be an integer from 0 to {MAX_PHOTOS}.")
         if image is not None:
             self._check([image])
-        with self.lock:
-            indices = self.session.next(n, by, class_name=class_name, image=image, words=words)
-            return self._state([int(index) for index in indices])
+        indices = self.session.next(n, by, class_name=class_name, image=image, words=words)
+        return self._state([int(index) for index in indices])
 
     def answers(self, on_screen):
         """Labels and answers of the photos on the screen."""
@@ -284,9 +279,8 @@ class Actions:
     def classes(self):
         """Names of all classes, and how many photos are labelled with and answered as each."""
         session = self.session
-        with self.lock:
-            names, labels = list(session.class_names), np.array(session.labels)
-        # slow, and of other labels if they change meanwhile; the page then asks again
+        names, labels = session.class_names, session.labels
+        # of other labels if they change meanwhile; the page then asks again
         answered = session.answers.label[labels == UNLABELLED]
         n_labelled, n_answered = (
             np.bincount(each[each >= 0], minlength=len(names)).tolist()
@@ -321,10 +315,9 @@ class Actions:
     def _changed(self, change, on_screen):
         """Make a change, and return the photos that it labelled and the state after it."""
         self._check(on_screen)
-        with self.lock:
-            changed = change()
-            state = self._state(on_screen)
-        return state | {"changed": None if changed is None else [int(index) for index in changed]}
+        changed = change()
+        indices = None if changed is None else [int(index) for index in changed]
+        return self._state(on_screen) | {"changed": indices}
 
     def _state(self, indices):
         session = self.session
@@ -389,19 +382,19 @@ def _photo_reader(images, size):
     return read
 
 
-def _json_endpoint(action):
-    """An endpoint that calls an action with the keys of a JSON object, in a thread."""
+def _route(action, executor):
+    """Route to an action, which gets the keys of a JSON object and runs in a thread."""
 
     async def endpoint(request):
-        arguments = await _json_object(request)
+        call = partial(action, **await _json_object(request))
         try:
-            return JSONResponse(await run_in_threadpool(action, **arguments))
+            return JSONResponse(await asyncio.get_running_loop().run_in_executor(executor, call))
         except (TypeError, ValueError) as error:
             return PlainTextResponse(str(error), 400)
         except OSError as error:
             return PlainTextResponse(str(error), 500)
 
-    return endpoint
+    return Route(f"/{action.__name__}", endpoint, methods=["POST"])
 
 
 async def _json_object(request):

@@ -21,9 +21,9 @@ def folder(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(12):
-        pixels = rng.integers(0, 50, size=(400, 600, 3)) + list(COLOURS.values())[i % 3]
+        colour = rng.integers(0, 50, size=3) + list(COLOURS.values())[i % 3]
         name = f"{i:02}.png" if i < 11 else "<img src=x onerror=alert(1)>.png"
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+        Image.new("RGB", (600, 400), tuple(map(int, colour))).save(folder / name)
     return folder
 
 
