@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -430,21 +431,26 @@ def started(session, monkeypatch):
     """Starts the server in place of :func:`serve`, and returns the address that it shows."""
 
     def start(**options):
-        shown, opened = [], []
+        shown, opened = [], Queue()
         monkeypatch.setattr(server.uvicorn.Server, "run", lambda *args, **kwargs: None)
-        monkeypatch.setattr(server.webbrowser, "open", opened.append)
+        monkeypatch.setattr(server.webbrowser, "open", opened.put)
         server.serve(session, show=shown.append, **options)
-        return shown, opened
+        return shown[0], opened
 
     return start
 
 
 def test_the_address_has_a_new_token_each_time(started):
-    addresses = [started(open_browser=False)[0][0] for _ in range(2)]
+    addresses = [started(open_browser=False)[0] for _ in range(2)]
     tokens = [
         re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=(.{43})", each)[1] for each in addresses
     ]
     assert tokens[0] != tokens[1]
+
+
+def test_the_browser_opens_the_address_that_is_shown(started):
+    address, opened = started()
+    assert opened.get(timeout=30) == address
 
 
 def test_another_host_warns(started):
