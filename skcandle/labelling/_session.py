@@ -107,9 +107,8 @@ class LabellingSession:
     -----
     Until two classes have images, the answers are those of zero-shot CLIP. Then they are those of a
     :class:`~skcandle.CandleClassifier` with fixed weights of the logits, which learns in closed
-    form. It depends on the classes and the labels, not on the order in which they came, except that
-    the first label of each of the first two classes has a special place. Up to rounding errors,
-    undo therefore returns to the answers before. :meth:`fit` estimates the weights.
+    form. Up to rounding errors, it depends only on the classes and the labels, so that undo returns
+    to the answers before. Its probabilities are not calibrated; :meth:`fit` estimates the weights.
 
     Examples
     --------
@@ -246,20 +245,10 @@ class LabellingSession:
                 encoder = start.text_encoder
                 if start.classes_.dtype.kind not in "UO":
                     raise TypeError("The labels of the model must be names, but they are numbers.")
-            files, broken = find_images(folder)
-            problems = broken + [
-                (file, "has a name that is not valid UTF-8") for file in files if not is_text(file)
-            ]
-            files = [file for file in files if is_text(file)]
-            X, reasons, contents = encode(clip.fit(files), files) if files else ((), {}, ())
-            problems += [(files[i], reason) for i, reason in reasons.items()]
-            kept = [i for i in range(len(files)) if i not in reasons]
-            if not kept:
-                raise ValueError(f"None of the images in {str(folder)!r} can be read.")
-            files = [files[i] for i in kept]
+            files, X, contents, problems = _readable_images(folder, clip)
             session = cls(
                 files,
-                X[kept],
+                X,
                 classes=classes,
                 text_encoder=encoder,
                 templates=templates,
@@ -268,7 +257,7 @@ class LabellingSession:
                 journal=journal,
             )
             session.problems = problems
-            session._folder = _Folder(output, clip, pipeline, contents[kept])
+            session._folder = _Folder(output, clip, pipeline, contents)
             session._take_over_table(output)
             return session
         except BaseException:
@@ -400,7 +389,7 @@ class LabellingSession:
         This takes some tenths of a second for 10,000 images and 100 classes, and several seconds
         for 100,000 images and 1,000 classes.
         """
-        return self._answer_all()
+        return self._answer_all()[1]
 
     def next(
         self,
@@ -421,9 +410,8 @@ class LabellingSession:
         by : str, default="help"
             Which images come first.
 
-            * ``"help"``: those whose labels would help most. Of the most doubtful images, three
-              times `n`, :meth:`CandleClassifier.choose_to_label` chooses those that cover the
-              classes;
+            * ``"help"``: those whose labels would help most. Among the 3 n most doubtful images,
+              :meth:`~skcandle.CandleClassifier.choose_to_label` chooses n that cover the classes;
             * ``"doubt"``: the most doubtful;
             * ``"class"``: of those whose answer is `class_name`, the most probable;
             * ``"none"``: those that look least like any class;
@@ -481,8 +469,9 @@ class LabellingSession:
         Returns
         -------
         classifier : CandleClassifier
-            Fitted as by :meth:`CandleClassifier.fit`, where classes without images are new classes.
-            If the session started from a classifier, a copy of it that has learned from the labels.
+            From :meth:`~skcandle.CandleClassifier.fit`, where classes without images are new
+            classes. If the session started from a classifier, a copy of it that has learned from
+            the labels.
 
         Raises
         ------
@@ -557,12 +546,8 @@ class LabellingSession:
         Raises
         ------
         ValueError
-            If there is no class yet, or no `path`.
+            If no image has a class yet, or there is no `path`.
         """
-        said = dict(self._labels.in_order())
-        names, answers = self.class_names, self.answers
-        if not names:
-            raise ValueError("There is no class yet, so there is nothing to write.")
         is_output = path is None
         if path is None:
             if self._folder is None:
@@ -570,14 +555,13 @@ class LabellingSession:
             path = self._folder.output
         path = Path(path)
         when, rows = now(), []
-        for i, image in enumerate(self.images):
-            label = said.get(i)
-            place = path_in_table(image, path.parent)
-            if label is None:
-                name, probability = names[answers.label[i]], f"{answers.probability[i]:.4f}"
-                rows.append((place, name, MODEL, when, probability))
-            elif isinstance(label.answer, str):
-                rows.append((place, label.answer, PERSON, label.when, ""))
+        for image, (name, label, probability) in zip(self.images, self._says(), strict=True):
+            if name is not None:
+                by_model = (MODEL, when, f"{probability:.4f}")
+                by = by_model if label is None else (PERSON, label.when, "")
+                rows.append((path_in_table(image, path.parent), name, *by))
+        if not rows:
+            raise ValueError("No image has a class yet, so there is nothing to write.")
         content = table_text(rows).encode()
         if is_output:  # the table is then known, should the process end before it is complete
             self._labels.remember_table(_digest(content))
@@ -596,18 +580,15 @@ class LabellingSession:
         n_files : int
             Number of copies.
         """
-        names, answers = self.class_names, self.answers.label
-        said = self.labels
-        positions = np.where(said == UNLABELLED, answers, said)
-        labels = [names[i] if i >= 0 else None for i in positions]
-        return sort_into(Path(folder), self.images, labels, link=False)
+        names = [name for name, _, _ in self._says()]
+        return sort_into(Path(folder), self.images, names, link=False)
 
     def close(self) -> None:
         """Write the table of :meth:`open`, if there are classes, and unlock the folder."""
         if self._journal is None or self._journal.is_closed:
             return
         try:
-            if self._folder is not None and self.class_names:
+            if self._folder is not None and any(name for name, _, _ in self._says()):
                 self.to_csv()
         finally:
             self._journal.close()
@@ -617,6 +598,18 @@ class LabellingSession:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _says(self):
+        """For each image: its class or None, the label of a person or None, and a probability."""
+        said = dict(self._labels.in_order())
+        names, answers = self._answer_all()
+        names = [*names, None]  # for -1, while there is no class
+        for i in range(self.n_images):
+            label, probability = said.get(i), answers.probability[i]
+            if label is None:
+                yield names[answers.label[i]], None, probability
+            else:
+                yield label.answer if isinstance(label.answer, str) else None, label, probability
 
     def _take_over_table(self, output):
         """Label as persons did in the table, if another program has written it."""
@@ -668,7 +661,7 @@ class LabellingSession:
             version, names, classifier = self._current()
             if version != self._answered[0]:
                 self._answered = version, names, answers_of(classifier, self._X, names)
-            return self._answered[2]
+            return self._answered[1:]
 
     def _best(self, rows, n, by, class_name, wait):
         """The best of some images by their answers."""
@@ -710,6 +703,21 @@ class LabellingSession:
         if not callable(encode):
             raise ValueError("Search by words needs a text_encoder that embeds any text.")
         return unit(np.asarray(encode([words]), dtype=self._X.dtype))[0]
+
+
+def _readable_images(folder, clip):
+    """Paths, embeddings and digests of the images that can be used, and what others lack."""
+    found, problems = find_images(folder)
+    files = [file for file in found if is_text(file)]
+    problems += [
+        (file, "has a name that is not valid UTF-8") for file in found if not is_text(file)
+    ]
+    X, reasons, contents = encode(clip.fit(files), files) if files else ((), {}, ())
+    problems += [(files[i], reason) for i, reason in reasons.items()]
+    kept = [i for i in range(len(files)) if i not in reasons]
+    if not kept:
+        raise ValueError(f"None of the images in {str(folder)!r} can be read.")
+    return [files[i] for i in kept], X[kept], contents[kept], problems
 
 
 def _largest(values, n):

@@ -526,6 +526,14 @@ def test_a_folder_without_readable_images_is_refused(open_session, tmp_path):
         open_session(folder=folder)
 
 
+def test_without_classes_there_is_no_table(open_session, tmp_path):
+    with open_session() as session, pytest.raises(ValueError, match="No image has a class yet"):
+        session.to_csv()
+    assert not (tmp_path / "labels.csv").exists()
+    with pytest.raises(ValueError, match="Give a path"):
+        new_session().to_csv()
+
+
 def test_models_need_labels_and_two_classes(open_session, tmp_path):
     with open_session() as session:
         with pytest.raises(ValueError, match="Label some images first"):
