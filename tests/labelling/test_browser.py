@@ -349,7 +349,9 @@ def test_a_name_that_cannot_be_used_is_said_and_nothing_is_labelled(page, sessio
 
 def test_names_are_shown_as_text(page, session):
     session.label([0], "<b>bold</b> & co")
+    session.label([1], "constructor")  # a name that all objects of JavaScript have
     page.wait(lambda: "<b>bold</b> & co" in page.text("#classes"))
+    page.wait(lambda: "✓ constructor" in page.card(1).text)
     caption = page.card(11).find_element("css selector", ".file")
     assert caption.text == "<img src=x onerror=alert(1)>.png"
     assert page.all(".file *, bdi *") == []

@@ -144,6 +144,8 @@ function label(indices, answer) {
     try {
       const content = { photos: indices, answer, shown, order: view.by, on_screen: order };
       update(await post("label", content));
+      const isNew = typeof answer === "string" && !classNames().includes(answer);
+      if (isNew) classes.push({ name: answer }); // its counts follow with those of the others
       say(`${plural(indices.length, "photo")}: ${nameOf(answer)}`);
     } catch (error) {
       moveTo(indices[0]);
@@ -153,7 +155,9 @@ function label(indices, answer) {
       showPhotos();
     }
     refreshClasses();
-    if (isToLabel() && order.every((index) => photos.get(index).label !== UNLABELLED)) load(view);
+    if (isToLabel() && order.every((index) => photos.get(index).label !== UNLABELLED)) {
+      load(view, groups.contains(document.activeElement));
+    }
   });
   moveTo(next);
 }
@@ -193,7 +197,7 @@ function takeBack(path, done) {
     const answer = await post(path, { on_screen: order });
     update(answer);
     if (answer.changed === null) return;
-    say(`${done}: ${plural(answer.changed.length, "photo")}`);
+    say(`${done}: ${answer.changed.length ? plural(answer.changed.length, "photo") : "the new class"}`);
     moveTo(answer.changed.find((index) => photos.has(index)) ?? current);
     refreshClasses();
   });
@@ -202,9 +206,10 @@ function takeBack(path, done) {
 function saveModel() {
   byId("save-model").disabled = true;
   say("Writing the model …");
-  enqueue(async () => say(`Written: ${(await post("save_model")).path}`)).finally(() => {
-    byId("save-model").disabled = false;
-  });
+  post("save_model")
+    .then((answer) => say(`Written: ${answer.path}`))
+    .catch(alarm)
+    .finally(() => (byId("save-model").disabled = false));
 }
 
 // Photos on the screen
@@ -212,8 +217,8 @@ function saveModel() {
 // Whether the view lists photos without a label, which are replaced once they all have one.
 const isToLabel = () => ["help", "doubt", "none", "random", "class"].includes(view.by);
 
-const nameOf = (label) =>
-  ({ [UNLABELLED]: "no label", [NONE]: "none of these", [SKIPPED]: "skipped" })[label] ?? label;
+const OTHER_LABELS = new Map([[UNLABELLED, "no label"], [NONE, "none of these"], [SKIPPED, "skipped"]]);
+const nameOf = (label) => OTHER_LABELS.get(label) ?? label;
 
 function groupOf(photo) {
   if (photo.label !== UNLABELLED) return photo.label;
