@@ -2,10 +2,10 @@
 
     python -m benchmarks.accuracy.labelling --emoji --features FILE.npz [FILE.npz ...]
 
-All names are known at the start. A random half of the images is the folder, in which five images at a
-time are labelled correctly: those that `LabellingSession.next` puts first by "help", by "doubt", or at
-random. Accuracy is that of the answers for the other half, which the session never sees. *then fit* is
-the classifier that the session writes to a file, which estimates its weights.
+All names are known at the start. A random half of the images is the folder, in which five images
+at a time are labelled correctly: those that `LabellingSession.next` puts first by "help", by
+"doubt", or at random. Accuracy is that of the answers for the other half, which the session never
+sees. *then fit* is the classifier that the session writes to a file, with estimated weights.
 """
 
 import numpy as np

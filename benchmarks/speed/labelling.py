@@ -2,22 +2,24 @@
 
     python -m benchmarks.speed.labelling
 
-Synthetic features of 512 columns. Before each measurement there are two labels per class. *Label* is
-the time until the label is on the disk; *screen* the time from there to the answers of 100 images,
-with the classifier that has learned the label; *next 100* the time to choose further images by
-`choose_to_label` among those that earlier answers select; *all* the time to the answers of all images.
-Medians of ten labels. Prints a Markdown table.
+Synthetic features of 512 columns. Before each measurement there are two labels per class. *Label*
+is the time until the label is on the disk, *screen* from there to the answers of 100 images with
+the classifier that has learned the label, *next 100* the time to choose further images among those
+that earlier answers select, and *all* the time to the answers of all images. Medians of ten labels,
+and in brackets the processor time of all threads, which other processes disturb less. Prints a
+Markdown table.
 """
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.accuracy.protocol import synthetic_task
-from benchmarks.speed.machine import processor, seconds
+from benchmarks.speed.machine import processor
 from skcandle.labelling import LabellingSession
 from skcandle.labelling._journal import Journal
 
@@ -44,17 +46,23 @@ def make_session(n_images, n_classes, n_features, journal):
     return session, y
 
 
+def milliseconds(function, *args):
+    """Time that a call takes, and its processor time."""
+    start, start_cpu = time.perf_counter(), time.process_time()
+    function(*args)
+    return 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - start_cpu)
+
+
 def times(session, y):
-    """Seconds of each part, for several labels."""
+    """Milliseconds of each part, of shape (4, 2)."""
     rows, names = [], session.class_names
-    all_seconds = seconds(lambda: session.answers)[0]
+    milliseconds(lambda: session.answers)
     for image in session.next(N_LABELS, "random"):
-        label = seconds(session.label, [image], names[y[image]])[0]
-        screen = seconds(session.answer, range(ON_SCREEN))[0]
-        following = seconds(lambda: session.next(ON_SCREEN, wait=False))[0]
+        label = milliseconds(session.label, [image], names[y[image]])
+        screen = milliseconds(session.answer, range(ON_SCREEN))
+        following = milliseconds(lambda: session.next(ON_SCREEN, wait=False))
         rows.append((label, screen, following))
-    all_seconds = min(all_seconds, seconds(lambda: session.answers)[0])
-    return [*np.median(rows, axis=0), all_seconds]
+    return [*np.median(rows, axis=0), milliseconds(lambda: session.answers)]
 
 
 def main():
@@ -70,7 +78,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             journal = Journal(Path(folder, "labels.journal.jsonl"), Path(folder))
             session, y = make_session(n_images, n_classes, args.features, journal)
-            cells = [f"{1000 * value:,.0f}" for value in times(session, y)]
+            cells = [f"{wall:,.0f} ({cpu:,.0f})" for wall, cpu in times(session, y)]
             session.close()
         print(f"| {n_images:,} | {n_classes:,} | {' | '.join(cells)} |", flush=True)
 
