@@ -250,7 +250,9 @@ class Actions:
             raise HTTPException(400, f"n must be an integer from 0 to {MAX_PHOTOS}.")
         if image is not None:
             self._check([image])
-        indices = self.session.next(n, by, class_name=class_name, image=image, words=words)
+        indices = self.session.next(
+            n, by, class_name=class_name, image=image, words=words, wait=False
+        )
         return self._state([int(index) for index in indices])
 
     def answers(self, on_screen):
