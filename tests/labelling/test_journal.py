@@ -183,6 +183,7 @@ def test_a_journal_that_another_program_changed_takes_no_label(open_labels, path
         labels.label([0], "cat", None, None)
 
 
+@pytest.mark.slow
 def test_a_second_process_on_a_folder_is_refused(open_labels, photos, tmp_path):
     open_labels()
     with pytest.raises(BlockingIOError, match="Another process is labelling the folder"):

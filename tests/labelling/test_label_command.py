@@ -56,6 +56,7 @@ def label_birds_and_clocks(session):
             session.label([i], name.split()[0])
 
 
+@pytest.mark.slow
 def test_the_table_has_the_labels_and_fit_learns_those_of_the_person(run, tmp_path):
     output, model = tmp_path / "labels.csv", tmp_path / "model.skops"
     run("-o", output, page=label_birds_and_clocks)
@@ -77,6 +78,7 @@ def test_the_same_command_goes_on(run, tmp_path):
     assert labels.tolist() == [1] * 4 + [2] * 4 + [-1] * 4
 
 
+@pytest.mark.slow
 def test_labelling_may_start_from_a_model(run, tmp_path):
     output, found = tmp_path / "labels.csv", []
     run("-o", output, page=label_birds_and_clocks)

@@ -462,6 +462,7 @@ def test_no_cell_of_a_path_is_a_formula(tmp_path):
     assert labels_in_table(table) == [("./=1+1.png", "cat")]
 
 
+@pytest.mark.slow
 def test_the_saved_model_is_fitted_on_the_labels(open_session, tmp_path):
     with open_session(classes=["clock"]) as session:
         for i, name in enumerate(session.names):
