@@ -59,7 +59,10 @@ def photos(tmp_path, monkeypatch):
     (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")
 
 
-SLOW = {"inspection.rst", "evaluation.rst", "scale_out.rst", "new_classes.rst", "probabilities.rst"}
+SLOW = {
+    "inspection.rst", "evaluation.rst", "labelling.rst", "scale_out.rst", "new_classes.rst",
+    "probabilities.rst",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

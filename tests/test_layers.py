@@ -13,6 +13,7 @@ ROOT = Path(skcandle.__file__).parent
 # From top to bottom. A room imports only from layers below its own.
 LAYERS = [
     ["__main__"],
+    ["labelling"],
     ["cli"],
     ["hub"],
     ["inspection", "scale_out", "pipeline"],

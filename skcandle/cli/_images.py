@@ -41,8 +41,13 @@ def labelled_images(photos, image_column, label_column):
     empty_names = []
     if is_table(photos):
         paths, labels, reasons = list_table(photos, image_column, label_column)
-        problems = [(paths[i] or f"row {i + 1}", reason) for i, reason in reasons.items()]
-        kept = [i for i in range(len(paths)) if i not in reasons]
+        by_model = _rows_by_a_model(photos)
+        problems = [
+            (paths[i] or f"row {i + 1}", reason)
+            for i, reason in reasons.items()
+            if i not in by_model
+        ]
+        kept = [i for i in range(len(paths)) if i not in reasons and i not in by_model]
         images, labels = [paths[i] for i in kept], [labels[i] for i in kept]
     else:
         images, labels, folders, problems, _ = list_class_folders(photos)
@@ -59,6 +64,22 @@ def labelled_images(photos, image_column, label_column):
         empty_names=empty_names,
         problems=problems,
     )
+
+
+def _rows_by_a_model(table):
+    """Rows of a table from ``skcandle label`` that hold answers of a model, not of a person."""
+    from .._image_files import read_columns
+
+    try:
+        (who,) = read_columns(table, ["who"])
+    except ValueError:  # a table from elsewhere
+        return set()
+    if not set(who) <= {"person", "model"}:
+        return set()
+    rows = {i for i, said_by in enumerate(who) if said_by == "model"}
+    if rows:
+        note(f"{len(rows)} of {len(who)} rows are answers of a model and are left out.")
+    return rows
 
 
 def unlabelled_images(places, image_column):

@@ -1,0 +1,84 @@
+"""How far the labelling has come."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from ._state import SKIP, Label
+
+WINDOW = 100  # latest labels from which the accuracy is estimated: the classifier changes
+MIN_RANDOM = 20  # labels of images drawn at random that are enough for an estimate of their own
+MAX_POINTS = 50  # of the curve
+
+
+class Progress(NamedTuple):
+    """How far the labelling has come.
+
+    Parameters
+    ----------
+    n_labelled : int
+        Images with a class, or with the answer "none of these".
+    n_skipped : int
+    accuracy : float or None
+        Share, in [0, 1], of the latest labels that agree with the answer that was shown before. At
+        most 100 labels count. None if there is no such label.
+    interval : tuple of two floats, or None
+        The 95 % interval of Wilson for `accuracy`.
+    n_compared : int
+        Number of labels behind `accuracy`.
+    drawn_at_random : bool
+        Whether they are labels of images that were drawn at random. Otherwise the estimate is
+        biased: it is too low if the images were chosen by doubt.
+    curve : list of (int, float, float, float)
+        Number of labels so far, accuracy, and its interval, at up to 50 moments.
+    """
+
+    n_labelled: int
+    n_skipped: int
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    n_compared: int
+    drawn_at_random: bool
+    curve: list[tuple[int, float, float, float]]
+
+
+def progress_of(labels: Iterable[Label]) -> Progress:
+    """Compare labels with the answers that were shown before.
+
+    Parameters
+    ----------
+    labels : iterable of Label
+
+    Returns
+    -------
+    progress : Progress
+    """
+    labels = sorted(labels, key=lambda label: label.number)
+    said = [label for label in labels if label.answer != SKIP]
+    compared = [(i, label) for i, label in enumerate(said, 1) if label.shown is not None]
+    at_random = [(i, label) for i, label in compared if label.order == "random"]
+    drawn_at_random = len(at_random) >= MIN_RANDOM
+    if drawn_at_random:
+        compared = at_random
+    counts = len(said), len(labels) - len(said)
+    if not compared:
+        return Progress(*counts, None, None, 0, False, [])
+    agrees = np.cumsum([0, *(label.answer == label.shown for _, label in compared)])
+    last = np.unique(np.linspace(1, len(compared), MAX_POINTS).round().astype(int))
+    first = np.maximum(last - WINDOW, 0)
+    share = (agrees[last] - agrees[first]) / (last - first)
+    low, high = wilson_interval(share, last - first)
+    numbers = [compared[i - 1][0] for i in last]
+    curve = list(zip(numbers, share.tolist(), low.tolist(), high.tolist(), strict=True))
+    n_compared, interval = min(len(compared), WINDOW), curve[-1][2:]
+    return Progress(*counts, curve[-1][1], interval, n_compared, drawn_at_random, curve)
+
+
+def wilson_interval(share, n):
+    """95 % interval of a probability from shares of n observations, after Wilson (1927)."""
+    z = ndtri(0.975)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return centre - half, centre + half

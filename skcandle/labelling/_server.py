@@ -1,0 +1,415 @@
+"""A web server for one person on one machine: the page, its photos, and the session behind it.
+
+Everything that the page shows is in the :class:`LabellingSession`. The server only passes it on,
+to those who have the token.
+"""
+
+import asyncio
+import hmac
+import io
+import json
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from importlib.resources import files
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import numpy as np
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from .._warnings import warn_user
+from ..inspection._thumbnails import thumbnail
+from ._session import LabellingSession
+from ._state import NONE, SKIP, UNLABELLED
+
+PAGE = {
+    "index.html": "text/html",
+    "style.css": "text/css",
+    "script.js": "text/javascript",
+    "chooser.js": "text/javascript",
+    "curve.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+SIZES = {"small": 256, "large": 1280}  # maximum width and height of photos, in pixels
+N_CACHED = {"small": 4000, "large": 20}  # photos kept in memory, of about 10 and 150 kB
+WEBP_QUALITY = 80
+MAX_BODY = 1 << 18  # bytes; enough for several thousand photos
+MAX_QUERY = 1000  # characters
+MAX_PHOTOS = 2000  # in one answer
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+NO_TOKEN = "Please open the address that the command printed; it contains the token of this page."
+
+
+def serve(
+    session: LabellingSession,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    model_path: str | os.PathLike = "model.skops",
+    title: str = "photos",
+    open_browser: bool = True,
+    show: Callable[[str], object] = print,
+) -> None:
+    """Serve the page of a session until the process is interrupted.
+
+    Parameters
+    ----------
+    session : LabellingSession
+    host : str, default="127.0.0.1"
+        Address to listen on. Any other than that of this machine warns, since the connection is
+        not encrypted.
+    port : int, default=0
+        0 takes a free one.
+    model_path : str or path-like, default="model.skops"
+        File that the button of the page writes.
+    title : str, default="photos"
+        What is labelled, such as the name of the folder.
+    open_browser : bool, default=True
+        Whether to open the page. Other users of this machine may then see its address, with the
+        token, among the processes.
+    show : callable, default=print
+        Called with the address, which contains the token.
+
+    Raises
+    ------
+    OSError
+        If `host` and `port` cannot be listened on.
+    """
+    if not is_loopback(host):
+        warn_user(
+            f"The page can be reached from other machines, because host is {host!r}. The "
+            "connection is not encrypted: whoever reads the network sees the photos and the token."
+        )
+    with _listen(host, port) as listening:
+        port = listening.getsockname()[1]
+        token = secrets.token_urlsafe(32)
+        app = create_app(session, token, host=host, port=port, model_path=model_path, title=title)
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{port}/?token={token}"
+        show(address)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+        # h11 limits the size of headers; the others would be further entrances
+        config = uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", log_level="warning", server_header=False
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def create_app(
+    session: LabellingSession,
+    token: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 80,
+    model_path: str | os.PathLike = "model.skops",
+    title: str = "photos",
+) -> Starlette:
+    """Create the ASGI application; see :func:`serve` for the parameters."""
+    actions = Actions(session, model_path, title)
+    quick = [
+        actions.photos, actions.answers, actions.label, actions.undo, actions.redo,
+        actions.add_class,
+    ]  # fmt: skip
+    one_by_one = ThreadPoolExecutor(1)  # so that each answer fits the label before it
+    photos = {size: _photo_reader(session.images, size) for size in SIZES}
+
+    def photo(request: Request) -> Response:
+        index, size = request.path_params["index"], request.path_params["size"]
+        if index >= session.n_images or size not in SIZES:
+            return PlainTextResponse("There is no such photo.", 404)
+        content = photos[size](index)
+        if content is None:
+            return PlainTextResponse("This photo can no longer be read.", 404)
+        return Response(content, media_type="image/webp")
+
+    return Starlette(
+        routes=[
+            Route("/", _page_file("index.html")),
+            *(Route(f"/{name}", _page_file(name)) for name in PAGE if name != "index.html"),
+            Route("/photos/{index:int}/{size}", photo),
+            Route("/version", lambda request: JSONResponse(session.version)),
+            *(_route(action, one_by_one) for action in quick),
+            *(_route(action, None) for action in (actions.classes, actions.save_model)),
+        ],
+        middleware=[Middleware(Guard, token=token, host=host, port=port)],
+    )
+
+
+class Guard:
+    """Middleware that lets only requests of the page through, and only with the token.
+
+    * The token in the address becomes a cookie, so that it stands neither in the address bar nor
+      in links.
+    * ``Host`` must name this machine, or a name of another site that resolves to it would do
+      (DNS rebinding).
+    * ``Origin`` must be the page itself: pages on other ports of this machine share its cookies.
+
+    Parameters
+    ----------
+    app : callable
+    token : str
+    host : str
+    port : int
+        For the name of the cookie, since all ports share cookies.
+    """
+
+    def __init__(self, app, *, token, host, port):
+        self.app = app
+        self.token = token.encode()
+        self.host = host
+        self.cookie = f"skcandle-{port}"
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message):
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        answer = self._answer(Request(scope)) or self.app
+        await answer(scope, receive, send_with_headers)
+
+    def _answer(self, request):
+        """Response to a request that does not reach the application, or None."""
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        if not self._names_this_machine(host):
+            return PlainTextResponse("The header Host does not name this machine.", 403)
+        if origin != f"http://{host}" and (origin is not None or request.method == "POST"):
+            return PlainTextResponse("The request comes from another page.", 403)
+        if len(request.url.query) > MAX_QUERY or len(request.url.path) > MAX_QUERY:
+            return PlainTextResponse("The address is too long.", 414)
+        if self._is_token(request.cookies.get(self.cookie, "")):
+            return None
+        if request.url.path == "/" and self._is_token(request.query_params.get("token", "")):
+            response = RedirectResponse("/", 303)
+            response.set_cookie(self.cookie, self.token.decode(), httponly=True, samesite="strict")
+            return response
+        return PlainTextResponse(NO_TOKEN, 403)
+
+    def _is_token(self, text):
+        return hmac.compare_digest(text.encode("utf-8", "surrogateescape"), self.token)
+
+    def _names_this_machine(self, host):
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in ("localhost", self.host):
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not is_loopback(self.host)
+
+
+class Actions:
+    """What the page asks for: each method takes decoded JSON and returns what becomes JSON.
+
+    Parameters
+    ----------
+    session : LabellingSession
+    model_path : str or path-like
+    title : str
+    """
+
+    def __init__(self, session, model_path, title):
+        self.session = session
+        self.model_path = model_path
+        self.title = title
+
+    def photos(self, by, n, class_name=None, image=None, words=None):
+        """Photos in the order of :meth:`LabellingSession.next`."""
+        if not isinstance(n, int) or not 0 <= n <= MAX_PHOTOS:
+            raise HTTPException(400, f"n must be an integer from 0 to {MAX_PHOTOS}.")
+        if image is not None:
+            self._check([image])
+        indices = self.session.next(
+            n, by, class_name=class_name, image=image, words=words, wait=False
+        )
+        return self._state([int(index) for index in indices])
+
+    def answers(self, on_screen):
+        """Labels and answers of the photos on the screen."""
+        return self._changed(lambda: None, on_screen)
+
+    def label(self, photos, answer, shown, order, on_screen):
+        """Label photos."""
+        self._check(photos)
+        return self._changed(
+            lambda: self.session.label(photos, answer, shown=shown, order=order), on_screen
+        )
+
+    def undo(self, on_screen):
+        """Take back the last action."""
+        return self._changed(self.session.undo, on_screen)
+
+    def redo(self, on_screen):
+        """Take back the last undo."""
+        return self._changed(self.session.redo, on_screen)
+
+    def add_class(self, name, on_screen):
+        """Add a class without a photo."""
+        return self._changed(lambda: self.session.add_class(name), on_screen)
+
+    def classes(self):
+        """Names of all classes, and how many photos are labelled with and answered as each."""
+        session = self.session
+        names, labels = session.class_names, session.labels
+        # of other labels if they change meanwhile; the page then asks again
+        answered = session.answers.label[labels == UNLABELLED]
+        n_labelled, n_answered = (
+            np.bincount(each[each >= 0], minlength=len(names)).tolist()
+            for each in (labels, answered)
+        )
+        return {
+            "title": self.title,
+            "n_images": session.n_images,
+            "n_problems": len(session.problems),
+            "classes": [
+                {"name": name, "n_labelled": n_labelled[k], "n_answered": n_answered[k]}
+                for k, name in enumerate(names)
+            ],
+            "n_none": int(np.sum(labels == NONE)),
+            "n_skipped": int(np.sum(labels == SKIP)),
+            "n_unlabelled": int(np.sum(labels == UNLABELLED)),
+        }
+
+    def save_model(self):
+        """Write the model file."""
+        return {"path": os.fspath(self.session.save_model(self.model_path))}
+
+    def _check(self, indices):
+        n_images = self.session.n_images
+        if not isinstance(indices, list) or not all(
+            type(index) is int and 0 <= index < n_images for index in indices
+        ):
+            raise HTTPException(400, f"Photos are integers from 0 to {n_images - 1}.")
+        if len(indices) > MAX_PHOTOS:
+            raise HTTPException(400, f"At most {MAX_PHOTOS} photos fit on the screen.")
+
+    def _changed(self, change, on_screen):
+        """Make a change, and return the photos that it labelled and the state after it."""
+        self._check(on_screen)
+        changed = change()
+        indices = None if changed is None else [int(index) for index in changed]
+        return self._state(on_screen) | {"changed": indices}
+
+    def _state(self, indices):
+        session = self.session
+        names, answers, progress = session.class_names, session.answer(indices), session.progress
+        rows = zip(
+            indices, session.labels[indices], answers.label, answers.probability, strict=True
+        )
+        return {
+            "version": session.version,
+            "can_undo": session.can_undo,
+            "can_redo": session.can_redo,
+            "progress": progress._asdict(),
+            "photos": [
+                {
+                    "index": index,
+                    "name": session.names[index],
+                    "label": names[label] if label >= 0 else int(label),
+                    "answer": names[answer] if answer >= 0 else None,
+                    "probability": float(probability) if answer >= 0 else None,
+                }
+                for index, label, answer, probability in rows
+            ],
+        }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"Cannot listen on port {port} of {host!r}: {error.strerror}.") from error
+
+
+def _page_file(name):
+    content = files(__package__).joinpath("page", name).read_bytes()
+    return lambda request: Response(content, media_type=PAGE[name])
+
+
+def _photo_reader(images, size):
+    """A function from the index of a photo to a small copy of it, or None if it is unreadable."""
+
+    @lru_cache(maxsize=N_CACHED[size])
+    def read(index):
+        try:
+            small = thumbnail(images[index], SIZES[size])
+        except MemoryError:
+            raise
+        except Exception:  # the file was changed or removed after it was encoded
+            return None
+        file = io.BytesIO()
+        small.save(file, "WEBP", quality=WEBP_QUALITY, method=2)
+        return file.getvalue()
+
+    return read
+
+
+def _route(action, executor):
+    """Route to an action, which gets the keys of a JSON object and runs in a thread."""
+
+    async def endpoint(request):
+        call = partial(action, **await _json_object(request))
+        try:
+            return JSONResponse(await asyncio.get_running_loop().run_in_executor(executor, call))
+        except (TypeError, ValueError) as error:
+            return PlainTextResponse(str(error), 400)
+        except OSError as error:
+            return PlainTextResponse(str(error), 500)
+
+    return Route(f"/{action.__name__}", endpoint, methods=["POST"])
+
+
+async def _json_object(request):
+    """Read a JSON object from the body of a request, at most MAX_BODY bytes of it."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"The request is larger than {MAX_BODY} bytes.")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise HTTPException(400, "The request must be a JSON object.")
+    return content
