@@ -56,6 +56,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _needs_text = False
+    _fits_names = False  # whether there may be no image at all
     _log_prior = None  # of classes_, if it is not part of the model
     _to_unit_rows = True  # whether, with text, only the directions of images count
 
@@ -314,7 +315,11 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         text_encoder : ClassTextEncoder or None
         """
         categories = getattr(getattr(y, "dtype", None), "categories", None)
-        X, y, sample_weight, weightless = self._check_images(X, y, sample_weight)
+        if self._is_fit_of_names(X, y):
+            X, y, sample_weight = self._check_no_images(X)
+            weightless = y
+        else:
+            X, y, sample_weight, weightless = self._check_images(X, y, sample_weight)
         text_encoder, no_text = class_text_encoder(
             self.text_encoder, self.templates, X.shape[1], self.device
         )
@@ -345,6 +350,19 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         warn_at_chance(X, y, text_features)
         data = TrainingSet(X, y, sample_weight, text_features, len(classes))
         return data, universe, text_encoder
+
+    def _is_fit_of_names(self, X, y):
+        """Whether there is no image, but classes are listed."""
+        is_listed = self.new_classes is not None or self.class_names is not None
+        return self._fits_names and is_listed and np.shape(y) == (0,) and len(X) == 0
+
+    def _check_no_images(self, X):
+        """Rows, labels and weights of no images; labels have the type of the listed classes."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=0)
+        listed = list(self.class_names if self.new_classes is None else self.new_classes)
+        is_number = bool(listed) and not isinstance(listed[0], str)
+        y = np.empty(0, dtype=np.int64 if is_number else np.str_)
+        return X, y, np.empty(0, dtype=X.dtype)
 
     def _check_images(self, X, y, sample_weight, reset=True):
         """Check embeddings, labels and weights; drop images of weight zero and unreadable ones.
@@ -439,10 +457,29 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
 
         For images that could not be read, the logits are NaN and the rows arbitrary.
         """
-        refuse_images(X)
-        X = stack_lists(X)
-        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
+        X = self._check_embeddings(X)
         scorer = self._model.scorer(resolve_device(self.device))
+        for rows, missing, block in self._row_blocks(X):
+            logits = scorer.score(block)[:, self._columns]
+            logits[missing] = np.nan
+            yield len(X), rows, block, logits
+
+    def _check_embeddings(self, X, min_samples=1):
+        """Check embeddings without labels; rows of NaN are allowed."""
+        refuse_images(X)
+        return validate_data(
+            self,
+            stack_lists(X),
+            reset=False,
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=min_samples,
+        )
+
+    def _row_blocks(self, X):
+        """Yield, for each block of checked rows: its slice, which rows are missing, and its rows.
+
+        Rows are in the precision of the model. Those of missing images are arbitrary.
+        """
         dtype = self.prototypes_.dtype
         n_rows = max(BLOCK_LOGITS // max(self._model.n_compared, X.shape[1]), 1)
         for rows in gen_batches(len(X), n_rows):
@@ -453,9 +490,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 block = np.ascontiguousarray(block, dtype=dtype)
             else:  # only directions matter
                 block = rescale_extreme_rows(block, dtype, rows.start)
-            logits = scorer.score(block)[:, self._columns]
-            logits[missing] = np.nan
-            yield len(X), rows, block, logits
+            yield rows, missing, block
 
 
 def _warn_without_weight(labels):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,24 +14,25 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._devices import resolve_device
 from .._earlier_fit import keeps_an_earlier_fit
-from .._sklearn_private import Interval, StrOptions, fit_context
+from .._sklearn_private import Interval, StrOptions, check_sample_weight, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._active_learning import choose_rows
 from ._base import BaseCandle
-from ._embeddings import unit
-from ._held_out import fit_held_out_scores, signals_of
+from ._held_out import HeldOutScores, fit_held_out_scores
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
 from ._prototypes import prototypes_of
 from ._pseudo_new import balanced_rows, split_generator
+from ._selective import SelectivePrediction
 from ._single_images import MAX_IMAGES, fit_single_images
 from ._statistics import ClassStatistics
 from ._training_images import TrainingImages
+from ._unlabeled import learn_from_unlabeled, model_of_names
 from ._weight_estimation import estimate_logit_weights
 
 
-class CandleClassifier(BaseCandle):
+class CandleClassifier(SelectivePrediction, BaseCandle):
     r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
     The classifier is trained on images of *base* classes. *New* classes have a name and no image.
@@ -175,6 +177,9 @@ class CandleClassifier(BaseCandle):
     single_image_weight_ : float
         Weight of the comparison to single training images; 0 if it is not used.
 
+    unlabeled_count_ : ndarray of shape (n_classes,)
+        Number of images from :meth:`add_unlabeled` that are probably of each class; 0 after `fit`.
+
     n_iter_ : int
         Number of training iterations.
 
@@ -254,6 +259,7 @@ class CandleClassifier(BaseCandle):
     array(['elk'], dtype='<U3')
     """
 
+    _fits_names = True
     _parameter_constraints = {
         **BaseCandle._parameter_constraints,
         "temperature": [StrOptions({"auto"}), Interval(Real, 1e-6, 1e6, closed="both")],
@@ -314,7 +320,10 @@ class CandleClassifier(BaseCandle):
         ----------
         X : array-like of shape (n_samples, n_features)
             CLIP embeddings of images. With text, only their directions matter. Rows of NaN, for
-            images that could not be read, are left out with a warning.
+            images that could not be read, are left out with a warning. An array of shape (0,
+            n_features) if there is no labelled image: the classes are then those of `new_classes`
+            or `class_names`, and the answers are those of zero-shot CLIP, until
+            :meth:`add_unlabeled` or :meth:`add_images` bring images.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -337,23 +346,39 @@ class CandleClassifier(BaseCandle):
         single-image term. The order still does not matter then, but copies of an image count as
         separate rows.
         """
-        device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)
         prior = prior_of_use(self.class_prior, self.margin, universe.classes)
-        shrinkage = float(self.shrinkage)
         weights = estimate_logit_weights(
             data,
-            shrinkage,
+            float(self.shrinkage),
             split_generator(self.random_state),
             temperature=self.temperature,
             prototype_weight=self.prototype_weight,
             base_offset=self.base_offset,
         )
+        self.temperature_ = weights.temperature
+        self.prototype_weight_ = weights.prototype_weight
+        self.count_bonus_ = weights.count_bonus
+        self.base_offset_ = weights.base_offset
+        if len(data.y):
+            self._fit_images(data, weights)
+        else:
+            self._fit_names(data, weights)
+        self._text_encoder = text_encoder
+        self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
+        self._prior = prior
+        self._set_every_class(universe)
+        self._set_classes(np.arange(data.n_classes))
+        return self
+
+    def _fit_images(self, data, weights):
+        """Fit prototypes, projection, single-image term and scores of held-out images."""
+        device, shrinkage = resolve_device(self.device), float(self.shrinkage)
         statistics = ClassStatistics.of(data)
         prototypes = prototypes_of(statistics, data.text_features, shrinkage)
         images = data.at(balanced_rows(data, MAX_IMAGES))
         term, left_out_term = fit_single_images(
-            images, statistics, shrinkage, weights, self.single_image_weight, device
+            images, prototypes, np.unique(data.y), weights, self.single_image_weight, device
         )
         with self._progress(self.max_iter) as report:
             projection, self.loss_curve_, self.n_iter_ = train_projection(
@@ -365,26 +390,17 @@ class CandleClassifier(BaseCandle):
                 device=device,
                 callback=report,
             )
-        self.temperature_ = weights.temperature
-        self.prototype_weight_ = weights.prototype_weight
-        self.count_bonus_ = weights.count_bonus
-        self.base_offset_ = weights.base_offset
         self.single_image_weight_ = 0.0 if term is None else term.weight
         self._held_out = fit_held_out_scores(data, images, shrinkage, weights, left_out_term)
-        self._text_encoder = text_encoder
         self._model = CandleModel(
-            prototypes.space,
-            data.text_features,
-            projection,
-            weights,
-            statistics,
-            term,
+            prototypes.space, data.text_features, projection, weights, statistics, term
         )
-        self._training_images = TrainingImages.of(data.X, data.y, data.sample_weight)
-        self._prior = prior
-        self._set_every_class(universe)
-        self._set_classes(np.arange(data.n_classes))
-        return self
+
+    def _fit_names(self, data, weights):
+        """Without images, answer as zero-shot CLIP does."""
+        self.loss_curve_, self.n_iter_, self.single_image_weight_ = [], 0, 0.0
+        self._held_out = HeldOutScores.of_names(weights.temperature)
+        self._model = model_of_names(data.text_features, float(self.shrinkage), weights)
 
     def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
         """Return a fitted view for other frequencies of the classes.
@@ -502,159 +518,83 @@ class CandleClassifier(BaseCandle):
         grown._set_classes(np.union1d(grown._columns, columns))
         return grown
 
-    def novelty_score(
-        self, X: ArrayLike, *, return_is_new: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        r"""Score how little images look like any of the `classes_`.
+    def add_unlabeled(
+        self, X: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> "CandleClassifier":
+        r"""Return a fitted copy that has learned from images without labels.
 
-        `margin` and `class_prior` have no effect on it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Embeddings of images, see :meth:`predict`.
-        return_is_new : bool, default=False
-            Whether to return `is_new` as well.
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,)
-            Higher for images that look less like any class, base or new. It is the log-odds that
-            the class is not listed, for a prior probability of 1/2. NaN for images that could not
-            be read.
-        is_new : ndarray of shape (n_samples,) of bool
-            Whether the class of the largest logit, for equally frequent classes, is a new one. It
-            selects which of the :meth:`novelty_thresholds` applies.
-
-        See Also
-        --------
-        novelty_thresholds : Scores above which images may be rejected.
-        skcandle.RejectingClassifier : Adds an answer for "none of these".
-
-        Notes
-        -----
-        A logistic regression on two signals: the largest joint logit (for equally frequent
-        classes), and the largest similarity to a text or, without text, half the squared length
-        in whitened coordinates. It is fitted on held-out training images, with their class in the
-        universe and with their class removed. The largest logit alone is the score of [1]_, the
-        largest text similarity that of [2]_ without softmax.
-
-        References
-        ----------
-        .. [1] D. Hendrycks et al.: "Scaling out-of-distribution detection for real-world
-           settings", ICML 2022. arXiv:1911.11132.
-        .. [2] Y. Ming et al.: "Delving into out-of-distribution detection with vision-language
-           representations", NeurIPS 2022. arXiv:2211.13445.
-        """
-        check_is_fitted(self)
-        score, is_new = [], []
-        for _, _, block, logits in self._blocks(X):
-            if self.text_features_ is None:
-                other = self._model.half_squares(block)
-            else:
-                other = unit(block) @ self.text_features_.T
-            score.append(self._held_out.novelty_of(signals_of(logits, other)))
-            is_new.append(self.is_new_[logits.argmax(axis=1)])
-        if return_is_new:
-            return np.concatenate(score), np.concatenate(is_new)
-        return np.concatenate(score)
-
-    def novelty_thresholds(self, rejection_rate: float = 0.05) -> np.ndarray:
-        """Novelty scores above which images may be rejected.
-
-        They come from the held-out images of the last fit, so views and copies have the same
-        thresholds. After :meth:`add_classes`, the rate is kept. A class that got its first images
-        from :meth:`add_images` may be rejected more often, and there is a warning.
-
-        Parameters
-        ----------
-        rejection_rate : float, default=0.05
-            Share of images *of* listed classes, in (0, 1), whose score exceeds the threshold. All
-            classes count the same.
-
-        Returns
-        -------
-        thresholds : ndarray of shape (2,)
-            The first for images that look most like a base class, the second for images that look
-            most like a new class; see `return_is_new` of :meth:`novelty_score`. Infinite, with a
-            warning, where no held-out image shows how images of such classes score: the first if
-            no class has two images, both if only one class has images.
-
-        Raises
-        ------
-        ValueError
-            If `rejection_rate` is not in (0, 1).
-
-        See Also
-        --------
-        skcandle.RejectingClassifier : Uses the thresholds, and explains how they are chosen.
-        """
-        check_is_fitted(self)
-        n_base_classes = np.count_nonzero(self._model.counts)
-        return self._held_out.novelty_thresholds(rejection_rate, self._kinds, n_base_classes)
-
-    def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
-        r"""Predict sets of classes that contain the correct one with a given probability.
-
-        The set of an image contains the classes whose logit is not too far below the largest one.
-        How far is chosen so that the sets of the given share of held-out training images contain
-        their class. There is one distance for base classes and one for new classes, which comes
-        from classes that are treated as new. `margin` and `class_prior` have no effect, because the
-        share holds for base classes and for new classes separately, with equal weights for the
-        classes of each kind.
+        The images may be those that one wants sorted. Each counts as half an image of its probable
+        classes, so that prototypes move towards the images, above all those of new classes, which
+        had only a guess from the text. This is expectation-maximisation: the answers and the
+        prototypes are computed in turn, in at most 20 rounds, each of which costs about as much as
+        a prediction. Images that look like no class hardly count, and classes that hardly occur
+        among the images keep their answers.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images, see :meth:`predict`.
-        confidence_level : float, default=0.9
-            Share of images, in (0, 1), whose set should contain their class.
+            Embeddings of images, see :meth:`predict`. It may be a memory map: one block of rows is
+            in memory at a time. Rows of NaN, for images that could not be read, are left out with a
+            warning. Without rows, nothing changes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Relative weights of the images. An image of weight 0 is left out.
 
         Returns
         -------
-        sets : ndarray of shape (n_samples, n_classes) of bool
-            Columns follow `classes_`. Every set has at least one class, except that the set of an
-            image that could not be read is empty.
+        classifier : CandleClassifier
+            Fitted classifier. `unlabeled_count_` tells what was found. Labels, `class_count_` and
+            `is_new_` do not change.
 
         Raises
         ------
         ValueError
-            If `confidence_level` is not in (0, 1).
+            If `X` has the wrong number of columns, or a weight is negative.
+
+        Warns
+        -----
+        UserWarning
+            If most images look like none of the classes.
 
         Notes
         -----
-        This is split conformal prediction [1]_ for each kind of class, with held-out training
-        images as the calibration set. The weights of the logits were estimated on the same images,
-        but these are only four numbers. *n* images, as Kish's effective number, cannot resolve
-        levels above *n* / (*n* + 1). In this case every set contains all classes, and there is a
-        warning. If only one class has images, no class can be treated as new, so every set contains
-        all new classes, with a warning.
+        The equations are in :mod:`skcandle.classifier._unlabeled`. Labelled images count fully, and
+        more images from :meth:`add_images` may follow. The weights, the projection and the
+        thresholds of the last fit do not change. After :meth:`restrict`, only the remaining classes
+        learn. The order of the rows does not matter, up to rounding. Adding two sets one after the
+        other is not the same as adding them together, because the answers for the first set are not
+        revised.
 
-        References
-        ----------
-        .. [1] V. Vovk, A. Gammerman, G. Shafer: "Algorithmic learning in a random world", 2005.
+        Predictions become about twice as expensive, because the answers before and after are mixed.
+
+        In cross-validation, do not add the images of the test fold, unless the images to be
+        answered will be added in use as well.
 
         Examples
         --------
         >>> import numpy as np
         >>> from skcandle import CandleClassifier
         >>> rng = np.random.default_rng(0)
-        >>> names = ["ant", "bee", "cat", "dog", "elk"]
-        >>> text = dict(zip(names, rng.normal(size=(5, 16))))
-        >>> y = np.repeat(names[:4], [20, 10, 10, 5])   # no image of an elk
-        >>> X = np.stack([text[name] for name in y]) + rng.normal(size=(45, 16))
+        >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
+        >>> X, y = np.array([[1, 0.1, 0], [0, 1, 0.1]]), ["ant", "bee"]
         >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, y)
-        >>> sets = clf.predict_set([text["bee"], text["elk"]], confidence_level=0.8)
-        >>> [clf.classes_[s].tolist() for s in sets]
-        [['bee'], ['elk']]
+        >>> elks = [0.3, 0.5, 0.9] + 0.05 * rng.normal(size=(20, 3))
+        >>> clf.add_unlabeled(elks).unlabeled_count_.round()
+        array([ 0.,  0., 20.])
         """
         check_is_fitted(self)
-        thresholds = self._held_out.gap_thresholds(confidence_level, self._kinds)
-        widest = thresholds[self.is_new_.astype(int)]
-        sets = [
-            logits.max(axis=1, keepdims=True) - logits <= widest for *_, logits in self._blocks(X)
-        ]
-        return np.concatenate(sets)
+        X, grown = self._check_embeddings(X, min_samples=0), copy(self)
+        if sample_weight is not None and not np.any(sample_weight):
+            X = X[:0]
+        if not len(X):
+            return grown
+        weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weight = weight * self._probably_listed(X)
+        device = resolve_device(self.device)
+        grown._model = learn_from_unlabeled(
+            self._model, partial(self._unit_rows, X), weight, self._columns, device
+        )
+        grown._set_classes(self._columns)
+        return grown
 
     def choose_to_label(self, X: ArrayLike, n_images: int) -> np.ndarray:
         r"""Choose the images whose labels would help most.
@@ -704,10 +644,14 @@ class CandleClassifier(BaseCandle):
         proba = np.concatenate([softmax(logits, axis=1) for *_, logits in self._blocks(X)])
         return choose_rows(proba, self.class_count_, n_images)
 
-    @property
-    def _kinds(self):
-        """Whether there are base classes, and new classes."""
-        return np.array([not self.is_new_.all(), self.is_new_.any()])
+    def _unit_rows(self, X):
+        """Yield slices of checked rows, and the rows in the number format of the model."""
+        for rows, _, block in self._row_blocks(X):
+            yield rows, self._model.rows_of(block)
+
+    def _set_classes(self, columns):
+        super()._set_classes(columns)
+        self.unlabeled_count_ = self._model.n_unlabeled[self._columns]
 
     def _set_log_prior(self):
         self._log_prior = log_prior_of_use(self._prior, self.classes_, self.class_count_)

@@ -59,6 +59,12 @@ class HeldOutScores:
     n_base_images: float
     n_base_classes: int
 
+    @classmethod
+    def of_names(cls, temperature):
+        """Scores of a classifier without images: only the similarity to the texts counts."""
+        unknown = np.full((2, N_SHARES), np.inf)
+        return cls(np.array([0.0, -1 / temperature]), 0.0, unknown, unknown, 0.0, 0.0, 0)
+
     def novelty_of(self, signals):
         """Log-odds that the class of an image is not listed, if that has a probability of 1/2.
 
@@ -142,7 +148,7 @@ class HeldOutScores:
             raise ValueError(f"confidence_level must be a number between 0 and 1, got {level!r}.")
         n_images = np.full(2, self.n_images)
         thresholds, too_few = self._thresholds(self.gaps, float(level), n_images)
-        if too_few.any():
+        if self.n_images and too_few.any():
             warn_user(
                 f"A confidence_level of {level:g} is too high for these training images, which "
                 f"count as {self.n_images:.3g} images of balanced classes; every set holds all "

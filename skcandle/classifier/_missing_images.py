@@ -33,13 +33,14 @@ def missing_rows(X, start=0):
     return missing
 
 
-def warn_left_out(missing, y):
+def warn_left_out(missing, y=None):
     """Warn that images are left out, and about classes that lose all their images.
 
     Parameters
     ----------
     missing : ndarray of shape (n_samples,) of bool
-    y : ndarray of shape (n_samples,)
+    y : ndarray of shape (n_samples,), optional
+        Labels, if the images have any.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def warn_left_out(missing, y):
         f"{missing.sum()} of {len(missing)} rows of X are NaN, because the images could not be "
         "read. They are left out."
     )
-    lost = np.setdiff1d(y[missing], y[~missing]).tolist()
+    lost = [] if y is None else np.setdiff1d(y[missing], y[~missing]).tolist()
     if lost:
         others = f" and {len(lost) - 1} others have" if len(lost) > 1 else " has"
         message += (

@@ -55,6 +55,11 @@ class CandleModel:
         return self.space.counts
 
     @property
+    def n_unlabeled(self):
+        """Number of unlabelled images of each class, of shape (n_classes,)."""
+        return np.zeros_like(self.counts)
+
+    @property
     def n_compared(self):
         """Number of similarities of an image that are in memory at once: to classes or images."""
         n_images = 0 if self.single_images is None else len(self.single_images.X)
@@ -127,19 +132,33 @@ class CandleModel:
 
     def _with_statistics(self, statistics, change, device):
         """The same model with other statistics, and a change of the single images."""
-        shrinkage, term = self.space.shrinkage, self.single_images
-        if term is not None:
-            images = change(term.images(self.text_features, len(self.counts)))
+        prototypes = prototypes_of(statistics, self.text_features, self.space.shrinkage)
+        images = None
+        if self.single_images is not None:
+            images = change(self.single_images.images(self.text_features, len(self.counts)))
             images = images.at(balanced_rows(images, MAX_IMAGES))
+        columns = np.flatnonzero(statistics.counts)
+        return self.with_prototypes(prototypes, statistics, images, columns, device)
+
+    def with_prototypes(self, prototypes, statistics, images, columns, device):
+        """The same model with other prototypes, for which the single-image term is fitted again.
+
+        Parameters
+        ----------
+        prototypes : TrainingPrototypes
+        statistics : ClassStatistics
+        images : TrainingSet or None
+            Images of the term, if there is one.
+        columns : ndarray of shape (n_base,)
+            Classes with training images.
+        device : torch.device
+        """
+        term = self.single_images
+        if term is not None:
             term, _ = fit_single_images(
-                images, statistics, shrinkage, self.weights, term.weight, device
+                images, prototypes, columns, self.weights, term.weight, device
             )
-        return replace(
-            self,
-            space=prototypes_of(statistics, self.text_features, shrinkage).space,
-            statistics=statistics,
-            single_images=term,
-        )
+        return replace(self, space=prototypes.space, statistics=statistics, single_images=term)
 
     def half_squares(self, X):
         """Half the squared lengths of images in whitened and projected coordinates."""

@@ -93,6 +93,20 @@ class TrainingPrototypes:
     held_out_priors: np.ndarray
     scale: float
 
+    def among(self, classes):
+        """The same space with some of its classes, in the coordinates of all."""
+        space = replace(
+            self.space,
+            counts=self.space.counts[classes],
+            prototypes=self.space.prototypes[classes],
+        )
+        return replace(
+            self,
+            space=space,
+            means=self.means[classes],
+            held_out_priors=self.held_out_priors[classes],
+        )
+
     def transform_left_out(self, X, y, sample_weight):
         r"""Coordinates of training images, and of the prototypes of their classes without them.
 

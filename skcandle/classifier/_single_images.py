@@ -35,7 +35,6 @@ from scipy.special import softmax
 
 from .._devices import exact_matmul, threads_for
 from ._embeddings import unit
-from ._prototypes import prototypes_of
 from ._pseudo_new import effective_size, left_out_split, share_left
 from ._training_set import TrainingSet
 
@@ -150,16 +149,17 @@ class LeftOutTerm:
         return logits
 
 
-def fit_single_images(images, statistics, shrinkage, weights, weight, device):
+def fit_single_images(images, prototypes, columns, weights, weight, device):
     """Fit the term.
 
     Parameters
     ----------
     images : TrainingSet
         Those that are kept, see :data:`MAX_IMAGES`.
-    statistics : ClassStatistics
-        Of all training images.
-    shrinkage : float
+    prototypes : TrainingPrototypes
+        Of all classes.
+    columns : ndarray of shape (n_base,)
+        Classes with training images.
     weights : LogitWeights
     weight : float or "auto"
     device : torch.device
@@ -175,15 +175,13 @@ def fit_single_images(images, statistics, shrinkage, weights, weight, device):
         n_images * max(n_images, n_features), n_features * max(n_features, images.n_classes)
     )
     with threads_for(n_images * largest):
-        return _fit(images, statistics, shrinkage, weights, weight, device)
+        return _fit(images, prototypes.among(columns), columns, weights, weight, device)
 
 
-def _fit(images, statistics, shrinkage, weights, weight, device):
-    columns = np.flatnonzero(statistics.counts > 0)
+def _fit(images, prototypes, columns, weights, weight, device):
     if weight == 0:
         return None, None
     base = images.among(columns)
-    prototypes = prototypes_of(statistics.among(columns), base.text_features, shrinkage)
     texts = None if base.text_features is None else base.X @ base.text_features.T
     none_hidden = np.zeros(len(columns), dtype=bool)
     split = left_out_split(prototypes, base, none_hidden, texts)

@@ -62,10 +62,6 @@ class ClassStatistics:
             sum(part.scatter for part in parts),
         )
 
-    def among(self, classes):
-        """The same of some classes, which must be all that have images."""
-        return ClassStatistics(self.counts[classes], self.means[classes], self.scatter)
-
     def with_classes(self, n_added):
         """The same with further classes that have no image."""
         return ClassStatistics(

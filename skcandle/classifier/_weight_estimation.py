@@ -51,7 +51,7 @@ def estimate_logit_weights(data, shrinkage, rng=None, **given):
     if not has_text:  # there are prototypes only, and no new classes
         fixed |= {"prototype_weight": 1.0, "base_offset": 0.0}
     weights = LogitWeights(**(start | fixed))
-    if len(fixed) == len(start):
+    if len(fixed) == len(start) or not len(data.y):  # nothing to estimate, or from nothing
         return weights
     some_are_new, hiding = len(np.unique(data.y)) < data.n_classes, []
     if some_are_new or "base_offset" not in fixed:

@@ -23,7 +23,6 @@ from skcandle.classifier._single_images import (
     fit_single_images,
     gate,
 )
-from skcandle.classifier._statistics import ClassStatistics
 from skcandle.classifier._training_set import TrainingSet
 
 CPU = torch.device("cpu")
@@ -48,7 +47,7 @@ def training_set(sample_weight=None, X=X, Y=Y):
 
 
 def term_of(data, weight="auto"):
-    return fit_single_images(data, ClassStatistics.of(data), 2.0, WEIGHTS, weight, CPU)
+    return fit_single_images(data, fit_prototypes(data, 2.0), np.unique(data.y), WEIGHTS, weight, CPU)
 
 
 def kernel_of(a, b):
