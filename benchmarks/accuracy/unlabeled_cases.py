@@ -241,5 +241,8 @@ def default_of(task):
         return peers.candle(task)
     text = dict(zip(task.names, task.T, strict=True))
     return peers.FittedCandle(
-        CandleClassifier.from_names(task.names.tolist(), text_encoder=text), task
+        CandleClassifier(new_classes=task.names.tolist(), text_encoder=text).fit(
+            np.empty((0, task.T.shape[1]), task.T.dtype), []
+        ),
+        task,
     )
