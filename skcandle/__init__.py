@@ -6,7 +6,16 @@ from ._lazy import lazy_names
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first use
-    from . import datasets, exceptions, hub, inspection, metrics, model_selection, scale_out
+    from . import (
+        datasets,
+        exceptions,
+        export,
+        hub,
+        inspection,
+        metrics,
+        model_selection,
+        scale_out,
+    )
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from .clip import CacheInfo, CLIPFeaturizer, EmbeddingCache, clear_memory
     from .pipeline import CandlePipeline, make_candle_pipeline
@@ -22,6 +31,7 @@ __all__ = [
     "clear_memory",
     "datasets",
     "exceptions",
+    "export",
     "hub",
     "inspection",
     "make_candle_pipeline",

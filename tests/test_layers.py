@@ -15,7 +15,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["hub"],
-    ["inspection", "scale_out", "pipeline"],
+    ["inspection", "scale_out", "export", "pipeline"],
     ["classifier"],
     ["clip"],
     ["datasets"],

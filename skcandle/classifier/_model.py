@@ -201,23 +201,27 @@ class CandleScorer:
         """
         work = X.size * max(X.shape[1], self.n_compared)
         with torch.no_grad(), exact_matmul(self.device), threads_for(work):
-            images, text_similarity = self._tensor(X), None
-            if self.texts is not None:
-                images = normalize(images, dim=-1)
-                text_similarity = images @ self.texts.T
-            whitened = (images - self.image_mean) @ self.whitener
-            tokens = self._project(whitened)
-            logits = self.weights.joint_logits(
-                text_similarity,
-                prototype_similarity(tokens, self.prototypes),
-                self.bonus_saturation,
-                self.offset_saturation,
-            )
-            if self.term is not None:
-                likeness = kernel(normalize(whitened, dim=-1), self.term_images)
-                base, term = self.term_columns, likeness @ self.coefficients
-                logits[:, base] = gate(logits[:, base], term)
-            return logits.cpu().numpy()
+            return self.logits(self._tensor(X)).cpu().numpy()
+
+    def logits(self, images):
+        """Joint logits of a tensor of embeddings, by operations that PyTorch can trace."""
+        text_similarity = None
+        if self.texts is not None:
+            images = normalize(images, dim=-1)
+            text_similarity = images @ self.texts.T
+        whitened = (images - self.image_mean) @ self.whitener
+        tokens = self._project(whitened)
+        logits = self.weights.joint_logits(
+            text_similarity,
+            prototype_similarity(tokens, self.prototypes),
+            self.bonus_saturation,
+            self.offset_saturation,
+        )
+        if self.term is not None:
+            likeness = kernel(normalize(whitened, dim=-1), self.term_images)
+            base, term = self.term_columns, likeness @ self.coefficients
+            logits[:, base] = gate(logits[:, base], term)
+        return logits
 
     def _project(self, whitened):
         """Project; with text, directions are compared."""

@@ -361,12 +361,16 @@ class PublishedScorer:
     def score(self, X):
         """Logits of a block of embeddings, of shape (n_samples, n_classes)."""
         with torch.no_grad(), exact_matmul(self.device):
-            projected = self.head.project(torch.tensor(X, device=self.device))
-            images = self.head.attend_images(projected, *self.before)
-            groups = groups_after_attention(
-                images,
-                *self.after,
-                temperature=self.model.temperature,
-                prototype_scale=self.model.prototype_scale,
-            )
-            return sum(groups).cpu().numpy()
+            return self.logits(torch.tensor(X, device=self.device)).cpu().numpy()
+
+    def logits(self, images):
+        """Logits of a tensor of embeddings, by operations that PyTorch can trace."""
+        projected = self.head.project(images)
+        attended = self.head.attend_images(projected, *self.before)
+        groups = groups_after_attention(
+            attended,
+            *self.after,
+            temperature=self.model.temperature,
+            prototype_scale=self.model.prototype_scale,
+        )
+        return sum(groups)
