@@ -23,7 +23,7 @@ from ._training_images import embedding_digests
 from ._training_set import TrainingSet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable, by identity
 class CandleModel:
     """The fitted state of a :class:`skcandle.CandleClassifier`, in NumPy arrays only.
 

@@ -295,7 +295,7 @@ class PublishedCandleClassifier(BaseCandle):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable, by identity
 class PublishedModel:
     """The fitted state of a :class:`PublishedCandleClassifier`, in NumPy arrays only.
 
@@ -346,7 +346,7 @@ class PublishedScorer:
 
     def __init__(self, model, device):
         self.device = device
-        self.model = model
+        self.temperature, self.prototype_scale = model.temperature, model.prototype_scale
         dim = model.image_prototypes.shape[1]
         self.head = AttentionHead.seeded(0, dim)
         self.head.to(device=device, dtype=getattr(torch, model.image_prototypes.dtype.name))
@@ -370,7 +370,7 @@ class PublishedScorer:
         groups = groups_after_attention(
             attended,
             *self.after,
-            temperature=self.model.temperature,
-            prototype_scale=self.model.prototype_scale,
+            temperature=self.temperature,
+            prototype_scale=self.prototype_scale,
         )
         return sum(groups)

@@ -245,14 +245,13 @@ def _finish(model, name, answers):
     graph = model.graph
     positions, proba = graph.outputs
     graph.inputs[0].name, positions.name, proba.name = name, "answer", "probabilities"
-    constant = ir.tensor(answers, name="answers")
-    table = ir.Value(name="answers", const_value=constant, shape=constant.shape)
-    table.type = ir.TensorType(constant.dtype)
-    graph.register_initializer(table)
-    gather = ir.Node("", "Gather", [table, positions], [ir.AttrInt64("axis", 0)])
+    # a constant, because an initializer of strings could not go to a second file
+    table = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.tensor(answers))])
+    gather = ir.Node("", "Gather", [table.outputs[0], positions], [ir.AttrInt64("axis", 0)])
+    graph.extend([table, gather])
     label = gather.outputs[0]
-    label.name, label.shape, label.type = "label", positions.shape, table.type
-    graph.append(gather)
+    label.name, label.shape = "label", positions.shape
+    label.type = ir.TensorType(table.attributes["value"].value.dtype)
     graph.outputs[0] = label
 
 
@@ -269,7 +268,10 @@ def _write(model, path, overwrite):
         replacing(data, overwrite=overwrite) as temporary_data,
         replacing(path, overwrite=overwrite) as temporary,
     ):
-        ir.external_data.unload_from_model(model, path.parent, temporary_data.name)
+        # shapes and axes, which are small, stay where a reader looks for them
+        ir.external_data.unload_from_model(
+            model, path.parent, temporary_data.name, size_threshold_bytes=1024
+        )
         proto = ir.to_proto(model)
         for tensor in proto.graph.initializer:
             for entry in tensor.external_data:
