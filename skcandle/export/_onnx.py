@@ -109,9 +109,16 @@ def to_onnx(estimator: Any, path: _typing.Path, *, overwrite: bool = False) -> P
     >>> label, proba = session.run(["label", "probabilities"], {"embeddings": X})  # doctest: +SKIP
     """
     path = Path(path)
-    featurizer, classifier, rejecting = _parts(estimator)
+    _parts(estimator)
     check_output(path, overwrite=overwrite)
+    _write(model_of(estimator), path, overwrite)
+    return path
+
+
+def model_of(estimator):
+    """The model that :func:`to_onnx` writes, as an ``onnx_ir.Model``."""
     _check_extra()
+    featurizer, classifier, rejecting = _parts(estimator)
     metadata = _metadata(featurizer, classifier)
     answers, has_missing = _answers(classifier.classes_, rejecting)
     module, name = Head(classifier, rejecting, has_missing), "embeddings"
@@ -124,8 +131,7 @@ def to_onnx(estimator: Any, path: _typing.Path, *, overwrite: bool = False) -> P
     model = _traced(module, example)
     model.metadata_props.update(metadata)
     _finish(model, name, answers)
-    _write(model, path, overwrite)
-    return path
+    return model
 
 
 def _parts(estimator):
