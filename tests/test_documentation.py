@@ -59,7 +59,14 @@ def photos(tmp_path, monkeypatch):
     (tmp_path / "photos.csv").write_text(f"file,species\n{rows}")
 
 
-SLOW = {"inspection.rst", "evaluation.rst", "scale_out.rst", "new_classes.rst", "probabilities.rst"}
+SLOW = {
+    "deployment.rst",
+    "evaluation.rst",
+    "inspection.rst",
+    "new_classes.rst",
+    "probabilities.rst",
+    "scale_out.rst",
+}
 
 
 @pytest.mark.parametrize(
