@@ -71,6 +71,7 @@ def resize_and_crop(
         resized = [round(side / ratio) for side in image.size]
     image = image.resize(resized, Image.Resampling[interpolation.upper()])
     canvas = Image.new("RGB", (width, height), (fill_color,) * 3)
-    spaces = [whole - side for whole, side in zip(canvas.size, resized, strict=True)]
-    canvas.paste(image, tuple(s // 2 if s > 0 else round(s / 2) for s in spaces))
+    across, down = width - resized[0], height - resized[1]  # negative where the image is cropped
+    left, top = (n // 2 if n > 0 else round(n / 2) for n in (across, down))
+    canvas.paste(image, (left, top))
     return np.array(canvas)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,7 +139,15 @@ def test_a_file_is_valid_and_uses_one_opset(path):
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    assert model.ir_version == 8
     assert not model.functions
+
+
+@pytest.mark.slow
+def test_a_file_tells_nothing_about_the_machine(path):
+    content = path.read_bytes()
+    assert str(Path(skcandle.__file__).parent).encode() not in content
+    assert b"stack_trace" not in content
 
 
 @pytest.mark.slow
