@@ -4,8 +4,8 @@
 
 Each photo is a JPEG file in memory that no one has seen before; "seen before" has its embedding in
 the memory of the process. The loop is the example in the documentation of open_clip: preprocessing,
-image encoder, similarities to the texts. It computes in float32, as the ONNX file does. What takes a
-new photo takes turns, and so does what takes an embedding, with the same number of threads. Models
+image encoder, similarities to the texts. It computes in float32, as the ONNX file does. What
+encodes photos takes turns, and so does what has embeddings, with the same number of threads. Models
 other than emoji-clip have random weights. Prints a Markdown table with ratios to the loop.
 """
 
@@ -57,7 +57,7 @@ def session_of(estimator, path):
 
 
 def contestants(pipe, folder):
-    """Two groups of functions of the bytes of a photo, by name, and the sizes of the files in MB."""
+    """Two groups of functions of the bytes of a photo, by name, and sizes of the files in MB."""
     clip = load_model(find_checkpoint(pipe["clip"].model_name, None), "fp32", torch.device("cpu"))
     config = PreprocessCfg(**clip.module.visual.preprocess_cfg)
     preprocess = image_transform_v2(config, is_train=False)

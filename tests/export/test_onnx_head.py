@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import clip_like
+from helpers import clip_like, needs_onnx_exporter
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -28,9 +28,7 @@ from skcandle.export import _onnx, to_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.skipif(
-    torch.__version__ < torch.torch_version.TorchVersion("2.9"), reason="needs PyTorch 2.9"
-)
+pytestmark = needs_onnx_exporter
 
 NAMES = np.array(["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"])
 X, Y, T = clip_like([30, 20, 10, 8, 5, 3, 20, 20], 16, noise=0.8)

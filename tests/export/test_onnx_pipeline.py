@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
-from helpers import run_command
+from helpers import needs_onnx_exporter, run_command
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcandle import RejectingClassifier, make_candle_pipeline
@@ -21,12 +20,7 @@ from skcandle.export import resize_and_crop, to_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        torch.__version__ < torch.torch_version.TorchVersion("2.9"), reason="needs PyTorch 2.9"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_onnx_exporter]
 
 ANIMALS = ["bear", "bird", "cat", "cow", "dog", "horse", "pig", "sheep"]
 EMOJI = load_emoji()
@@ -107,7 +101,8 @@ def test_metadata_identify_the_clip(path):
     assert metadata["clip_fingerprint"] in identity.fingerprints
 
 
-# The smallest model of each family.
+# The smallest model of each family. A busy machine needs minutes for each.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "model_name", ["ViT-B-32", "RN50", "ViT-B-16-SigLIP", "MobileCLIP2-S0", "convnext_tiny"]
 )

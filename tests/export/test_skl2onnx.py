@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import clip_like
+from helpers import clip_like, needs_onnx_exporter
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
@@ -15,6 +15,7 @@ from skcandle.export import register_converters
 skl2onnx = pytest.importorskip("skl2onnx")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
+pytestmark = needs_onnx_exporter
 
 NAMES = np.array(["ant", "bee", "cat", "dog"])
 X, Y, _ = clip_like([20, 15, 10, 8], 16, noise=0.8)
