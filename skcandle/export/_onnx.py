@@ -4,6 +4,7 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def to_onnx(estimator: Any, path: _typing.Path, *, overwrite: bool = False) -> P
         If the estimator, or a step of the pipeline, cannot be exported.
     NotFittedError
         If the estimator is not fitted.
+    ModelError
+        If the CLIP of a pipeline is not the one of the fit.
     ImportError
         If the extra `onnx` is missing, or PyTorch is older than version 2.9.
     OSError
@@ -103,10 +106,10 @@ def to_onnx(estimator: Any, path: _typing.Path, *, overwrite: bool = False) -> P
     >>> text = {"ant": [1, 0, 0.2], "bee": [0, 1, 0.2], "elk": [0.5, 0.5, 0.7]}
     >>> X = np.array([[1, 0.1, 0], [0, 1, 0.1]], dtype=np.float32)
     >>> clf = CandleClassifier(new_classes=["elk"], text_encoder=text).fit(X, ["ant", "bee"])
-    >>> path = to_onnx(clf, "clf.onnx")  # doctest: +SKIP
-    >>> import onnxruntime  # doctest: +SKIP
-    >>> session = onnxruntime.InferenceSession(path)  # doctest: +SKIP
-    >>> label, proba = session.run(["label", "probabilities"], {"embeddings": X})  # doctest: +SKIP
+    >>> path = to_onnx(clf, "clf.onnx")                               # doctest: +SKIP
+    >>> import onnxruntime                                            # doctest: +SKIP
+    >>> session = onnxruntime.InferenceSession(path)                  # doctest: +SKIP
+    >>> session.run(["label", "probabilities"], {"embeddings": X})    # doctest: +SKIP
     """
     path = Path(path)
     _parts(estimator)
@@ -168,7 +171,7 @@ def _parts(estimator):
 
 def _check_extra():
     try:
-        import onnxscript  # noqa: F401
+        import_module("onnxscript")
     except ImportError:
         raise ImportError(
             "Writing ONNX files needs onnx and onnxscript; install them with "
