@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first
     from . import (
         datasets,
         exceptions,
+        export,
         hub,
         inspection,
         labelling,
@@ -31,6 +32,7 @@ __all__ = [
     "clear_memory",
     "datasets",
     "exceptions",
+    "export",
     "hub",
     "inspection",
     "labelling",

@@ -7,11 +7,15 @@ modules named conftest.
 import json
 
 import numpy as np
+import pytest
 import torch
 from open_clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
 
+needs_onnx_exporter = pytest.mark.skipif(
+    torch.__version__ < torch.torch_version.TorchVersion("2.9"), reason="needs PyTorch 2.9"
+)
 TINY_CONFIG = {
     "model_cfg": {
         "embed_dim": 64,

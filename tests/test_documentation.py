@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from helpers import needs_onnx_exporter
 from odd_folder import emoji_of
 from typer.testing import CliRunner
 
@@ -60,15 +61,21 @@ def photos(tmp_path, monkeypatch):
 
 
 SLOW = {
-    "inspection.rst", "evaluation.rst", "labelling.rst", "scale_out.rst", "new_classes.rst",
+    "deployment.rst",
+    "evaluation.rst",
+    "inspection.rst",
+    "labelling.rst",
+    "new_classes.rst",
     "probabilities.rst",
-}  # fmt: skip
+    "scale_out.rst",
+}
+MARKS = {"deployment.rst": [needs_onnx_exporter]}
 
 
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        pytest.param(name, marks=[*MARKS.get(name, []), *([pytest.mark.slow] * (name in SLOW))])
         for name, examples in sorted(PAGES.items())
         if examples
     ],

@@ -16,7 +16,7 @@ LAYERS = [
     ["labelling"],
     ["cli"],
     ["hub"],
-    ["inspection", "scale_out", "pipeline"],
+    ["inspection", "scale_out", "export", "pipeline"],
     ["classifier"],
     ["clip"],
     ["datasets"],

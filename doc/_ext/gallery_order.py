@@ -14,6 +14,7 @@ ORDER = [
     "own_encoder",
     "persistence",
     "sharing",
+    "web_service",
     "scale_out",
 ]
 

@@ -26,7 +26,7 @@ from ._training_set import TrainingSet
 TERM_ROWS = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable, by identity
 class CandleModel:
     """The fitted state of a :class:`skcandle.CandleClassifier`, in NumPy arrays only.
 
@@ -223,28 +223,38 @@ class CandleScorer:
         """
         work = X.size * max(X.shape[1], self.n_compared)
         with torch.no_grad(), exact_matmul(self.device), threads_for(work):
-            images, text_similarity = self._tensor(X), None
-            if self.texts is not None:
-                images = normalize(images, dim=-1)
-                text_similarity = images @ self.texts.T
-            whitened = (images - self.image_mean) @ self.whitener
-            tokens = self._project(whitened)
-            logits = self.weights.joint_logits(
-                text_similarity,
-                prototype_similarity(tokens, self.prototypes),
-                self.bonus_saturation,
-                self.offset_saturation,
-            )
+            logits, coordinates = self._without_term(self._tensor(X))
             if self.term is not None:
-                self._add_term(logits, normalize(whitened, dim=-1))
+                rows = zip(logits.split(TERM_ROWS), coordinates.split(TERM_ROWS), strict=True)
+                for own, u in rows:
+                    self._add_term(own, u)
             return logits.cpu().numpy()
 
+    def logits(self, images):
+        """Joint logits of a tensor of embeddings, by operations that PyTorch can trace."""
+        logits, coordinates = self._without_term(images)
+        return logits if self.term is None else self._add_term(logits, coordinates)
+
+    def _without_term(self, images):
+        """Logits without the single-image term, and the coordinates in which it compares."""
+        text_similarity = None
+        if self.texts is not None:
+            images = normalize(images, dim=-1)
+            text_similarity = images @ self.texts.T
+        whitened = (images - self.image_mean) @ self.whitener
+        tokens = self._project(whitened)
+        logits = self.weights.joint_logits(
+            text_similarity,
+            prototype_similarity(tokens, self.prototypes),
+            self.bonus_saturation,
+            self.offset_saturation,
+        )
+        return logits, whitened if self.term is None else normalize(whitened, dim=-1)
+
     def _add_term(self, logits, coordinates):
-        """Add the single-image term to logits, in place, and a few rows at a time."""
-        base = self.term_columns
-        for own, u in zip(logits.split(TERM_ROWS), coordinates.split(TERM_ROWS), strict=True):
-            term = kernel(u, self.term_images) @ self.coefficients
-            own.index_copy_(1, base, gate(own.index_select(1, base), term))
+        """Add the single-image term to logits, in place."""
+        base, term = self.term_columns, kernel(coordinates, self.term_images) @ self.coefficients
+        return logits.index_copy_(1, base, gate(logits.index_select(1, base), term))
 
     def _project(self, whitened):
         """Project; with text, directions are compared."""

@@ -295,7 +295,7 @@ class PublishedCandleClassifier(BaseCandle):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable, by identity
 class PublishedModel:
     """The fitted state of a :class:`PublishedCandleClassifier`, in NumPy arrays only.
 
@@ -346,7 +346,7 @@ class PublishedScorer:
 
     def __init__(self, model, device):
         self.device = device
-        self.model = model
+        self.temperature, self.prototype_scale = model.temperature, model.prototype_scale
         dim = model.image_prototypes.shape[1]
         self.head = AttentionHead.seeded(0, dim)
         self.head.to(device=device, dtype=getattr(torch, model.image_prototypes.dtype.name))
@@ -361,12 +361,16 @@ class PublishedScorer:
     def score(self, X):
         """Logits of a block of embeddings, of shape (n_samples, n_classes)."""
         with torch.no_grad(), exact_matmul(self.device):
-            projected = self.head.project(torch.tensor(X, device=self.device))
-            images = self.head.attend_images(projected, *self.before)
-            groups = groups_after_attention(
-                images,
-                *self.after,
-                temperature=self.model.temperature,
-                prototype_scale=self.model.prototype_scale,
-            )
-            return sum(groups).cpu().numpy()
+            return self.logits(torch.tensor(X, device=self.device)).cpu().numpy()
+
+    def logits(self, images):
+        """Logits of a tensor of embeddings, by operations that PyTorch can trace."""
+        projected = self.head.project(images)
+        attended = self.head.attend_images(projected, *self.before)
+        groups = groups_after_attention(
+            attended,
+            *self.after,
+            temperature=self.temperature,
+            prototype_scale=self.prototype_scale,
+        )
+        return sum(groups)

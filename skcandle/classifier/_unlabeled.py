@@ -49,7 +49,7 @@ TOLERANCE = 2e-3
 MAX_ROUNDS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable, by identity
 class AdaptedModel:
     """A model that has learned from unlabelled images.
 
@@ -136,12 +136,18 @@ class AdaptedScorer:
     """An :class:`AdaptedModel` on a device."""
 
     def __init__(self, model, device):
+        self.device = device
         self.before, self.after = model.before.scorer(device), model.after.scorer(device)
-        self.evidence = model.evidence
+        self.evidence = torch.tensor(model.evidence, device=device, dtype=self.before.dtype)
 
     def score(self, X):
         """Joint logits of a block of embeddings, see :meth:`CandleScorer.score`."""
-        return mixed_logits(self.before.score(X), self.after.score(X), self.evidence)
+        before, after = (torch.from_numpy(s.score(X)) for s in (self.before, self.after))
+        return mixed_logits(before, after, self.evidence.cpu()).numpy()
+
+    def logits(self, images):
+        """Joint logits of a tensor of embeddings, see :meth:`CandleScorer.logits`."""
+        return mixed_logits(self.before.logits(images), self.after.logits(images), self.evidence)
 
 
 def mixed_logits(before, after, evidence):
@@ -149,22 +155,18 @@ def mixed_logits(before, after, evidence):
 
     Parameters
     ----------
-    before, after : ndarray of shape (n_samples, n_classes)
-    evidence : ndarray of shape (n_classes,)
-        In [0, 1].
+    before, after : Tensor of shape (n_samples, n_classes)
+    evidence : Tensor of shape (n_classes,)
+        In [0, 1], and not all zero.
 
     Returns
     -------
-    logits : ndarray of shape (n_samples, n_classes)
+    logits : Tensor of shape (n_samples, n_classes)
     """
-    if not evidence.any():
-        return before
-    with np.errstate(divide="ignore"):
-        moved = torch.from_numpy(np.log(evidence).astype(before.dtype))
-        kept = torch.from_numpy(np.log1p(-evidence).astype(before.dtype))
-    before, after = torch.from_numpy(before), torch.from_numpy(after) + moved
+    moved, kept = torch.log(evidence), torch.log1p(-evidence)
+    after = after + moved
     shift = torch.logsumexp(before + moved, dim=1) - torch.logsumexp(after, dim=1)
-    return torch.logaddexp(before + kept, after + shift[:, None]).numpy()
+    return torch.logaddexp(before + kept, after + shift[:, None])
 
 
 def learn_from_unlabeled(model, blocks, weight, columns, device):
@@ -196,8 +198,8 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
         unlabeled = sums.statistics()
         if earlier is not None:
             unlabeled = earlier.merged(unlabeled)
-        if not unlabeled.counts.any():
-            return model
+        if not (unlabeled.counts.any() and (before.counts.any() or np.any(n_earlier + sums.n_images))):
+            return model  # there is nothing that they show
         if previous is not None and answers.change(previous, weight) < TOLERANCE:
             break
         prototypes, statistics = _prototypes_of_both(before, unlabeled)

@@ -486,6 +486,44 @@ def restrict(
 
 @app.command()
 @reports_failures
+def export(
+    model: ModelFile,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The .onnx file to write.")
+    ],
+    head_only: Annotated[
+        bool,
+        typer.Option("--head-only", help="Leave out CLIP: the file takes embeddings, not images."),
+    ] = False,
+    offline: Offline = False,
+    force: Force = False,
+    trust: Trust = False,
+):
+    """Write a model as an ONNX file, which runs without Python.
+
+    The file takes pixels, and returns labels and probabilities.
+    It needs two more packages: pip install 'skcandle\\[onnx]'.
+
+    \b
+    [bold]Examples[/bold]
+      skcandle export model.skops -o model.onnx
+      skcandle export model.skops -o head.onnx --head-only
+    """
+    _go_offline(offline)
+    from ._inputs import check_model
+    from ._outputs import check_output
+
+    check_model(model)
+    if output.suffix.lower() != ".onnx":
+        raise typer.BadParameter(f"{str(output)!r} must end in .onnx.", param_hint="--output")
+    check_output(output, force)
+    from ._work import export_model
+
+    export_model(model, output, head_only=head_only, force=force, trust=trust)
+
+
+@app.command()
+@reports_failures
 def info(model: ModelFile, trust: Trust = False):
     """Show the CLIP and the classes of a model, with their numbers of images.
 

@@ -264,6 +264,14 @@ def _labels_of(candle, names):
     return np.array([labels.get(name, name) for name in map(str, names)])
 
 
+def export_model(model, output, *, head_only, force, trust):
+    """``skcandle export``."""
+    from ..export import to_onnx
+
+    pipe = load_model(model, trust=trust)
+    to_onnx(pipe["candle"] if head_only else pipe, output, overwrite=force)
+
+
 def describe_model(model, *, trust):
     """``skcandle info``."""
     from ..hub._model_files import fitted_candle

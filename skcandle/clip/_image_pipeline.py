@@ -187,7 +187,9 @@ class ImagePipeline:
         # Only now, so that the model is not loaded if all images are cached.
         preprocess = self.encoder.preprocess
         for i, content in contents.items():
-            task = pool.submit(_outcome, self._pixels, i, content, preprocess)
+            work = self._pixels, i, content, preprocess
+            # to start a thread for a single image, and wait for it, only takes time
+            task = _done(_outcome(*work)) if len(self.images) == 1 else pool.submit(_outcome, *work)
             self.decoding.append(_Decoding(i, content.digest, content.n_bytes, task))
         waiting = [item for item in self.decoding if not item.task.done()]
         n_bytes = sum(item.n_bytes for item in waiting)

@@ -34,14 +34,24 @@ class Preprocessing:
     ----------
     normalise : callable
         Function from floats between 0 and 1 to the input of the model.
+    geometry : dict
+        How images are resized and cropped: `size` (height and width), `interpolation`,
+        `resize_mode` and `fill_color`.
     """
 
     def __init__(self, config):
-        transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        config = PreprocessCfg(**config)
+        transform = image_transform_v2(config, is_train=False)
         # Steps on PIL images, and then two steps that make floats.
         self._resize, *self._crop, _, self.normalise = transform.transforms
         # This module does plain resizing faster; open_clip's other kinds are used as they are.
         self._is_plain = isinstance(self._resize, Resize)
+        self.geometry = {
+            "size": list(config.input_size[1:]),
+            "interpolation": self._resize.interpolation.value,
+            "resize_mode": config.resize_mode or "shortest",
+            "fill_color": config.fill_color,
+        }
 
     def __call__(self, content, exact):
         """Pixels of one image.

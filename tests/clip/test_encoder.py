@@ -169,6 +169,24 @@ def test_threads_read_what_is_slow_to_read(
     np.testing.assert_array_equal(clip.set_params(n_jobs=1).transform(files), rows)
 
 
+@pytest.mark.parametrize(("n_images", "in_threads"), [(1, False), (2, True)])
+def test_one_image_is_decoded_without_a_thread(
+    clip, files, monkeypatch, cold, n_images, in_threads
+):
+    decoders = []
+    decode = _image_pipeline.ImagePipeline._pixels
+
+    def decoding(self, *args):
+        decoders.append(threading.current_thread().name.startswith("skcandle"))
+        return decode(self, *args)
+
+    monkeypatch.setattr(_image_pipeline.ImagePipeline, "_pixels", decoding)
+    rows = clip.transform(files[:n_images])
+    assert decoders == [in_threads] * n_images
+    monkeypatch.undo()
+    np.testing.assert_allclose(clip.transform(files)[:n_images], rows, atol=1e-6)
+
+
 def test_large_files_wait_on_disk(clip, files, monkeypatch, cold):
     """Reading stops while more encoded bytes than allowed wait for a thread."""
     monkeypatch.setattr(_image_pipeline, "MAX_WAITING_BYTES", 1)
