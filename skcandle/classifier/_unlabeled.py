@@ -198,7 +198,9 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
         unlabeled = sums.statistics()
         if earlier is not None:
             unlabeled = earlier.merged(unlabeled)
-        if not (unlabeled.counts.any() and (before.counts.any() or np.any(n_earlier + sums.n_images))):
+        if not (
+            unlabeled.counts.any() and (before.counts.any() or np.any(n_earlier + sums.n_images))
+        ):
             return model  # there is nothing that they show
         if previous is not None and answers.change(previous, weight) < TOLERANCE:
             break
