@@ -198,10 +198,8 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
         unlabeled = sums.statistics()
         if earlier is not None:
             unlabeled = earlier.merged(unlabeled)
-        if not (
-            unlabeled.counts.any() and (before.counts.any() or np.any(n_earlier + sums.n_images))
-        ):
-            return model  # there is nothing that they show
+        if not unlabeled.counts.any():
+            return model
         if previous is not None and answers.change(previous, weight) < TOLERANCE:
             break
         prototypes, statistics = _prototypes_of_both(before, unlabeled)
@@ -210,6 +208,8 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
             before, space=prototypes.space, statistics=statistics, single_images=None
         )
     n_unlabeled = (n_earlier + sums.n_images).astype(before.projection.dtype)
+    if not (before.counts.any() or n_unlabeled.any()):
+        return model  # no class is certain to occur
     return AdaptedModel.of(before, unlabeled, n_unlabeled, device)
 
 
