@@ -79,7 +79,8 @@ class CandlePipeline(Pipeline):
         Parameters
         ----------
         X : images
-            Input of the first step.
+            Input of the first step. Without images, ``fit([], [])`` learns from names alone, see
+            :meth:`CandleClassifier.fit`.
         y : array-like of shape (n_samples,)
             Labels.
         **params : dict
@@ -129,6 +130,24 @@ class CandlePipeline(Pipeline):
             It shares the steps before the classifier.
         """
         return self._with_last(self.steps[-1][1].add_images(self._embed(X), y, sample_weight))
+
+    @_last_step_has("add_unlabeled")
+    def add_unlabeled(self, X: Images, sample_weight: ArrayLike | None = None) -> "CandlePipeline":
+        """Return a fitted copy that has learned from images without labels.
+
+        Parameters
+        ----------
+        X : images
+            In any form that the pipeline accepts; for example those that one wants sorted.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Relative weights of the images, see :meth:`CandleClassifier.add_unlabeled`.
+
+        Returns
+        -------
+        pipeline : CandlePipeline
+            It shares the steps before the classifier.
+        """
+        return self._with_last(self.steps[-1][1].add_unlabeled(self._embed(X), sample_weight))
 
     @_last_step_has("restrict")
     def restrict(self, labels: Labels) -> "CandlePipeline":

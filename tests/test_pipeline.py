@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import random_images
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -268,6 +269,60 @@ def test_images_are_added_to_a_pipeline(grown):
     )
 
 
+def test_a_pipeline_learns_from_images_without_labels(grown):
+    pipe, candle, images, labels = grown
+    weight = np.arange(len(labels)) + 1.0
+    copy = pipe.add_unlabeled(images, weight)
+    expected = candle.add_unlabeled(embed(pipe, images), weight)
+    np.testing.assert_array_equal(
+        copy.predict_proba(images), expected.predict_proba(embed(pipe, images))
+    )
+    assert copy["clip"] is pipe["clip"] and pipe["candle"] is candle
+
+
+def test_a_pipeline_of_names_alone_gives_the_answers_of_zero_shot_clip(emoji):
+    images, _ = emoji["new"]
+    pipe = make_candle_pipeline("emoji-clip", new_classes=NEW).fit([], [])
+    clip = CLIPFeaturizer("emoji-clip")
+    texts = clip.encode_text([f"a photo of a {name}." for name in NEW])
+    expected = softmax(100 * clip.transform(images).astype(float) @ texts.T, axis=1)
+    np.testing.assert_allclose(pipe.predict_proba(images), expected, atol=1e-4)
+    assert pipe.classes_.tolist() == NEW and pipe["candle"].is_new_.all()
+
+
+def test_a_pipeline_of_names_alone_learns_from_all_kinds_of_images(emoji):
+    pipe = make_candle_pipeline("emoji-clip", new_classes=NEW).fit([], [])
+    images, labels = emoji["new"]
+    adapted = pipe.add_unlabeled(images)
+    assert adapted["candle"].unlabeled_count_.sum() > len(images) / 2
+    assert adapted["candle"].is_new_.all()
+    labelled = pipe.add_images(images, labels).add_classes(["lion"])
+    assert labelled["candle"].is_new_.tolist() == [False, True, False, False, False]
+    assert labelled.classes_.tolist() == sorted([*NEW, "lion"])
+
+
+@pytest.mark.parametrize("order", ["around", "inside"])
+def test_rejecting_with_names_alone_warns_that_nothing_is_rejected(emoji, order):
+    images = emoji["new"][0] + random_images(5)
+    pipe = make_candle_pipeline("emoji-clip", new_classes=NEW)
+    clf = RejectingClassifier(pipe)
+    if order == "inside":
+        clf = pipe.set_params(candle=RejectingClassifier(pipe["candle"]))
+    with pytest.warns(UserWarning, match="Answers with new classes are never rejected"):
+        clf.fit([], [])
+    with pytest.warns(UserWarning, match="never rejected"):
+        adapted = clf.add_unlabeled(images)
+    assert set(clf.predict(images)) == set(adapted.predict(images)) == set(NEW)
+
+
+def test_no_labels_need_no_images():
+    pipe = make_candle_pipeline("emoji-clip", new_classes=NEW)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        pipe.fit([], ["pizza"])
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        make_candle_pipeline("emoji-clip").fit([], [])
+
+
 def test_answers_of_a_pipeline_are_those_of_its_classifier(grown):
     pipe, candle, images, _ = grown
     rows = embed(pipe, images)
@@ -306,7 +361,7 @@ def test_a_search_returns_a_pipeline_with_methods(emoji):
 
 def test_a_method_exists_only_if_the_last_step_has_it(fitted):
     assert hasattr(published(), "add_classes")
-    assert not hasattr(published(), "add_images")
+    assert not hasattr(published(), "add_images") and not hasattr(published(), "add_unlabeled")
     rejecting = CandlePipeline([("candle", RejectingClassifier(CandleClassifier()))])
     assert hasattr(rejecting, "novelty_score")
     assert not hasattr(rejecting, "novelty_thresholds")
@@ -341,6 +396,7 @@ def test_rejecting_from_images(emoji):
     [
         ("add_classes", (["lion"],)),
         ("add_images", (random_images(2), ["lion", "lion"])),
+        ("add_unlabeled", (load_emoji().images[::40],)),
         ("restrict", (NEW,)),
     ],
 )

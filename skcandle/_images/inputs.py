@@ -40,7 +40,7 @@ class DatasetItem:
         return image
 
 
-def as_image_list(X, *, allow_missing=False):
+def as_image_list(X, *, allow_missing=False, allow_empty=False):
     """Check the container and the kind of each image, without touching a file.
 
     Parameters
@@ -49,6 +49,8 @@ def as_image_list(X, *, allow_missing=False):
         As for :meth:`skcandle.CLIPFeaturizer.transform`.
     allow_missing : bool, default=False
         Whether an image may be missing (None, NaN or NA); it is then None.
+    allow_empty : bool, default=False
+        Whether there may be no image at all.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def as_image_list(X, *, allow_missing=False):
         If X is not a collection of images.
     """
     images = to_list(X)
-    if not images:
+    if not images and not allow_empty:
         raise ValueError("Found array with 0 sample(s): X must have at least one image.")
     for position, image in enumerate(images):
         if allow_missing and is_missing(image):

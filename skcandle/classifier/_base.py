@@ -348,8 +348,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
-                f"At least two classes are needed, but y has the one class {classes.tolist()[0]!r} "
-                "and there are no new classes. List classes without images in new_classes."
+                f"At least two classes are needed, but {classes.tolist()[0]!r} is the only one. "
+                "List classes without images in new_classes."
             )
         if y.dtype.kind in "iu":  # mixed types would be compared as floats
             y = y.astype(classes.dtype, copy=False)
@@ -360,7 +360,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
 
     def _is_fit_of_names(self, X, y):
         """Whether there is no image, but classes are listed."""
-        is_listed = self.new_classes is not None or self.class_names is not None
+        listed = (self.new_classes, self.class_names)
+        is_listed = any(names is not None and len(names) for names in listed)
         return self._fits_names and is_listed and np.shape(y) == (0,) and len(X) == 0
 
     def _check_no_images(self, X):

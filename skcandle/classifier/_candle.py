@@ -537,7 +537,7 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
             in memory at a time. Rows of NaN, for images that could not be read, are left out with a
             warning. Without rows, nothing changes.
         sample_weight : array-like of shape (n_samples,), default=None
-            Relative weights of the images. An image of weight 0 is left out.
+            An image of weight 2 counts as two images; an image of weight 0 is left out.
 
         Returns
         -------
@@ -583,9 +583,7 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
         """
         check_is_fitted(self)
         X, grown = self._check_embeddings(X, min_samples=0), copy(self)
-        if sample_weight is not None and not np.any(sample_weight):
-            X = X[:0]
-        if not len(X):
+        if not len(X) or np.array_equal(sample_weight, np.zeros(len(X))):
             return grown
         weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
         weight = weight * self._probably_listed(X)

@@ -113,7 +113,7 @@ class CandleModel:
         return self._with_statistics(statistics, lambda images: images.joined(data), device)
 
     def without_images(self, X, y, sample_weight, digests, device):
-        """The same model without some of its images; weights and projection do not change.
+        """The same model without some of its images, whose projection is not trained.
 
         Parameters
         ----------
@@ -128,7 +128,8 @@ class CandleModel:
         def rest(images):
             return images.at(~np.isin(embedding_digests(images.X), digests))
 
-        return self._with_statistics(statistics, rest, device)
+        untrained = np.eye(len(self.projection), dtype=self.projection.dtype)
+        return replace(self, projection=untrained)._with_statistics(statistics, rest, device)
 
     def _with_statistics(self, statistics, change, device):
         """The same model with other statistics, and a change of the single images."""

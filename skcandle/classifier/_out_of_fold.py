@@ -1,7 +1,6 @@
 """Training images among other images, and copies of a classifier without them."""
 
 from copy import copy
-from dataclasses import replace
 
 import numpy as np
 from sklearn.model_selection import KFold
@@ -18,7 +17,8 @@ def training_images(classifier, X, contents=None):
 
     A copy leaves out one fold of the images found, in closed form. It keeps the estimated weights
     of the logits. Its prototypes and covariance are those of the other training images, and its
-    projection is not trained. A class that loses all its images is a new class of the copy.
+    projection is not trained. A class that loses all its images is a new class of the copy. What
+    was learned from unlabelled images stays, although their answers depended on all labels.
 
     Parameters
     ----------
@@ -65,15 +65,12 @@ def _without(classifier, X, row_of):
     known, model = classifier._training_images, classifier._model
     entries, rows = list(row_of), list(row_of.values())
     smaller = copy(classifier)
-    smaller._model = replace(
-        model.without_images(
-            model.rows_of(X[rows]),
-            known.columns[entries],
-            known.weights[entries],
-            known.embeddings[entries],
-            resolve_device(classifier.device),
-        ),
-        projection=np.eye(len(model.projection), dtype=model.projection.dtype),
+    smaller._model = model.without_images(
+        model.rows_of(X[rows]),
+        known.columns[entries],
+        known.weights[entries],
+        known.embeddings[entries],
+        resolve_device(classifier.device),
     )
     smaller._set_classes(smaller._columns)
     return smaller

@@ -217,6 +217,29 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         """
         return self._around(self.estimator_.add_images(X, y, sample_weight))
 
+    @available_if(_estimator_has("add_unlabeled"))
+    def add_unlabeled(
+        self, X: Images, sample_weight: ArrayLike | None = None
+    ) -> "RejectingClassifier":
+        """Return a fitted copy that has learned from images without labels.
+
+        The thresholds do not change. Images that look like no class hardly count, see
+        :meth:`CandleClassifier.add_unlabeled`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            What the estimator takes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Relative weights of the images.
+
+        Returns
+        -------
+        classifier : RejectingClassifier
+            Fitted classifier.
+        """
+        return self._around(self.estimator_.add_unlabeled(X, sample_weight))
+
     @available_if(_estimator_has("restrict"))
     def restrict(self, labels: Labels) -> "RejectingClassifier":
         """Return a fitted view that answers with some of the classes only, or rejects.

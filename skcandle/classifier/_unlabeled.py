@@ -93,6 +93,10 @@ class AdaptedModel:
         return self.before.text_features
 
     @property
+    def single_images(self):
+        return self.before.single_images
+
+    @property
     def image_prototypes(self):
         return self.after.image_prototypes
 

@@ -1,30 +1,6 @@
-"""Tables of predictions, and zero-shot classification from names only."""
+"""Tables of predictions."""
 
 import numpy as np
-
-
-def zero_shot_proba(clip, X, names, template):
-    """Probabilities of classes that are known by name only, from zero-shot CLIP.
-
-    Parameters
-    ----------
-    clip : CLIPFeaturizer
-    X : ndarray of shape (n_images, n_features)
-    names : list of str
-    template : str
-        Prompt template with one ``{}``, which stands for the name.
-
-    Returns
-    -------
-    proba : ndarray of shape (n_images, n_classes)
-    """
-    from scipy.special import softmax
-
-    from ..classifier._text_features import class_text_encoder
-    from ..classifier._zero_shot import zero_shot_logits
-
-    encoder, _ = class_text_encoder(clip, template, X.shape[1], clip.device)
-    return softmax(zero_shot_logits(X, encoder(names, names, X.shape[1])), axis=1)
 
 
 def answer_rows(files, proba, classes, top, reasons, skipped, unsure=()):

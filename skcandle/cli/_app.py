@@ -124,8 +124,16 @@ def demo(
 @app.command()
 @reports_failures
 def fit(
-    photos: Photos,
     output: ModelOutput,
+    photos: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PHOTOS",
+            help="A folder with one folder of images per class, or a .csv or .parquet table. Leave "
+            "it out if no image has a label.",
+            show_default=False,
+        ),
+    ] = None,
     new: Annotated[
         list[str] | None,
         typer.Option(metavar="NAMES", help='Classes without images: "okapi, saola".'),
@@ -136,6 +144,14 @@ def fit(
             metavar="FILE",
             help="A table with the columns label and name, for folders that are named by codes. "
             "A label without images becomes a new class.",
+        ),
+    ] = None,
+    unlabeled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Learn from images without labels, too: a folder, an image or a table, such as "
+            "the photos to be sorted.",
         ),
     ] = None,
     model: ModelName = DEFAULT_MODEL,
@@ -166,19 +182,29 @@ def fit(
     a snow leopard. At the end, an estimate of the accuracy for new images is printed: copies of the
     model predict the images that they were not fitted on.
 
+    Photos without labels help most where classes have few images or only a name. Names alone are
+    enough: leave out PHOTOS, and list the classes with --new.
+
     \b
     [bold]Examples[/bold]
       skcandle fit photos -o model.skops
       skcandle fit photos -o model.skops --new "okapi, saola" --on-error skip
+      skcandle fit photos -o model.skops --new okapi --unlabeled unsorted
+      skcandle fit --new "okapi, saola, zebra" --unlabeled unsorted -o model.skops
       skcandle fit photos -o model.skops --reject 0.05
       skcandle fit table.csv -o model.skops --image-column file --label-column species
     """
     _go_offline(offline)
-    from ._inputs import check_file, check_labelled
+    if photos is None and not new and names is None:
+        raise typer.BadParameter("Give photos, or the names of classes with --new or --names.")
+    from ._inputs import check_file, check_labelled, check_unlabelled
     from ._outputs import check_model_output
 
     check_model_output(output, force)
-    check_labelled(photos)
+    if photos is not None:
+        check_labelled(photos)
+    if unlabeled:
+        check_unlabelled(unlabeled)
     check_file(names)
     from ._work import fit_model
 
@@ -187,6 +213,7 @@ def fit(
         output,
         new_classes=_split(new),
         names=names,
+        unlabelled=unlabeled,
         model=(model, pretrained),
         template=template,
         columns=(image_column, label_column),
@@ -212,6 +239,12 @@ def predict(
         list[str] | None,
         typer.Option(metavar="NAMES", help='Predict these names, without a model: "cat, dog".'),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt", help="Learn from the photos first. The model file does not change."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -267,12 +300,16 @@ def predict(
       skcandle predict model.skops photos -o answers.csv --top 5
       skcandle predict model.skops photos --sort-into sorted --min-probability 0.5
       skcandle predict photos --classes "okapi, saola, zebra"
+      skcandle predict photos --classes "okapi, saola, zebra" --adapt
     """
     _go_offline(offline)
     if not classes and len(inputs) < 2:
         raise typer.BadParameter("Give a model and photos, or photos and --classes.")
     if classes and any(path.suffix == ".skops" for path in inputs):
         raise typer.BadParameter("Give a model or --classes, not both.")
+    names = _split(classes)
+    if names is not None and len(names) < 2:
+        raise typer.BadParameter('Give at least two names, such as "okapi, saola".')
     if link and sort_into is None:
         raise typer.BadParameter("--link needs --sort-into.")
     from ._inputs import check_model, check_unlabelled
@@ -291,7 +328,8 @@ def predict(
     predict_images(
         places,
         model_file,
-        classes=_split(classes),
+        classes=names,
+        adapt=adapt,
         output=output,
         top=top,
         min_probability=min_probability,

@@ -31,7 +31,7 @@ class Predictions(NamedTuple):
     is_out_of_fold: bool
 
 
-def predictions(classifier, X, contents, is_training=None):
+def predictions(classifier, X, contents, is_training=None, unlabelled=None):
     """Predict images, and training images as if the classifier had not seen them.
 
     Parameters
@@ -42,6 +42,8 @@ def predictions(classifier, X, contents, is_training=None):
         Digests of the images.
     is_training : bool or None
         Whether all or none are training images; None recognises them.
+    unlabelled : ndarray of shape (n_unlabelled, n_features) or None
+        Embeddings from which each copy of the model learns.
 
     Returns
     -------
@@ -56,6 +58,8 @@ def predictions(classifier, X, contents, is_training=None):
         return Predictions(log_proba, is_rejected, 0, False)
     found, copies = training_images(candle, X, contents)
     for rows, smaller in copies or ():
+        if unlabelled is not None:
+            smaller = smaller.add_unlabeled(unlabelled)
         log_proba[rows] = smaller.predict_log_proba(X[rows])
         is_rejected[rows] = _above(thresholds, smaller, X[rows])
     n_training = len(X) if is_training else int(found.sum())

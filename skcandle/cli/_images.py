@@ -23,7 +23,7 @@ def default_cache():
 
 
 def labelled_images(photos, image_column, label_column):
-    """Images with labels, from class folders or a table.
+    """Images with labels, from class folders or a table; none if `photos` is None.
 
     Returns
     -------
@@ -38,8 +38,10 @@ def labelled_images(photos, image_column, label_column):
     from .._image_files import list_class_folders, list_table
     from .._labels import label_array
 
-    empty_names = []
-    if is_table(photos):
+    images, labels, problems, empty_names = [], [], [], []
+    if photos is None:
+        pass
+    elif is_table(photos):
         paths, labels, reasons = list_table(photos, image_column, label_column)
         by_model = _rows_by_a_model(photos)
         problems = [
@@ -52,9 +54,9 @@ def labelled_images(photos, image_column, label_column):
     else:
         images, labels, folders, problems, _ = list_class_folders(photos)
         empty_names = sorted(set(folders).difference(labels))
-    if not images and not problems:
+    if photos is not None and not images and not problems:
         raise ValueError(f"The folder {str(photos)!r} contains no image.")
-    if not images:
+    if problems and not images:
         raise ValueError(f"None of the images can be used: {_listed(problems)}.")
     target = label_array(labels).astype(str)
     return Bunch(
@@ -113,6 +115,31 @@ def unlabelled_images(places, image_column):
         known = set(files)
         files += [file for file in found if file not in known]
     return files, reasons, skipped
+
+
+def unlabelled_embeddings(clip, places, image_column, on_error):
+    """Embeddings and digests of images without labels.
+
+    Parameters
+    ----------
+    clip : CLIPFeaturizer
+    places : list of Path
+    image_column : str
+    on_error : {"raise", "skip"}
+
+    Returns
+    -------
+    X : ndarray of shape (n_readable, n_features)
+    contents : ndarray of shape (n_readable,)
+    """
+    files, reasons, skipped = unlabelled_images(places, image_column)
+    kept = [i for i in range(len(files)) if i not in reasons]
+    X, unreadable, contents = encode(clip, [files[i] for i in kept])
+    reasons |= {kept[i]: reason for i, reason in unreadable.items()}
+    problems = [(files[i], reason) for i, reason in reasons.items()] + list(skipped.items())
+    check_problems(problems, len(files) + len(skipped), on_error)
+    readable = [i for i in range(len(kept)) if i not in unreadable]
+    return X[readable], contents[readable]
 
 
 def encode(clip, files):

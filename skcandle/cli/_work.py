@@ -6,7 +6,7 @@ import numpy as np
 
 from .._bundled import BUNDLED_MODEL
 from .._warnings import warn_user
-from ._answers import answer_rows, zero_shot_proba
+from ._answers import answer_rows
 from ._evaluation import (
     base_new_lines,
     confusion_lines,
@@ -16,11 +16,19 @@ from ._evaluation import (
     score_lines,
 )
 from ._failures import note, say
-from ._images import check_problems, encode, labelled_images, readable, unlabelled_images
+from ._images import (
+    check_problems,
+    encode,
+    labelled_images,
+    readable,
+    unlabelled_embeddings,
+    unlabelled_images,
+)
 from ._models import load_model, save_model
 from ._printable import printable
 from ._sorting import sort_into
 from ._tables import show, write
+from ._unlabelled import check_learns, learn, without_training_images
 
 
 def fit_model(
@@ -29,6 +37,7 @@ def fit_model(
     *,
     new_classes,
     names,
+    unlabelled,
     model,
     template,
     columns,
@@ -63,15 +72,23 @@ def fit_model(
         pipe.set_params(candle=rejecting)
     pipe["clip"].fit(data.images)
     images = readable(pipe["clip"], data, on_error)
+    if unlabelled:
+        X, contents = unlabelled_embeddings(pipe["clip"], unlabelled, image_column, on_error)
     pipe["candle"].fit(images.X, images.y)
     candle = fitted_candle(pipe)
     candle._training_images = candle._training_images.with_contents(images.X, images.contents)
+    fitted, X_unlabelled = pipe["candle"], None
+    if unlabelled:
+        X_unlabelled = without_training_images(fitted, X, contents)
+        pipe = _with(pipe, learn(fitted, X_unlabelled))
     save_model(pipe, output, force)
     note(
         f"{output}: {len(candle.classes_)} classes, {candle.is_new_.sum()} of them by name only, "
         f"from {len(images.y)} images."
     )
-    found = predictions(pipe["candle"], images.X, images.contents)
+    if not len(images.y):
+        return
+    found = predictions(fitted, images.X, images.contents, unlabelled=X_unlabelled)
     if found.is_out_of_fold:
         print("Estimate for new images, from copies of the model without the images (five folds)")
         for line in score_lines(found, candle, images.y):
@@ -83,6 +100,7 @@ def predict_images(
     model_file,
     *,
     classes,
+    adapt,
     output,
     top,
     min_probability,
@@ -100,27 +118,26 @@ def predict_images(
     """``skcandle predict``."""
     from ..hub._model_files import fitted_candle
 
-    if model_file is not None:
-        pipe = load_model(model_file, trust=trust)
-        clip = _configured(pipe["clip"], cache, device)
-        candle = fitted_candle(pipe).set_params(device=device)
-    else:
-        from ..clip import CLIPFeaturizer
-
-        clip = _configured(CLIPFeaturizer(*model), cache, device)
     files, reasons, skipped = unlabelled_images(places, image_column)
-    labels = classes if model_file is None else _label_names(candle)
+    if model_file is None:
+        pipe = _pipeline_of_names(classes, model, template, cache, device)
+    else:
+        pipe = load_model(model_file, trust=trust)
+    clip, classifier = _configured(pipe["clip"], cache, device), pipe["candle"]
+    fitted_candle(pipe).set_params(device=device)
+    if adapt:
+        check_learns(classifier, model_file)
+    labels = _label_names(classifier)
     proba = np.full((len(files), len(labels)), np.nan)
     is_rejected = np.zeros(len(files), dtype=bool)
     kept = [i for i in range(len(files)) if i not in reasons]
     if kept:
-        X, unreadable, _ = encode(clip, [files[i] for i in kept])
+        X, unreadable, contents = encode(clip, [files[i] for i in kept])
         reasons |= {kept[i]: reason for i, reason in unreadable.items()}
-        if model_file is None:
-            proba[kept] = zero_shot_proba(clip, X, classes, template)
-        else:
-            proba[kept] = candle.predict_proba(X)
-            is_rejected[kept] = rejected(pipe["candle"], X)
+        if adapt:
+            classifier = learn(classifier, without_training_images(classifier, X, contents))
+        proba[kept] = classifier.predict_proba(X)
+        is_rejected[kept] = rejected(classifier, X)
     unsure = set(np.flatnonzero(is_rejected | (proba.max(axis=1) < min_probability)).tolist())
     problems = [(files[i], reason) for i, reason in reasons.items()] + list(skipped.items())
     n_images = len(files) + len(skipped)
@@ -143,6 +160,16 @@ def predict_images(
         show(rows)
     if len(problems) == n_images:
         raise ValueError("None of the images can be read.")
+
+
+def _pipeline_of_names(classes, model, template, cache, device):
+    """A pipeline that knows classes by name only, with the answers of zero-shot CLIP."""
+    from ..pipeline import make_candle_pipeline
+
+    pipe = make_candle_pipeline(
+        *model, new_classes=list(dict.fromkeys(classes)), templates=template, device=device, cache=cache
+    )
+    return pipe.fit([], [])
 
 
 def evaluate_model(
@@ -287,6 +314,9 @@ def describe_model(model, *, trust):
         "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
+    unlabelled = getattr(candle, "unlabeled_count_", np.zeros(len(candle.classes_)))
+    if unlabelled.any():
+        facts["unlabelled"] = f"about {unlabelled.sum():.0f} images of these classes"
     if candle is not pipe["candle"]:
         facts["no label"] = (
             f"for about {100 * pipe['candle'].rejection_rate:g} % of the images of these classes, "
@@ -297,9 +327,10 @@ def describe_model(model, *, trust):
     print()
     labels = [printable(str(label)) for label in candle.classes_]
     width = max(map(len, labels))
-    for label, count in zip(labels, candle.class_count_, strict=True):
+    for label, count, n_more in zip(labels, candle.class_count_, unlabelled, strict=True):
         images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name only"
-        print(f"{label:<{width}}  {images}")
+        more = f", about {n_more:.0f} unlabelled" if round(n_more) else ""
+        print(f"{label:<{width}}  {images}{more}")
 
 
 def _model_and_weights(clip):

@@ -265,7 +265,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         Returns
         -------
         embeddings : ndarray of shape (n_images, n_features) and dtype float32
-            Each row has length 1, or is all NaN; see `on_error`.
+            Each row has length 1, or is all NaN; see `on_error`. Without images there are no rows.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
         return result.rows
 
     def _image_list(self, X):
-        return as_image_list(X, allow_missing=self.on_error == "nan")
+        return as_image_list(X, allow_missing=self.on_error == "nan", allow_empty=True)
 
     def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
         """Embed prompts with the text encoder of the same model.

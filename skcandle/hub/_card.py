@@ -7,6 +7,8 @@ from platform import python_version
 from reprlib import Repr
 from typing import NamedTuple
 
+import numpy as np
+
 from .. import _version
 from .._bundled import BUNDLED_MODEL
 from ..classifier import CandleClassifier, RejectingClassifier
@@ -89,13 +91,23 @@ def _metadata(clip, license):
 def _summary(candle, source, description):
     n_new, n_images = int(candle.is_new_.sum()), candle.class_count_.sum()
     known = f"{len(candle.classes_) - n_new} classes from {n_images:g} training images"
-    if n_new:
+    if n_new == len(candle.classes_):
+        known = f"{n_new} classes by name only"
+    elif n_new:
         known += f", and {n_new} by name only"
+    n_unlabeled = _n_unlabeled(candle)
+    if n_unlabeled:
+        known += f". It has also learned from about {n_unlabeled:.0f} images without labels"
     text = (
         f"A `{type(candle).__name__}` of skcandle ([paper]({PAPER})) on CLIP embeddings. It "
         f"knows {known}.\n\n{source.sentence}"
     )
     return text if description is None else f"{description.strip()}\n\n{text}"
+
+
+def _n_unlabeled(candle):
+    """About how many images without labels a classifier has learned from."""
+    return float(np.sum(getattr(candle, "unlabeled_count_", 0)))
 
 
 class Source(NamedTuple):
@@ -200,7 +212,12 @@ def _probabilities(pipe):
         text += 'so it cannot say "none of these".'
     if not isinstance(candle, CandleClassifier):
         return f"{text} It is the softmax of the published method and is not calibrated."
-    if candle.temperature == "auto":
+    if candle.temperature == "auto" and candle._held_out.n_base_classes == 0:
+        text += (
+            " The probabilities are not calibrated, because the classifier was fitted on names "
+            "alone; the temperature is that of CLIP."
+        )
+    elif candle.temperature == "auto":
         text += (
             " The probabilities were calibrated on held-out training images, and hold for similar "
             "images."
@@ -227,6 +244,8 @@ def _frequencies(candle):
 
 def _intended_use(candle):
     text = "Images of the classes above that resemble the training images."
+    if not candle.class_count_.any():
+        text = "Images of the classes above."
     if candle.text_features_ is not None:
         text += ' To add further classes by name: `pipe.add_classes(["..."])`.'
     return text
@@ -239,6 +258,8 @@ def _limits(pipe):
     if _rejects(pipe):
         others = "is rejected only if it looks unlike all classes"
     kept = ["the names of the classes", "the class means of the embeddings"]
+    if _n_unlabeled(candle):
+        kept.append("the class means of images without labels")
     single_images = getattr(candle._model, "single_images", None)
     if single_images is not None:
         kept.append(f"the embeddings of {len(single_images.X)} training images")

@@ -22,8 +22,10 @@ ATTRIBUTES = {
     "text_features_": "nd",
     "feature_names_in_": "d",
     "_log_prior": "n",
+    "unlabeled_count_": "n",
 }
 FIELDS = {
+    "AdaptedModel": {"n_unlabeled": "m"},
     "CandleModel": {"text_features": "md", "projection": "dd"},
     "PrototypeSpace": {
         "counts": "m",
@@ -178,12 +180,14 @@ def _check_parts(candle):
     from ..classifier._model import CandleModel
     from ..classifier._published import PublishedModel
     from ..classifier._training_images import TrainingImages
+    from ..classifier._unlabeled import AdaptedModel
 
     parts: dict[str, Any] = {"_training_images": TrainingImages}
     if isinstance(candle, PublishedCandleClassifier):
         parts["_model"] = PublishedModel
     else:
-        parts |= {"_model": CandleModel, "_held_out": HeldOutScores, "_prior": (float, dict)}
+        models = (CandleModel, AdaptedModel)
+        parts |= {"_model": models, "_held_out": HeldOutScores, "_prior": (float, dict)}
     for name, expected in parts.items():
         value = getattr(candle, name, None)
         if not isinstance(value, expected):
@@ -260,13 +264,19 @@ def _check_classes(candle, model):
         "prototypes_": model.image_prototypes[columns],
         "text_features_": None if texts is None else texts[columns],
     }
+    if hasattr(model, "n_unlabeled"):
+        learned["unlabeled_count_"] = model.n_unlabeled[columns]
     for name, value in learned.items():
         if not np.array_equal(getattr(candle, name), value, equal_nan=False):
             raise RefusedFileError(f"{name} is not what the model has learned")
-    if hasattr(model, "space"):
-        of_texts = (texts, model.space.text_mean, model.space.text_map)
-        if len({part is None for part in of_texts}) > 1:
+    for part in (model.before, model.after) if hasattr(model, "before") else (model,):
+        if not hasattr(part, "space"):
+            continue
+        of_texts = (texts, part.text_features, part.space.text_mean, part.space.text_map)
+        if len({array is None for array in of_texts}) > 1:
             raise RefusedFileError("part of its text features is missing")
+        if not np.array_equal(part.text_features, texts):
+            raise RefusedFileError("its text features before and after unlabelled images differ")
 
 
 def _check_prior(candle):

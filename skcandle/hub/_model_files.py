@@ -33,6 +33,7 @@ def known_types():
     from ..classifier._statistics import ClassStatistics
     from ..classifier._text_features import ClassTextEncoder
     from ..classifier._training_images import TrainingImages
+    from ..classifier._unlabeled import AdaptedModel
     from ..clip import CLIPFeaturizer, EmbeddingCache
     from ..clip._identity import ModelIdentity
     from ..pipeline import CandlePipeline
@@ -43,6 +44,7 @@ def known_types():
         RejectingClassifier,
         HeldOutScores,
         LogitWeights,
+        AdaptedModel,
         CandleModel,
         PrototypeSpace,
         PublishedModel,

@@ -473,6 +473,7 @@ def test_a_rejecting_classifier_changes_its_classes_as_its_estimator_does(candle
         lambda one: one.restrict(plain.classes_[:3]),
         lambda one: one.add_images(X[TRAIN][:5], y[:5]),
         lambda one: one.restrict(plain.classes_[1:]).add_images(X[TRAIN][:1], plain.classes_[1:2]),
+        lambda one: one.add_unlabeled(X, np.linspace(0, 1, len(X))),
     ):
         changed, expected = change(clf), change(plain)
         assert changed.classes_.tolist() == expected.classes_.tolist()

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from long_tail import BASE, DATA, FIXED, fit, make
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcandle import CandleClassifier
 from skcandle.classifier._out_of_fold import training_images
 from skcandle.classifier._training_images import content_digests
+from skcandle.classifier._unlabeled import AdaptedModel
 
 RNG = np.random.default_rng(0)
 
@@ -106,6 +108,31 @@ def test_there_are_no_copies_without_text_and_of_the_published_classifier():
     for clf in (CandleClassifier(text_encoder=None).fit(DATA.X, DATA.y), fit("published")):
         found, copies = training_images(clf, DATA.X)
         assert found.all() and copies is None
+
+
+def test_a_copy_keeps_what_unlabelled_images_taught():
+    clf = make(**FIXED).fit(DATA.X, DATA.y)
+    adapted = clf.add_unlabeled(DATA.X_test)
+    taught = adapted._model.unlabeled, adapted._model.n_unlabeled
+    n_answered = 0
+    for rows, copy in training_images(adapted, DATA.X)[1]:
+        kept = np.setdiff1d(np.arange(len(DATA.X)), rows)
+        lost = sorted(set(DATA.y) - set(DATA.y[kept]))
+        options = FIXED | {"new_classes": [*make().new_classes, *lost]}
+        expected = make(**options).fit(DATA.X[kept], DATA.y[kept])
+        expected._model = AdaptedModel.of(expected._model, *taught, torch.device("cpu"))
+        assert_allclose(
+            copy.predict_proba(DATA.X_test), expected.predict_proba(DATA.X_test), atol=1e-6
+        )
+        n_answered += len(rows)
+    assert n_answered == len(DATA.X)
+
+
+def test_a_classifier_of_names_alone_has_no_training_images():
+    clf = make().fit(DATA.X[:0], DATA.y[:0])
+    for one in (clf, clf.add_unlabeled(DATA.X_test)):
+        found, copies = training_images(one, DATA.X_test)
+        assert not found.any() and copies is None
 
 
 def test_there_is_no_copy_without_any_image():

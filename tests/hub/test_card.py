@@ -236,3 +236,22 @@ def test_the_model_that_embeds_class_names_is_named(pipe, encoder, said):
     other = copy.deepcopy(pipe)
     other["candle"].text_encoder = encoder
     assert said in dict(rows(render_card(other), "Parameters"))["candle__text_encoder"]
+
+
+def test_a_card_says_what_images_without_labels_have_taught(pipe, images):
+    adapted = pipe.add_unlabeled(images)
+    n_images = adapted["candle"].unlabeled_count_.sum()
+    assert n_images > 0
+    card, earlier = render_card(adapted), render_card(pipe)
+    assert f"It has also learned from about {n_images:.0f} images without labels." in card
+    assert "the class means of images without labels, the embeddings of 8 training images," in card
+    assert "without labels" not in earlier
+
+
+def test_a_card_of_names_alone_claims_neither_training_images_nor_calibration():
+    names = ["ant", "bee"]
+    card = render_card(make_candle_pipeline("emoji-clip", new_classes=names).fit([], []))
+    assert "It knows 2 classes by name only." in card
+    said = section(card, "What the probabilities mean")
+    assert "not calibrated, because the classifier was fitted on names alone" in said
+    assert "resemble the training images" not in card

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import is_dataclass, replace
 from itertools import product
+from pickle import dumps, loads
 
 import numpy as np
 import pytest
@@ -78,13 +79,20 @@ ALLOWED = {
         "_prior": (float, str, dict),
         "_log_prior": (np.ndarray, type(None)),
     }
-    | dict.fromkeys(ARRAYS_OF_CLASSES, (np.ndarray, type(None))),
+    | dict.fromkeys(ARRAYS_OF_CLASSES, (np.ndarray, type(None)))
+    | {"unlabeled_count_": np.ndarray},
     "ModelIdentity": {"name": str, "fingerprints": tuple},
     "ClassTextEncoder": {
         "encoder": (CLIPFeaturizer, dict),
         "templates": (str, list),
         "default_model": str,
         "identity": object,
+    },
+    "AdaptedModel": {
+        "before": object,
+        "after": object,
+        "unlabeled": object,
+        "n_unlabeled": np.ndarray,
     },
     "CandleModel": {
         "space": object,
@@ -192,6 +200,7 @@ def fits(quick_fit, images):
         CandleClassifier(new_classes=["elk"], text_encoder=clip), rejection_rate=0.5
     )
     full = make_candle_pipeline("emoji-clip", new_classes=["elk"]).fit(images, y)
+    names_alone = make_candle_pipeline("emoji-clip", new_classes=["ant", "bee", "elk"]).fit([], [])
     return {
         "full": full,
         "grown": full.add_classes({"fox": ["fox", "red fox"]}).add_images(images[:1], ["owl"]),
@@ -201,10 +210,14 @@ def fits(quick_fit, images):
         "numbers": quick_fit(candle__class_names={0: "ant", 1: "bee"}, y=[0, 1] * 4),
         "published": published.fit(images, y),
         "rejecting": CandlePipeline([("clip", clip), ("candle", rejecting_candle)]).fit(images, y),
+        "adapted": full.add_unlabeled(images).add_classes(["fox"]).restrict(["ant", "elk", "fox"]),
+        "names": names_alone,
+        "adapted names": names_alone.add_unlabeled(images),
     }
 
 
 KINDS = ["full", "grown", "prior", "vectors", "no text", "numbers", "published", "rejecting"]
+KINDS += ["adapted", "names", "adapted names"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,6 +232,22 @@ def test_every_object_of_a_loaded_file_is_in_the_table(fits, kind, images):
         again = from_bytes(data, "file")
         check_all_objects(again)
         assert_array_equal(again.predict_proba(images), pipe.predict_proba(images))
+
+
+@pytest.mark.parametrize("kind", ["adapted", "names", "adapted names"])
+@pytest.mark.parametrize(
+    "copied", [lambda pipe: from_bytes(to_bytes(pipe), "file"), lambda pipe: loads(dumps(pipe))]
+)
+def test_a_classifier_from_a_file_goes_on_learning(fits, kind, copied, images):
+    pipe, again = fits[kind], copied(fits[kind])
+    for change in (
+        lambda one: one.add_unlabeled(images[::-1]),
+        lambda one: one.add_images(images[:2], ["ant", "owl"]),
+        lambda one: one.add_classes(["owl"]),
+    ):
+        changed, expected = change(again), change(pipe)
+        assert_array_equal(changed["candle"].unlabeled_count_, expected["candle"].unlabeled_count_)
+        assert_array_equal(changed.predict_proba(images), expected.predict_proba(images))
 
 
 # --- featurizers and caches ----------------------------------------------------------------------
@@ -445,6 +474,22 @@ MODEL = {
     "single_images.columns": lambda value: value - 1,
     "single_images.weight": lambda value: "1",
 }
+ADAPTED = {
+    "n_unlabeled": lambda value: value + 1,
+    "unlabeled.counts": lambda value: value[:1],
+    "unlabeled.scatter": lambda value: value[:64, :64],
+    "unlabeled": lambda value: None,
+    "before.text_features": lambda value: value[:1],
+    "before.space.prototypes": lambda value: value[:, :64],
+    "before.single_images.y": lambda value: value + 4,
+    "after.text_features": lambda value: value[::-1],
+    "after.space.text_map": lambda value: None,
+    "after.space.prototypes": lambda value: value + 1,
+    "after.projection": lambda value: value[:64],
+    "after.single_images.coefficients": lambda value: value[:, :1],
+    "after": lambda value: None,
+    "before": lambda value: {},
+}
 HELD_OUT = {
     "coefficients": lambda value: value[:1],
     "novelty": lambda value: value[:, :10],
@@ -524,6 +569,29 @@ def test_no_part_of_a_classifier_stands_in_for_another(fits):
 @pytest.mark.parametrize("name", MODEL)
 def test_arrays_of_a_model_do_not_contradict_each_other(fits, name):
     refuse(fits["full"], "_model", changed(fits["full"]["candle"]._model, name, MODEL[name]))
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_arrays_of_an_adapted_model_do_not_contradict_each_other(fits, name):
+    model = fits["adapted"]["candle"]._model
+    refuse(fits["adapted"], "_model", changed(model, name, ADAPTED[name]))
+
+
+def test_an_adapted_model_has_two_models_inside_and_none_of_its_kind(fits):
+    model = fits["adapted"]["candle"]._model
+    refuse(fits["adapted"], "_model", replace(model, before=model))
+    refuse(fits["adapted"], "_model", replace(model, after=fits["published"]["candle"]._model))
+
+
+def test_a_file_from_before_unlabeled_count_says_to_fit_again(fits):
+    pipe = copy.deepcopy(fits["full"])
+    del pipe["candle"].unlabeled_count_
+    with pytest.raises(ValueError, match="this version of skcandle can read .*; fit it again"):
+        from_bytes(to_bytes(pipe), "file")
+
+
+def test_unlabeled_count_is_what_the_model_has_learned(fits):
+    refuse(fits["full"], "unlabeled_count_", np.ones(3, "f4"))
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
