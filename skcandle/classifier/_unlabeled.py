@@ -20,10 +20,14 @@ before, :math:`\tilde p` the answers with the new prototypes, and :math:`n_k` th
 unlabelled images that are probably of class `k`. Then
 
 .. math:: q_k(x) = (1 - e_k)\, p_k(x) + e_k\, \tilde p_k(x)\,
-          \frac{\sum_j e_j\, p_j(x)}{\sum_j e_j\, \tilde p_j(x)}, \qquad e_k = \frac{n_k}{n_k + 1}
+          \frac{\sum_j e_j\, p_j(x)}{\sum_j e_j\, \tilde p_j(x)}, \qquad
+          e_k = \frac{n_k^2}{n_k^2 + (0.5 + 0.3 s)^2}
 
 are the answers after. Classes with labelled images have :math:`e_k = 1`. So probability moves
 between classes in proportion to the evidence for them; a class without any keeps its probability.
+Some images of other classes are mistaken for class `k`, and the more the larger these classes are.
+Evidence is therefore relative to the size `s` of the class of an average image,
+:math:`\sum_k n_k^2 / \sum_k n_k`.
 """
 
 from dataclasses import dataclass, replace
@@ -40,10 +44,10 @@ from ._statistics import ClassStatistics
 IMAGE_WEIGHT = 0.5
 # Answers below this probability teach nothing.
 LEAST_PROBABILITY = 0.2
-# Answers above this probability are evidence that a class occurs among the unlabelled images, and
-# so many of them make it half certain.
+# Answers above this probability are evidence that a class occurs among the unlabelled images. It is
+# half certain at half such an image plus this share of the size of the class of an average image.
 EVIDENCE_PROBABILITY = 0.8
-EVIDENCE_HALF_COUNT = 1.0
+HALF_IMAGE, MISTAKEN_SHARE = 0.5, 0.3
 # Rounds end when the answers of the images change by less than this on average.
 TOLERANCE = 2e-3
 MAX_ROUNDS = 20
@@ -107,8 +111,10 @@ class AdaptedModel:
     @property
     def evidence(self):
         """How certain it is that images of each class were among those learned from; e."""
-        shown = self.n_unlabeled / (self.n_unlabeled + EVIDENCE_HALF_COUNT)
-        return np.where(self.counts > 0, 1, shown)
+        n_images = self.n_unlabeled
+        average_size = (n_images**2).sum() / max(n_images.sum(), 1e-12)
+        half = HALF_IMAGE + MISTAKEN_SHARE * average_size
+        return np.where(self.counts > 0, 1, n_images**2 / (n_images**2 + half**2))
 
     def rows_of(self, X):
         return self.before.rows_of(X)

@@ -204,13 +204,14 @@ def test_sums_are_those_of_an_image_of_each_class_with_its_weight(fitted, seed, 
 
 
 def test_mixed_answers_have_the_precision_of_the_model():
-    logits = np.zeros((2, 3), np.float32)
-    assert mixed_logits(logits, logits, np.array([0, 0.5, 1])).dtype == np.float32
+    logits = torch.zeros((2, 3), dtype=torch.float32)
+    assert mixed_logits(logits, logits, torch.tensor([0, 0.5, 1])).dtype == torch.float32
 
 
 def test_answers_after_mix_those_before_with_those_of_the_new_prototypes(fitted, grown):
     n = grown.unlabeled_count_
-    evidence = np.where(grown.is_new_, n / (n + _unlabeled.EVIDENCE_HALF_COUNT), 1)
+    half = _unlabeled.HALF_IMAGE + _unlabeled.MISTAKEN_SHARE * (n**2).sum() / n.sum()
+    evidence = np.where(grown.is_new_, n**2 / (n**2 + half**2), 1)
     p = fitted.predict_proba(REST)
     moved = softmax(grown._model.after.scorer(torch.device("cpu")).score(REST), axis=1)
     ratio = (p @ evidence) / (moved @ evidence)
