@@ -557,12 +557,12 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
 
         Notes
         -----
-        The equations are in :mod:`skcandle.classifier._unlabeled`. Labelled images count fully, and
-        more images from :meth:`add_images` may follow. The weights, the projection and the
-        thresholds of the last fit do not change. After :meth:`restrict`, only the remaining classes
-        learn. The order of the rows does not matter, up to rounding. Adding two sets one after the
-        other is not the same as adding them together, because the answers for the first set are not
-        revised.
+        The user guide has the equations, on the page "Images without labels". Labelled images count
+        fully, and more images from :meth:`add_images` may follow. The weights, the projection and
+        the thresholds of the last fit do not change. After :meth:`restrict`, only the remaining
+        classes learn. The order of the rows does not matter, up to rounding. Adding two sets one
+        after the other is not the same as adding them together, because the answers for the first
+        set are not revised.
 
         Predictions become about twice as expensive, because the answers before and after are mixed.
 

@@ -47,9 +47,8 @@ def training_set(sample_weight=None, X=X, Y=Y):
 
 
 def term_of(data, weight="auto"):
-    return fit_single_images(
-        data, fit_prototypes(data, 2.0), np.unique(data.y), WEIGHTS, weight, CPU
-    )
+    prototypes, columns = fit_prototypes(data, 2.0), np.unique(data.y)
+    return fit_single_images(data, prototypes, columns, WEIGHTS, weight, CPU)
 
 
 def kernel_of(a, b):

@@ -16,13 +16,21 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 from sklearn.base import clone
 
-from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
+from benchmarks.accuracy.protocol import encode_emoji
+from benchmarks.accuracy.unlabeled_cases import full_case
+from skcandle import (
+    CandleClassifier,
+    CLIPFeaturizer,
+    PublishedCandleClassifier,
+    RejectingClassifier,
+)
 from skcandle.classifier import _unlabeled
 from skcandle.classifier._prototypes import prototypes_of
 from skcandle.classifier._statistics import ClassStatistics
 from skcandle.classifier._training_set import TrainingSet
 from skcandle.classifier._unlabeled import mixed_logits
 from skcandle.exceptions import UnreadableImageWarning
+from skcandle.metrics import expected_calibration_error
 
 IS_UNLABELED = np.random.default_rng(0).random(len(DATA.X_test)) < 0.5
 UNLABELED, REST = DATA.X_test[IS_UNLABELED], DATA.X_test[~IS_UNLABELED]
@@ -531,6 +539,27 @@ def test_sets_scores_and_choices_still_work(classifier):
 def test_thresholds_of_the_fit_remain(fitted, grown):
     for rate in (0.1, 0.3):
         assert_array_equal(grown.novelty_thresholds(rate), fitted.novelty_thresholds(rate))
+
+
+@pytest.mark.slow
+def test_emoji_keep_calibration_coverage_and_rejection_rate():
+    features, measured = encode_emoji(CLIPFeaturizer("emoji-clip")), []
+    for seed in range(3):
+        case = full_case(features, "ratio 0.02", seed)
+        task, clf = case.task, case.default().model
+        column = np.searchsorted(clf.classes_, task.names)
+        for one in (clf, clf.add_unlabeled(case.unlabeled)):
+            proba = one.predict_proba(task.X_test)[:, column]
+            sets = one.predict_set(task.X_test, 0.9)[:, column]
+            score, is_new = one.novelty_score(task.X_test, return_is_new=True)
+            error = expected_calibration_error(
+                task.y_test, proba, classes=np.arange(task.n_classes)
+            )
+            missed = ~sets[np.arange(len(sets)), task.y_test]
+            rejected = score > one.novelty_thresholds(0.1)[is_new.astype(int)]
+            measured.append([error, missed.mean(), rejected.mean()])
+    before, after = np.array(measured).reshape(3, 2, 3).mean(axis=0)
+    assert (after < before + 0.015).all()
 
 
 # --- names alone -----------------------------------------------------------------------------
