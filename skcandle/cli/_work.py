@@ -167,7 +167,11 @@ def _pipeline_of_names(classes, model, template, cache, device):
     from ..pipeline import make_candle_pipeline
 
     pipe = make_candle_pipeline(
-        *model, new_classes=list(dict.fromkeys(classes)), templates=template, device=device, cache=cache
+        *model,
+        new_classes=list(dict.fromkeys(classes)),
+        templates=template,
+        device=device,
+        cache=cache,
     )
     return pipe.fit([], [])
 
