@@ -10,6 +10,7 @@ ORDER = [
     "grid_search",
     "prediction_sets",
     "none_of_these",
+    "unlabeled_search",
     "label_errors",
     "own_encoder",
     "persistence",

@@ -1,14 +1,17 @@
 """Encode and classify more images than fit on one machine, with Dask."""
 
 import os
+import pathlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+from numpy.lib.format import open_memmap
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._files import replacing
 from .._images.failures import is_url
 from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
@@ -158,7 +161,9 @@ def encode_dataset(
     return pd.DataFrame(failures, columns=["key", "reason"], dtype=object)
 
 
-def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def read_embeddings(
+    folder: Path, keys: Any = None, *, out: Path | None = None, overwrite: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Read the embeddings that :func:`encode_dataset` has stored, as an array.
 
     Parameters
@@ -169,6 +174,13 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
     keys : list, array, Series or Index of str of length n_images, default=None
         Distinct keys of the images to read, for example of those with a label. Files are read one
         by one, so that only these images need memory. None reads all, in the order of the files.
+
+    out : str or path-like, default=None
+        For embeddings that do not fit into memory: a file with the suffix .npy to write them to.
+        `X` is then a read-only memory map of it. The keys are in memory.
+
+    overwrite : bool, default=False
+        Whether `out` may replace a file that exists.
 
     Returns
     -------
@@ -183,6 +195,12 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
 
         keys, X = read_embeddings("embeddings", labels.index)
         classifier.fit(X, labels)
+
+    Prediction and :meth:`skcandle.CandleClassifier.add_unlabeled` read a memory map block by
+    block::
+
+        keys, X = read_embeddings("embeddings", out="embeddings.npy")
+        classifier = classifier.add_unlabeled(X)
     """
     require_dask()
     import pandas as pd
@@ -192,19 +210,47 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
     if n_features is None:
         raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
-    if keys is None:
-        n_rows = sum(shards.n_rows(part) for part in parts)
-        keys, X = np.empty(n_rows, dtype=object), np.empty((n_rows, n_features), dtype=np.float32)
-        start = 0
+    wanted = None if keys is None else pd.Index(_key_list(keys, "keys"), dtype=object)
+    n_rows = sum(map(shards.n_rows, parts)) if wanted is None else len(wanted)
+    if out is None:
+        X = np.empty((n_rows, n_features), dtype=np.float32)
+        return _read_into(X, shards, parts, wanted), X
+    out = pathlib.Path(out)
+    if out.suffix != ".npy":
+        raise ValueError(f"out must end in .npy, got {str(out)!r}.")
+    with replacing(out, overwrite=overwrite) as temporary:
+        X = open_memmap(temporary, "w+", np.float32, (n_rows, n_features))
+        keys = _read_into(X, shards, parts, wanted)
+        X.flush()
+        del X  # Windows cannot rename a file while it is mapped
+    return keys, np.load(out, mmap_mode="r")
+
+
+def _read_into(X, shards, parts, wanted):
+    """Read embeddings into an array, one file at a time.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, n_features)
+    shards : ShardFolder
+    parts : list of str
+    wanted : pandas.Index or None
+        Keys of the images; None for all.
+
+    Returns
+    -------
+    keys : ndarray of shape (n_images,) of str objects
+    """
+    n_features = X.shape[1]
+    if wanted is None:
+        keys, start = np.empty(len(X), dtype=object), 0
         for part in parts:
             part_keys, rows = _read_rows(shards, part, n_features)
             stop = start + len(rows)
             keys[start:stop], X[start:stop] = part_keys, rows
             start = stop
-        return keys, X
+        return keys
 
-    wanted = pd.Index(_key_list(keys, "keys"), dtype=object)
-    X = np.empty((len(wanted), n_features), dtype=np.float32)
     missing = np.ones(len(wanted), dtype=bool)
     for part in parts:
         part_keys = shards.read_part(part, ["key"])[0]["key"].to_numpy()
@@ -218,7 +264,7 @@ def read_embeddings(folder: Path, keys: Any = None) -> tuple[np.ndarray, np.ndar
             f"{missing.sum()} of {len(wanted)} keys have no embedding in {str(shards.path)!r}; the "
             f"first is {wanted[missing][0]!r}. Encode these images or leave them out."
         )
-    return wanted.to_numpy(), X
+    return wanted.to_numpy()
 
 
 def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = False) -> None:

@@ -5,6 +5,7 @@ from dataclasses import is_dataclass, replace
 from itertools import product
 from pickle import dumps, loads
 
+import joblib
 import numpy as np
 import pytest
 import skops.io
@@ -24,7 +25,7 @@ from skcandle import (
     make_candle_pipeline,
 )
 from skcandle.exceptions import ModelError
-from skcandle.hub import load_pipeline
+from skcandle.hub import load_pipeline, save_pipeline
 from skcandle.hub._model_files import fitted_candle, from_bytes, to_bytes
 
 PARAMETERS_OF_CLIP = {
@@ -248,6 +249,18 @@ def test_a_classifier_from_a_file_goes_on_learning(fits, kind, copied, images):
         changed, expected = change(again), change(pipe)
         assert_array_equal(changed["candle"].unlabeled_count_, expected["candle"].unlabeled_count_)
         assert_array_equal(changed.predict_proba(images), expected.predict_proba(images))
+
+
+@pytest.mark.parametrize("kind", ["adapted", "names", "adapted names"])
+def test_folders_and_joblib_files_keep_what_images_without_labels_taught(
+    fits, kind, images, tmp_path
+):
+    pipe = fits[kind]
+    save_pipeline(pipe, tmp_path / "folder")
+    joblib.dump(pipe, tmp_path / "pipe.joblib")
+    for again in (load_pipeline(tmp_path / "folder"), joblib.load(tmp_path / "pipe.joblib")):
+        assert_array_equal(again.predict_proba(images), pipe.predict_proba(images))
+        assert_array_equal(again["candle"].unlabeled_count_, pipe["candle"].unlabeled_count_)
 
 
 # --- featurizers and caches ----------------------------------------------------------------------

@@ -141,6 +141,45 @@ def test_two_workers_store_the_vectors_of_one_process(client, paths, clip, rows,
     assert sorted(n_stored(folder).values()) == [4] * (N_IMAGES // 4)
 
 
+@pytest.mark.parametrize("some", [False, True])
+def test_embeddings_are_read_into_a_memory_map(some, paths, clip, folder, tmp_path):
+    encode_dataset(paths, folder, clip, shard_size=5)
+    asked = paths[::-3] if some else None
+    keys, X = read_embeddings(folder, asked, out=tmp_path / "X.npy")
+    expected_keys, expected = read_embeddings(folder, asked)
+    assert isinstance(X, np.memmap) and not X.flags.writeable
+    assert keys.tolist() == expected_keys.tolist()
+    np.testing.assert_array_equal(X, expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "X.npy"), expected)
+
+
+def test_a_memory_map_is_complete_or_not_there(paths, clip, folder, tmp_path):
+    encode_dataset(paths[:4], folder, clip, shard_size=2)
+    out = tmp_path / "X.npy"
+    with pytest.raises(ValueError, match="1 of 2 keys have no embedding"):
+        read_embeddings(folder, [paths[0], "another"], out=out)
+    with pytest.raises(ValueError, match=r"out must end in \.npy, got .*X\.dat"):
+        read_embeddings(folder, out=tmp_path / "X.dat")
+    assert not list(tmp_path.glob("*X.*")) and not list(tmp_path.glob(".skcandle*"))
+    _, earlier = read_embeddings(folder, paths[:1], out=out)
+    with pytest.raises(FileExistsError, match="already exists; overwrite=True replaces it"):
+        read_embeddings(folder, out=out)
+    assert len(read_embeddings(folder, out=out, overwrite=True)[1]) == 4 and len(earlier) == 1
+
+
+def test_a_classifier_learns_from_unlabelled_embeddings_in_a_memory_map(
+    paths, tiny_clip, folder, tmp_path
+):
+    encode_dataset(paths, folder, CLIPFeaturizer(tiny_clip), shard_size=5)
+    _, X = read_embeddings(folder, paths)
+    clf = CandleClassifier(text_encoder=CLIPFeaturizer(tiny_clip), new_classes=["elk"])
+    clf.fit(X[:6], ["ant", "bee"] * 3)
+    _, mapped = read_embeddings(folder, paths, out=tmp_path / "X.npy")
+    np.testing.assert_array_equal(
+        clf.add_unlabeled(mapped).predict_proba(mapped), clf.add_unlabeled(X).predict_proba(X)
+    )
+
+
 def test_other_batches_move_vectors_by_rounding_only(paths, clip, rows, folder):
     encode_dataset(paths, folder, clip.set_params(batch_size=5), shard_size=7)
     np.testing.assert_allclose(read_embeddings(folder, paths)[1], rows, atol=1e-6)
