@@ -270,7 +270,7 @@ class _SoftSums:
         )
 
 
-def model_of_names(text_features, shrinkage, weights):
+def model_of_names(text_features, shrinkage, weights, term=None):
     """A model without any image. Its answers are those of zero-shot CLIP.
 
     All prototypes are the origin, to which all images are equally similar.
@@ -280,6 +280,8 @@ def model_of_names(text_features, shrinkage, weights):
     text_features : ndarray of shape (n_classes, n_features)
     shrinkage : float
     weights : LogitWeights
+    term : SingleImages, optional
+        Empty, for images that are added.
 
     Returns
     -------
@@ -301,4 +303,4 @@ def model_of_names(text_features, shrinkage, weights):
     )
     statistics = ClassStatistics(counts, origin, nothing)
     identity = np.eye(n_features, dtype=dtype)
-    return CandleModel(space, text_features, identity, weights, statistics, None)
+    return CandleModel(space, text_features, identity, weights, statistics, term)
