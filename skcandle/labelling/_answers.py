@@ -22,6 +22,10 @@ WEIGHTS: dict[str, Any] = {
 # With more labels, images are compared to prototypes alone: the single-image term would take longer
 # than a person waits.
 MAX_SINGLE_IMAGES = 1000
+# With fewer labels, images without labels teach, too, unless most classes came with a label: then
+# many unlabelled images are of classes that have no name yet. In both cases they lowered the
+# accuracy on WHU-RS19, since the weights are fixed. The final fit, which estimates them, gained.
+LABELS_PER_CLASS = 4
 WITHOUT_SINGLE_IMAGES = WEIGHTS | {"single_image_weight": 0.0}
 
 
@@ -54,10 +58,10 @@ class Learner:
     """Makes the classifier that follows from labels.
 
     It is a function of the classes and the labels, not of how they came about. Nothing is trained,
-    so it takes a fraction of a second. It also learns from images without labels, see
-    :meth:`CandleClassifier.add_unlabeled`. This takes longer, so it is repeated only after every
-    eighth label if there are from 32 to 63, every 16th up to 127, and so on; the labels since
-    then are added to what was found. Unlabelled images say nothing about the classes since then.
+    so it takes a fraction of a second. While labels are few and the names known, it also learns
+    from images without labels, see :meth:`CandleClassifier.add_unlabeled`. This takes longer, so it
+    is repeated only after every eighth label if there are from 32 to 63, every 16th up to 127, and
+    so on; later labels are added to what was found.
 
     Parameters
     ----------
@@ -111,16 +115,18 @@ class Learner:
         """
         if len(class_names) < 2:
             return None
+        weights = WEIGHTS if len(labelled) <= MAX_SINGLE_IMAGES else WITHOUT_SINGLE_IMAGES
+        n_needed = LABELS_PER_CLASS * len(class_names)
+        if len(labelled) >= n_needed or 2 * len(lasting_names) < len(class_names):
+            return self.grown(class_names, sorted(labelled), weights)
         n_first = _rounded_down(len(labelled))
         first, later = sorted(labelled[:n_first]), sorted(labelled[n_first:])
         known = {*lasting_names, *(name for _, name in first)}
-        if self.start is None and len(known) < 2:
-            known = set(class_names)
-        key = [name for name in class_names if name in known], first, self._weights(labelled)
+        key = [name for name in class_names if name in known], first, weights
         if key != self._adapted[0]:
             labelled_rows = [row for row, _ in first]
             unlabeled = self.X[np.setdiff1d(self.sample, labelled_rows)]
-            with warnings.catch_warnings():  # at the start, few of the classes have a name
+            with warnings.catch_warnings():  # the page says how well the classes fit
                 warnings.filterwarnings("ignore", "Most unlabelled images look like none")
                 self._adapted = key, self.grown(*key).add_unlabeled(unlabeled)
         return self._with_images(self._with_names(self._adapted[1], class_names), later)
@@ -133,9 +139,6 @@ class Learner:
             classifier = CandleClassifier(new_classes=names, text_encoder=text, **weights)
             classifier.fit(self.X[:0], [])
         return self._with_images(self._with_names(classifier, names), labelled)
-
-    def _weights(self, labelled):
-        return WEIGHTS if len(labelled) <= MAX_SINGLE_IMAGES else WITHOUT_SINGLE_IMAGES
 
     def _with_names(self, classifier, names):
         known = set(classifier.classes_.tolist())

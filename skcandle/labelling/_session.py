@@ -105,10 +105,12 @@ class LabellingSession:
     Notes
     -----
     The answers are those of a :class:`~skcandle.CandleClassifier` with fixed weights of the logits,
-    which learns in closed form: from names, from labels, and from 500 of the images without labels
-    (:meth:`~skcandle.CandleClassifier.add_unlabeled`). Up to rounding errors, it depends only on
-    the classes and the labels, so that undo returns to the answers before. Its probabilities are
-    not calibrated; :meth:`fit` estimates the weights.
+    which learns in closed form from names and labels. It also learns from 500 images without labels
+    (:meth:`~skcandle.CandleClassifier.add_unlabeled`), as long as there are less than four labels
+    per class, and unless most classes came with a label: unlabelled images may then be of classes
+    that have no name yet. Up to rounding errors, the classifier depends only on the classes and the
+    labels, so that undo returns to the answers before. Its probabilities are not calibrated;
+    :meth:`fit` estimates the weights.
 
     Examples
     --------
@@ -494,7 +496,7 @@ class LabellingSession:
         classifier : CandleClassifier
             From :meth:`~skcandle.CandleClassifier.fit`, where classes without images are new
             classes. If the session started from a classifier, a copy of it that has learned from
-            the labels. Then it learns from all images without a label, by
+            the labels. Then it learns from all images without labels, by
             :meth:`~skcandle.CandleClassifier.add_unlabeled`.
 
         Raises
@@ -503,20 +505,10 @@ class LabellingSession:
             If there are less than two classes.
         """
         snapshot = self._labels.snapshot()
-        labelled = sorted(snapshot.with_class)
-        y = [name for _, name in labelled]
         if len(snapshot.class_names) < 2:
             raise ValueError("A model needs at least two classes. Label more images, or add names.")
-        if self._learner.start is not None:
-            classifier = self._learner.grown(snapshot.class_names, labelled)
-        else:
-            classifier = CandleClassifier(
-                new_classes=sorted(set(snapshot.class_names).difference(y)),
-                text_encoder=self._text_encoder,
-                templates=self._templates,
-            ).fit(self._X[[row for row, _ in labelled]], y)
         is_unlabelled = np.isin(snapshot.codes, (UNLABELLED, SKIP))
-        return classifier.add_unlabeled(self._X[is_unlabelled])
+        return self._fitted_on_labels(snapshot).add_unlabeled(self._X[is_unlabelled])
 
     def save_model(self, path: PathLike) -> Path:
         """Write a pipeline with the classifier of :meth:`fit` to a file.
@@ -714,6 +706,18 @@ class LabellingSession:
             proba = classifier.predict_proba(self._X[best])
             return best[choose_rows(proba, classifier.class_count_, min(n, len(best)))]
         return best[:n]
+
+    def _fitted_on_labels(self, snapshot):
+        names, labelled = snapshot.class_names, sorted(snapshot.with_class)
+        if self._learner.start is not None:
+            return self._learner.grown(names, labelled)
+        y = [name for _, name in labelled]
+        classifier = CandleClassifier(
+            new_classes=sorted(set(names).difference(y)),
+            text_encoder=self._text_encoder,
+            templates=self._templates,
+        )
+        return classifier.fit(self._X[[row for row, _ in labelled]], y)
 
     def _text_features_of(self, names):
         encoder, reason = class_text_encoder(
