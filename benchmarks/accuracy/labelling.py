@@ -6,6 +6,7 @@ All names are known at the start. A random half of the images is the folder, in 
 at a time are labelled correctly: those that `LabellingSession.next` puts first by "help", by
 "doubt", or at random. Accuracy is that of the answers for the other half, which the session never
 sees. *then fit* is the classifier that the session writes to a file, with estimated weights.
+*labels only* learns from labelled images only, which "help" orders.
 """
 
 import numpy as np
@@ -17,10 +18,10 @@ from skcandle.labelling._answers import answers_of
 
 N_LABELS = (0, 10, 20, 50, 100)
 AT_ONCE = 5
-ORDERS = {"help": "help", "doubt": "doubt", "random order": "random"}
+ORDERS = {"help": "help", "doubt": "doubt", "random order": "random", "labels only": "help"}
 
 
-def accuracies(features, seed, by):
+def accuracies(features, seed, by, labels_only):
     """Accuracy after each number of labels, and that of the final fit."""
     rng = np.random.default_rng([seed, 5])
     names = [f"class {i:04d}" for i in range(len(features.names))]
@@ -28,22 +29,25 @@ def accuracies(features, seed, by):
     folder, test = np.array_split(rows, 2)
     text = dict(zip(names, features.T, strict=True))
     session = LabellingSession(folder, features.X[folder], classes=names, text_encoder=text)
+    if labels_only:
+        session._learner.sample = session._learner.sample[:0]
     found = []
     for n_labels in N_LABELS:
         while session.progress.n_labelled < n_labels:
             for image in session.next(AT_ONCE, by):
                 session.label([image], names[features.y[folder[image]]])
-        _, _, classifier = session._current()
-        answers = answers_of(classifier, features.X[test], names)
+        answers = answers_of(session.classifier, features.X[test], names)
         found.append(np.mean(answers.label == features.y[test]))
-    fitted = session.fit().predict(features.X[test])
-    return [*found, np.mean(fitted == np.array(names)[features.y[test]])]
+    fitted = session._fitted_on_labels(session._current()[0]) if labels_only else session.fit()
+    return [*found, np.mean(fitted.predict(features.X[test]) == np.array(names)[features.y[test]])]
 
 
 def report(name, features, seeds):
     """Markdown of one set of features."""
     found = {
-        order: np.array([accuracies(features, seed, by) for seed in range(seeds)])
+        order: np.array(
+            [accuracies(features, seed, by, order == "labels only") for seed in range(seeds)]
+        )
         for order, by in ORDERS.items()
     }
     reference = found["random order"]

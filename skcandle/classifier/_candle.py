@@ -25,7 +25,7 @@ from ._projection import train_projection
 from ._prototypes import prototypes_of
 from ._pseudo_new import balanced_rows, split_generator
 from ._selective import SelectivePrediction
-from ._single_images import MAX_IMAGES, fit_single_images
+from ._single_images import MAX_IMAGES, SingleImages, fit_single_images
 from ._statistics import ClassStatistics
 from ._training_images import TrainingImages
 from ._unlabeled import learn_from_unlabeled, model_of_names
@@ -398,9 +398,13 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
 
     def _fit_names(self, data, weights):
         """Without images, answer as zero-shot CLIP does."""
-        self.loss_curve_, self.n_iter_, self.single_image_weight_ = [], 0, 0.0
+        given, term = self.single_image_weight, None
+        weight = 0.0 if given == "auto" else float(given)
+        if weight > 0:
+            term = SingleImages.empty(data.X.shape[1], data.X.dtype, weight)
+        self.loss_curve_, self.n_iter_, self.single_image_weight_ = [], 0, weight
         self._held_out = HeldOutScores.of_names(weights.temperature)
-        self._model = model_of_names(data.text_features, float(self.shrinkage), weights)
+        self._model = model_of_names(data.text_features, float(self.shrinkage), weights, term)
 
     def with_prior(self, prior: ClassPrior) -> "CandleClassifier":
         """Return a fitted view for other frequencies of the classes.

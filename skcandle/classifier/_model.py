@@ -155,7 +155,7 @@ class CandleModel:
         device : torch.device
         """
         term = self.single_images
-        if term is not None:
+        if term is not None and len(columns):
             term, _ = fit_single_images(
                 images, prototypes, columns, self.weights, term.weight, device
             )

@@ -98,6 +98,13 @@ class SingleImages:
     columns: np.ndarray
     weight: float
 
+    @classmethod
+    def empty(cls, n_features, dtype, weight):
+        """The term of a model without images; images that are added get this weight."""
+        nothing = np.zeros((0, n_features), dtype)
+        none, coefficients = np.zeros(0, dtype=int), np.zeros((0, 0), dtype)
+        return cls(nothing, none, nothing[:, 0], nothing, coefficients, none, weight)
+
     def images(self, text_features, n_classes):
         """The images as a TrainingSet of a universe."""
         return TrainingSet(self.X, self.y, self.sample_weight, text_features, n_classes)

@@ -287,7 +287,7 @@ class _SoftSums:
         )
 
 
-def model_of_names(text_features, shrinkage, weights):
+def model_of_names(text_features, shrinkage, weights, term=None):
     """A model without any image. Its answers are those of zero-shot CLIP.
 
     All prototypes are the origin, to which all images are equally similar.
@@ -297,6 +297,8 @@ def model_of_names(text_features, shrinkage, weights):
     text_features : ndarray of shape (n_classes, n_features)
     shrinkage : float
     weights : LogitWeights
+    term : SingleImages, optional
+        Empty, for images that are added.
 
     Returns
     -------
@@ -318,4 +320,4 @@ def model_of_names(text_features, shrinkage, weights):
     )
     statistics = ClassStatistics(counts, origin, nothing)
     identity = np.eye(n_features, dtype=dtype)
-    return CandleModel(space, text_features, identity, weights, statistics, None)
+    return CandleModel(space, text_features, identity, weights, statistics, term)

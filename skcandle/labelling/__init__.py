@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from ._answers import Answers
     from ._progress import Progress
     from ._session import LabellingSession
-    from ._state import NONE as NONE
-    from ._state import SKIP as SKIP
-    from ._state import UNLABELLED as UNLABELLED
+    from ._labels import NONE as NONE
+    from ._labels import SKIP as SKIP
+    from ._labels import UNLABELLED as UNLABELLED
 
 __all__ = ["Answers", "LabellingSession", "Progress"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {"NONE": "_state", "SKIP": "_state", "UNLABELLED": "_state"}
+    {"NONE": "_labels", "SKIP": "_labels", "UNLABELLED": "_labels"}
     | {"Answers": "_answers", "LabellingSession": "_session", "Progress": "_progress"},
 )

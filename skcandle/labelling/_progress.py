@@ -1,12 +1,11 @@
 """How far the labelling has come."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
 
-from ._state import SKIP, Label
+from ._labels import SKIP, Snapshot
 
 WINDOW = 100  # latest labels from which the accuracy is estimated: the classifier changes
 MIN_RANDOM = 20  # labels of images drawn at random that are enough for an estimate of their own
@@ -44,18 +43,9 @@ class Progress(NamedTuple):
     curve: list[tuple[int, float, float, float]]
 
 
-def progress_of(labels: Iterable[Label]) -> Progress:
-    """Compare labels with the answers that were shown before.
-
-    Parameters
-    ----------
-    labels : iterable of Label
-
-    Returns
-    -------
-    progress : Progress
-    """
-    labels = sorted(labels, key=lambda label: label.number)
+def progress_of(snapshot: Snapshot) -> Progress:
+    """Compare labels with the answers that were shown before."""
+    labels = [label for _, label in snapshot.labels]
     said = [label for label in labels if label.answer != SKIP]
     compared = [(i, label) for i, label in enumerate(said, 1) if label.shown is not None]
     at_random = [(i, label) for i, label in compared if label.order == "random"]

@@ -32,8 +32,9 @@ from starlette.routing import Route
 
 from .._warnings import warn_user
 from ..inspection._thumbnails import thumbnail
+from ._labels import NONE, SKIP, UNLABELLED
+from ._progress import progress_of
 from ._session import LabellingSession
-from ._state import NONE, SKIP, UNLABELLED
 
 PAGE = {
     "index.html": "text/html",
@@ -140,10 +141,10 @@ def create_app(
         index, size = request.path_params["index"], request.path_params["size"]
         if index >= session.n_images or size not in SIZES:
             return PlainTextResponse("There is no such photo.", 404)
-        content = photos[size](index)
-        if content is None:
-            return PlainTextResponse("This photo can no longer be read.", 404)
-        return Response(content, media_type="image/webp")
+        try:
+            return Response(photos[size](index), media_type="image/webp")
+        except Exception:  # the file was changed or removed after it was encoded
+            return PlainTextResponse("This photo cannot be read.", 404)
 
     return Starlette(
         routes=[
@@ -280,18 +281,16 @@ class Actions:
 
     def classes(self):
         """Names of all classes, and how many photos are labelled with and answered as each."""
-        session = self.session
-        names, labels = session.class_names, session.labels
-        # of other labels if they change meanwhile; the page then asks again
-        answered = session.answers.label[labels == UNLABELLED]
+        snapshot, answers = self.session.labels_and_answers()
+        names, labels = snapshot.class_names, snapshot.codes
         n_labelled, n_answered = (
             np.bincount(each[each >= 0], minlength=len(names)).tolist()
-            for each in (labels, answered)
+            for each in (labels, answers.label[labels == UNLABELLED])
         )
         return {
             "title": self.title,
-            "n_images": session.n_images,
-            "n_problems": len(session.problems),
+            "n_images": self.session.n_images,
+            "n_problems": len(self.session.problems),
             "classes": [
                 {"name": name, "n_labelled": n_labelled[k], "n_answered": n_answered[k]}
                 for k, name in enumerate(names)
@@ -322,25 +321,28 @@ class Actions:
         return self._state(on_screen) | {"changed": indices}
 
     def _state(self, indices):
-        session = self.session
-        names, answers, progress = session.class_names, session.answer(indices), session.progress
-        rows = zip(
-            indices, session.labels[indices], answers.label, answers.probability, strict=True
-        )
+        snapshot, answers = self.session.labels_and_answers(indices)
+        names = [*snapshot.class_names, None]  # None is at -1, without classes
         return {
-            "version": session.version,
-            "can_undo": session.can_undo,
-            "can_redo": session.can_redo,
-            "progress": progress._asdict(),
+            "version": snapshot.version,
+            "can_undo": snapshot.can_undo,
+            "can_redo": snapshot.can_redo,
+            "progress": progress_of(snapshot)._asdict(),
             "photos": [
                 {
                     "index": index,
-                    "name": session.names[index],
-                    "label": names[label] if label >= 0 else int(label),
-                    "answer": names[answer] if answer >= 0 else None,
-                    "probability": float(probability) if answer >= 0 else None,
+                    "name": self.session.names[index],
+                    "label": names[label] if label >= 0 else label,
+                    "answer": names[answer],
+                    "probability": probability,
                 }
-                for index, label, answer, probability in rows
+                for index, label, answer, probability in zip(
+                    indices,
+                    snapshot.codes[indices].tolist(),
+                    answers.label.tolist(),
+                    answers.probability.tolist(),
+                    strict=True,
+                )
             ],
         }
 
@@ -367,18 +369,12 @@ def _page_file(name):
 
 
 def _photo_reader(images, size):
-    """A function from the index of a photo to a small copy of it, or None if it is unreadable."""
+    """A function from the index of a photo to a small copy of it, which is kept in memory."""
 
     @lru_cache(maxsize=N_CACHED[size])
     def read(index):
-        try:
-            small = thumbnail(images[index], SIZES[size])
-        except MemoryError:
-            raise
-        except Exception:  # the file was changed or removed after it was encoded
-            return None
         file = io.BytesIO()
-        small.save(file, "WEBP", quality=WEBP_QUALITY, method=2)
+        thumbnail(images[index], SIZES[size]).save(file, "WEBP", quality=WEBP_QUALITY, method=2)
         return file.getvalue()
 
     return read

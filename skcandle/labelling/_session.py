@@ -26,13 +26,13 @@ from ..hub._model_files import fitted_candle, to_bytes
 from ..pipeline import CandlePipeline
 from ._answers import Answers, Learner, answers_of
 from ._journal import Journal
+from ._labels import NONE, SKIP, UNLABELLED, Labels, Snapshot, checked_name, now
 from ._progress import Progress, progress_of
-from ._state import NONE, SKIP, UNLABELLED, checked_name
-from ._stored_labels import StoredLabels, now
 from ._table import MODEL, PERSON, is_text, labels_in_table, path_in_table, table_text
 
 BY = ("help", "doubt", "class", "none", "random", "image", "words", "labelled")
 SHORTLIST = 500  # images that are scored again before some of them are chosen
+N_UNLABELED = 500  # images that teach without labels while one labels
 
 
 class _Folder(NamedTuple):
@@ -40,7 +40,6 @@ class _Folder(NamedTuple):
 
     output: Path
     clip: CLIPFeaturizer
-    pipeline: Pipeline | None
     contents: np.ndarray
 
 
@@ -105,10 +104,13 @@ class LabellingSession:
 
     Notes
     -----
-    Until two classes have images, the answers are those of zero-shot CLIP. Then they are those of a
-    :class:`~skcandle.CandleClassifier` with fixed weights of the logits, which learns in closed
-    form. Up to rounding errors, it depends only on the classes and the labels, so that undo returns
-    to the answers before. Its probabilities are not calibrated; :meth:`fit` estimates the weights.
+    The answers are those of a :class:`~skcandle.CandleClassifier` with fixed weights of the logits,
+    which learns in closed form from names and labels. It also learns from 500 images without labels
+    (:meth:`~skcandle.CandleClassifier.add_unlabeled`), as long as there are less than four labels
+    per class, and unless most classes came with a label: unlabelled images may then be of classes
+    that have no name yet. Up to rounding errors, the classifier depends only on the classes and the
+    labels, so that undo returns to the answers before. Its probabilities are not calibrated;
+    :meth:`fit` estimates the weights.
 
     Examples
     --------
@@ -157,17 +159,18 @@ class LabellingSession:
         self.problems: list[tuple[str, str]] = []
         self._X = unit(X.astype(np.float32, copy=False))
         self._text_encoder, self._templates = text_encoder, templates
-        self._learner = Learner(self._X, self._text_features_of, classifier)
+        self._random_order = np.random.default_rng(0).permutation(self.n_images)
+        sample = self._random_order[:N_UNLABELED]
+        self._learner = Learner(self._X, self._text_features_of, classifier, sample)
         given = [] if classifier is None else classifier.classes_.tolist()
         self._journal = journal
-        self._labels = StoredLabels(self.names, given, journal)
+        self._labels = Labels(self.names, given, journal)
         self._check_embedded(classes)
         self._labels.give_classes(classes)
         self._fitting, self._answering = threading.Lock(), threading.Lock()
-        self._fitted: tuple[int, list[str], Any] = (-1, [], None)
-        self._answered: tuple[int, list[str], Any] = (-1, [], None)
+        self._fitted: tuple[Snapshot | None, Any] = (None, None)
+        self._answered: tuple[Snapshot | None, Any] = (None, None)
         self._folder: _Folder | None = None
-        self._random_order = np.random.default_rng(0).permutation(self.n_images)
 
     @classmethod
     def open(
@@ -257,7 +260,7 @@ class LabellingSession:
                 journal=journal,
             )
             session.problems = problems
-            session._folder = _Folder(output, clip, pipeline, contents)
+            session._folder = _Folder(output, clip, contents)
             session._take_over_table(output)
             return session
         except BaseException:
@@ -267,7 +270,7 @@ class LabellingSession:
     @property
     def version(self) -> int:
         """A number that grows with every change of labels or classes."""
-        return self._labels.version
+        return self._labels.snapshot().version
 
     @property
     def class_names(self) -> list[str]:
@@ -275,7 +278,7 @@ class LabellingSession:
 
         A class that came with a label is there as long as an image has it.
         """
-        return self._labels.class_names
+        return self._labels.snapshot().class_names
 
     @property
     def labels(self) -> np.ndarray:
@@ -283,27 +286,27 @@ class LabellingSession:
 
         A position in `class_names`, or UNLABELLED (-1), NONE (-2, "none of these") or SKIP (-3).
         """
-        return self._labels.array()
+        return self._labels.snapshot().codes
 
     @property
     def can_undo(self) -> bool:
         """Whether :meth:`undo` would change anything."""
-        return self._labels.can_undo
+        return self._labels.snapshot().can_undo
 
     @property
     def can_redo(self) -> bool:
         """Whether :meth:`redo` would change anything."""
-        return self._labels.can_redo
+        return self._labels.snapshot().can_redo
 
     @property
     def progress(self) -> Progress:
         """How far the labelling has come."""
-        return progress_of([label for _, label in self._labels.in_order()])
+        return progress_of(self._labels.snapshot())
 
     def label(
         self,
         indices: Sequence[int],
-        answer: str | int,
+        answer: str | int | Sequence[str | int],
         *,
         shown: Sequence[str | None] | None = None,
         order: str | None = None,
@@ -316,9 +319,9 @@ class LabellingSession:
         ----------
         indices : list of int
             Positions in `images`.
-        answer : str or int
+        answer : str, int or list of them
             Name of a class, which may be new, or NONE ("none of these"), SKIP, or UNLABELLED, which
-            takes labels away.
+            takes labels away. A list has one answer per image; all are undone together.
         shown : list of str or None, default=None
             The answer that was shown for each image, or None. `progress` compares labels with it.
         order : str, default=None
@@ -333,10 +336,12 @@ class LabellingSession:
             If the label cannot be stored, for example on a full disk.
         """
         rows = self._checked(indices)
-        if shown is not None and len(shown) != len(rows):
-            raise ValueError(f"shown has {len(shown)} entries for {len(rows)} images.")
-        self._check_embedded([answer] if isinstance(answer, str) else [])
-        self._labels.label(rows, answer, shown, order)
+        answers = list(answer) if isinstance(answer, (list, tuple)) else [answer] * len(rows)
+        for name, each in {"answer": answers, "shown": shown}.items():
+            if each is not None and len(each) != len(rows):
+                raise ValueError(f"{name} has {len(each)} entries for {len(rows)} images.")
+        self._check_embedded([each for each in answers if isinstance(each, str)])
+        self._labels.label(rows, answers, shown, order)
 
     def add_class(self, name: str) -> None:
         """Add a class without an image; see :meth:`label` for errors."""
@@ -359,12 +364,11 @@ class LabellingSession:
 
     @property
     def classifier(self) -> CandleClassifier | None:
-        """The classifier behind the answers; None until two classes have images.
+        """The classifier behind the answers; None if there are less than two classes.
 
         Its weights are fixed, so that it can learn from each label at once; see :meth:`fit`.
         """
-        classifier = self._current()[2]
-        return classifier if isinstance(classifier, CandleClassifier) else None
+        return self._current()[1]
 
     def answer(self, indices: Sequence[int]) -> Answers:
         """Answers for some images, labelled or not, from all labels.
@@ -378,9 +382,28 @@ class LabellingSession:
         -------
         answers : Answers
         """
+        return self.labels_and_answers(indices)[1]
+
+    def labels_and_answers(
+        self, indices: Sequence[int] | None = None
+    ) -> tuple[Snapshot, Answers]:
+        """All labels at one moment, and the answers that follow from them for some or all images.
+
+        Parameters
+        ----------
+        indices : list of int, default=None
+            Positions in `images`. None means all.
+
+        Returns
+        -------
+        snapshot : Snapshot
+        answers : Answers
+        """
+        if indices is None:
+            return self._answer_all()
         rows = self._checked(indices, unique=False)
-        _, names, classifier = self._current()
-        return answers_of(classifier, self._X[rows], names)
+        snapshot, classifier = self._current()
+        return snapshot, answers_of(classifier, self._X[rows], snapshot.class_names)
 
     @property
     def answers(self) -> Answers:
@@ -422,8 +445,8 @@ class LabellingSession:
             * ``"labelled"``: those labelled with `class_name`, or any if it is None, the latest
               first.
 
-            The first five leave out images that have a label. Without classes, the first four are
-            in random order.
+            The first five leave out images that have a label. With less than two classes, the first
+            four are in random order.
         class_name : str or int, default=None
             For ``"class"`` and ``"labelled"``; for the latter, NONE and SKIP are possible.
         image : int, default=None
@@ -454,13 +477,15 @@ class LabellingSession:
         if by == "words":
             return _largest(self._X @ self._embedded_words(words), n)
         if by == "labelled":
-            rows = [i for i, label in self._labels.in_order() if class_name in (None, label.answer)]
+            labels = self._labels.snapshot().labels
+            rows = [i for i, label in labels if class_name in (None, label.answer)]
             return np.array(rows[::-1][:n], dtype=int)
-        unlabelled = self.labels == UNLABELLED
-        if by == "random" or not self.class_names:
-            return self._random_order[unlabelled[self._random_order]][:n]
-        if by == "class" and class_name not in self.class_names:
+        snapshot = self._labels.snapshot()
+        if by == "class" and class_name not in snapshot.class_names:
             raise ValueError(f"There is no class {class_name!r}.")
+        unlabelled = snapshot.codes == UNLABELLED
+        if by == "random" or len(snapshot.class_names) < 2:
+            return self._random_order[unlabelled[self._random_order]][:n]
         return self._best(np.flatnonzero(unlabelled), n, by, class_name, wait)
 
     def fit(self) -> CandleClassifier:
@@ -471,28 +496,19 @@ class LabellingSession:
         classifier : CandleClassifier
             From :meth:`~skcandle.CandleClassifier.fit`, where classes without images are new
             classes. If the session started from a classifier, a copy of it that has learned from
-            the labels.
+            the labels. Then it learns from all images without labels, by
+            :meth:`~skcandle.CandleClassifier.add_unlabeled`.
 
         Raises
         ------
         ValueError
-            If there is no label, or only one class.
+            If there are less than two classes.
         """
-        _, names, labelled = self._labels.snapshot()
-        if not labelled:
-            raise ValueError("Label some images first: a model needs images of at least one class.")
-        if self._folder is not None and self._folder.pipeline is not None:
-            start = self._folder.pipeline["candle"]
-            return Learner(self._X, self._text_features_of, start).fit(names, labelled)
-        if self._learner.start is not None:
-            return self._learner.fit(names, labelled)
-        rows, y = zip(*sorted(labelled), strict=True)
-        classifier = CandleClassifier(
-            new_classes=sorted(set(names).difference(y)),
-            text_encoder=self._text_encoder,
-            templates=self._templates,
-        )
-        return classifier.fit(self._X[list(rows)], list(y))
+        snapshot = self._labels.snapshot()
+        if len(snapshot.class_names) < 2:
+            raise ValueError("A model needs at least two classes. Label more images, or add names.")
+        is_unlabelled = np.isin(snapshot.codes, (UNLABELLED, SKIP))
+        return self._fitted_on_labels(snapshot).add_unlabeled(self._X[is_unlabelled])
 
     def save_model(self, path: PathLike) -> Path:
         """Write a pipeline with the classifier of :meth:`fit` to a file.
@@ -518,10 +534,9 @@ class LabellingSession:
             raise ValueError("A session of embeddings has no pipeline; use its method fit.")
         if path.suffix.lower() != ".skops":
             raise ValueError(f"{str(path)!r} must end in .skops, the format of model files.")
-        labelled, classifier = self._labels.snapshot()[2], self.fit()
-        pipe = CandlePipeline([("clip", self._folder.clip), ("candle", classifier)])
+        rows = [row for row, _ in self._labels.snapshot().with_class]
+        pipe = CandlePipeline([("clip", self._folder.clip), ("candle", self.fit())])
         candle = fitted_candle(pipe)
-        rows = [row for row, _ in labelled]
         candle._training_images = candle._training_images.with_contents(
             self._X[rows], self._folder.contents[rows]
         )
@@ -601,9 +616,8 @@ class LabellingSession:
 
     def _says(self):
         """For each image: its class or None, the label of a person or None, and a probability."""
-        said = dict(self._labels.in_order())
-        names, answers = self._answer_all()
-        names = [*names, None]  # for -1, while there is no class
+        snapshot, answers = self._answer_all()
+        said, names = dict(snapshot.labels), [*snapshot.class_names, None]  # None without classes
         for i in range(self.n_images):
             label, probability = said.get(i), answers.probability[i]
             if label is None:
@@ -616,7 +630,7 @@ class LabellingSession:
         if not output.exists() or _digest(output.read_bytes()) in self._labels.tables:
             return
         rows = {path_in_table(image, output.parent): i for i, image in enumerate(self.images)}
-        said = dict(self._labels.in_order())
+        said = dict(self._labels.snapshot().labels)
         changed: dict[str, list[int]] = {}
         for image, name in labels_in_table(output):
             label = said.get(rows.get(image, -1))
@@ -640,7 +654,7 @@ class LabellingSession:
 
     def _check_embedded(self, names):
         """Raise an error, before a label is stored, if a name cannot be a class."""
-        known = self.class_names
+        known = self.class_names.copy()
         n_known = len(known)
         for name in names:
             name = checked_name(name, known)
@@ -648,20 +662,23 @@ class LabellingSession:
         self._learner.text_features(known[n_known:])
 
     def _current(self):
-        """The version, the class names, and the classifier that follows from the labels."""
+        """Labels and classes as they are now, and the classifier that follows from them."""
         with self._fitting:
-            version, names, labelled = self._labels.snapshot()
-            if version != self._fitted[0]:
-                classifier = self._learner.fit(names, labelled) if names else None
-                self._fitted = version, names, classifier
+            snapshot = self._labels.snapshot()
+            if snapshot is not self._fitted[0]:
+                classifier = self._learner.fit(
+                    snapshot.class_names, snapshot.lasting_names, snapshot.with_class
+                )
+                self._fitted = snapshot, classifier
             return self._fitted
 
     def _answer_all(self):
         with self._answering:
-            version, names, classifier = self._current()
-            if version != self._answered[0]:
-                self._answered = version, names, answers_of(classifier, self._X, names)
-            return self._answered[1:]
+            snapshot, classifier = self._current()
+            if snapshot is not self._answered[0]:
+                answers = answers_of(classifier, self._X, snapshot.class_names)
+                self._answered = snapshot, answers
+            return self._answered
 
     def _best(self, rows, n, by, class_name, wait):
         """The best of some images by their answers."""
@@ -674,19 +691,33 @@ class LabellingSession:
                 return np.where(is_answer, answers.probability, -1)
             return answers.novelty if by == "none" else answers.doubt
 
-        if wait or self._answered[2] is None:
+        if wait or self._answered[0] is None:
             self._answer_all()
-        _, names, answers = self._answered
-        shortlist = rows[_largest(score(answers.at(rows), names), SHORTLIST + 3 * n)]
-        _, names, classifier = self._current()
-        scores = score(answers_of(classifier, self._X[shortlist], names), names)
+        earlier, answers = self._answered
+        scores = score(answers.at(rows), earlier.class_names)
+        shortlist = rows[_largest(scores, SHORTLIST + 3 * n)]
+        snapshot, classifier = self._current()
+        answers = answers_of(classifier, self._X[shortlist], snapshot.class_names)
+        scores = score(answers, snapshot.class_names)
         best = shortlist[_largest(scores, 3 * n if by == "help" else n)]
         if by == "class":
             return best[: np.sum(scores >= 0)]
-        if by == "help" and len(best):
+        if by == "help" and len(best) and classifier is not None:
             proba = classifier.predict_proba(self._X[best])
             return best[choose_rows(proba, classifier.class_count_, min(n, len(best)))]
-        return best
+        return best[:n]
+
+    def _fitted_on_labels(self, snapshot):
+        names, labelled = snapshot.class_names, sorted(snapshot.with_class)
+        if self._learner.start is not None:
+            return self._learner.grown(names, labelled)
+        y = [name for _, name in labelled]
+        classifier = CandleClassifier(
+            new_classes=sorted(set(names).difference(y)),
+            text_encoder=self._text_encoder,
+            templates=self._templates,
+        )
+        return classifier.fit(self._X[[row for row, _ in labelled]], y)
 
     def _text_features_of(self, names):
         encoder, reason = class_text_encoder(

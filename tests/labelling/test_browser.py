@@ -277,6 +277,9 @@ def test_confirming_marked_photos_gives_each_its_own_answer(page, session):
     page.press(Keys.ENTER)
     page.wait(lambda: UNLABELLED not in session.labels)
     assert [named(session, index) for index in range(12)] == answers
+    page.press("z", held=[Keys.CONTROL])
+    page.says("Undone: 12 photos")
+    assert set(session.labels) == {UNLABELLED}
 
 
 def test_space_marks_for_the_buttons_below(page, session):

@@ -11,7 +11,7 @@ import pytest
 
 from skcandle.labelling import NONE, _journal
 from skcandle.labelling._journal import Journal
-from skcandle.labelling._stored_labels import StoredLabels
+from skcandle.labelling._labels import Labels
 
 NAMES = [f"{i}.png" for i in range(1000)]
 SECONDS = 60
@@ -20,13 +20,13 @@ LABELS_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from skcandle.labelling._journal import Journal
-from skcandle.labelling._stored_labels import StoredLabels
+from skcandle.labelling._labels import Labels
 
 names = [f"{i}.png" for i in range(1000)]
 journal = Journal(Path(sys.argv[1]), Path(sys.argv[2]))
-labels = StoredLabels(names, [], journal)
-for i in range(len(labels.in_order()), 1000):
-    labels.label([i], f"class {i % 7}", None, None)
+labels = Labels(names, [], journal)
+for i in range(len(labels.snapshot().labels), 1000):
+    labels.label([i], [f"class {i % 7}"])
     print(i, flush=True)
 """
 
@@ -51,7 +51,7 @@ def open_labels(path, photos):
     def open_labels():
         close()
         opened.append(Journal(path, photos))
-        return StoredLabels(NAMES, [], opened[-1])
+        return Labels(NAMES, [], opened[-1])
 
     def close():
         for journal in opened:
@@ -62,21 +62,22 @@ def open_labels(path, photos):
 
 
 def content_of(labels):
-    return labels.array().tolist(), labels.class_names
+    found = labels.snapshot()
+    return found.codes.tolist(), found.class_names
 
 
 def test_labels_are_there_when_the_journal_is_opened_again(open_labels):
     labels = open_labels()
-    labels.label([0, 1], "cat", ["dog", None], "doubt")
-    labels.label([2], NONE, None, None)
-    expected = labels.in_order()
-    assert open_labels().in_order() == expected
+    labels.label([0, 1], ["cat", "cat"], ["dog", None], "doubt")
+    labels.label([2], [NONE])
+    expected = labels.snapshot().labels
+    assert open_labels().snapshot().labels == expected
     assert [label.shown for _, label in expected] == ["dog", None, None]
 
 
 def test_the_journal_only_grows(open_labels, path):
     labels, contents = open_labels(), [path.read_bytes()]
-    for change in (lambda: labels.label([0], "cat", None, None), labels.undo, labels.redo):
+    for change in (lambda: labels.label([0], ["cat"]), labels.undo, labels.redo):
         change()
         contents.append(path.read_bytes())
     assert all(
@@ -89,10 +90,10 @@ def test_a_label_is_synced_before_it_counts(open_labels, monkeypatch):
     labels, seen = open_labels(), []
 
     def fsync(file):
-        seen.append(labels.in_order())
+        seen.append(labels.snapshot().labels)
 
     monkeypatch.setattr(_journal.os, "fsync", fsync)
-    labels.label([0], "cat", None, None)
+    labels.label([0], ["cat"])
     assert seen == [[]]
 
 
@@ -109,16 +110,16 @@ def test_a_killed_process_loses_no_label(path, photos, open_labels):
             said = process.stdout.read().splitlines()
             stored = int(said[-1]) if said else stored
         assert process.returncode == -signal.SIGKILL
-        found = [i for i, _ in open_labels().in_order()]
+        found = [i for i, _ in open_labels().snapshot().labels]
         assert found[: stored + 1] == list(range(stored + 1))
         open_labels()._journal.close()
 
 
 def test_a_line_that_was_cut_off_anywhere_is_left_out(open_labels, path):
     labels = open_labels()
-    labels.label([0], "cat", None, None)
+    labels.label([0], ["cat"])
     before, whole = content_of(labels), path.read_bytes()
-    labels.label([1], "dog", None, None)
+    labels.label([1], ["dog"])
     longer = path.read_bytes()
     for length in range(len(whole), len(longer)):
         path.write_bytes(longer[:length])
@@ -131,7 +132,7 @@ def test_a_header_that_was_cut_off_begins_again(open_labels, path):
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        assert content_of(open_labels()) == content_of(StoredLabels(NAMES))
+        assert content_of(open_labels()) == content_of(Labels(NAMES))
         assert path.read_bytes() == whole
 
 
@@ -140,7 +141,7 @@ def test_a_full_disk_is_said_at_once_and_leaves_nothing_half_written(
     open_labels, path, monkeypatch, fails
 ):
     labels = open_labels()
-    labels.label([0], "cat", None, None)
+    labels.label([0], ["cat"])
     before, stored = content_of(labels), path.read_bytes()
     write = os.write
     with monkeypatch.context() as patch:
@@ -152,11 +153,11 @@ def test_a_full_disk_is_said_at_once_and_leaves_nothing_half_written(
 
         patch.setattr(_journal.os, fails, fill_up)
         with pytest.raises(OSError, match="Nothing was stored, .*: the disk is full"):
-            labels.label([1], "dog", None, None)
+            labels.label([1], ["dog"])
         with pytest.raises(OSError, match="the disk is full"):
             labels.undo()
     assert (content_of(labels), path.read_bytes()) == (before, stored)
-    labels.label([1], "dog", None, None)
+    labels.label([1], ["dog"])
     assert content_of(open_labels()) == content_of(labels)
 
 
@@ -169,10 +170,10 @@ def test_a_limit_on_files_is_as_a_full_disk(open_labels, path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
     try:
         with pytest.raises(OSError, match="Nothing was stored"):
-            labels.label([0], "cat", None, None)
+            labels.label([0], ["cat"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert content_of(open_labels()) == content_of(StoredLabels(NAMES))
+    assert content_of(open_labels()) == content_of(Labels(NAMES))
 
 
 def test_a_journal_that_another_program_changed_takes_no_label(open_labels, path):
@@ -180,7 +181,7 @@ def test_a_journal_that_another_program_changed_takes_no_label(open_labels, path
     with open(path, "ab") as file:
         file.write(b'{"do":"undo"}\n')
     with pytest.raises(OSError, match="changed by another program"):
-        labels.label([0], "cat", None, None)
+        labels.label([0], ["cat"])
 
 
 @pytest.mark.slow
@@ -209,7 +210,7 @@ def changed_header(path, **changes):
     ],
 )
 def test_a_journal_that_does_not_fit_is_refused_and_stays(open_labels, path, changes, message):
-    open_labels().label([0], "cat", None, None)
+    open_labels().label([0], ["cat"])
     changed_header(path, **changes)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=message) as raised:
@@ -222,7 +223,7 @@ def test_a_journal_that_does_not_fit_is_refused_and_stays(open_labels, path, cha
     [b"no json", b"[]", b'{"do":"label"}', b'{"do":"fly","images":[],"when":""}', b"\xff\xfe"],
 )
 def test_a_damaged_line_is_named(open_labels, path, line):
-    open_labels().label([0], "cat", None, None)
+    open_labels().label([0], ["cat"])
     with open(path, "ab") as file:
         file.write(line + b"\n")
     with pytest.raises(ValueError, match="is damaged in line 3"):

@@ -12,6 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from skcandle.labelling import _server as server
+from skcandle.labelling import _session
 
 TOKEN = "the-token"
 HOST = "127.0.0.1:8000"
@@ -93,6 +94,28 @@ def test_none_of_these_and_skip_are_labels(page, session, code):
     assert session.labels[3] == code
 
 
+def test_each_photo_may_have_its_own_label_and_all_are_undone_at_once(page, session):
+    assert label(page, [0, 1, 2], ["green", "red", server.NONE]).is_success
+    assert session.labels[:3].tolist() == [1, 0, server.NONE]
+    assert label(page, [3, 4], ["green"]).status_code == 400
+    assert page.post("/undo", json={"on_screen": []}).json()["changed"] == [0, 1, 2]
+    assert set(session.labels) == {server.UNLABELLED}
+
+
+def test_a_class_that_another_window_removes_meanwhile_does_not_fail(page, session, monkeypatch):
+    session.label([0], "teal")
+    session.label([1], "teal")
+    answers_of = _session.answers_of
+
+    def removes_the_class(*args):
+        session.label([0, 1], server.UNLABELLED)
+        return answers_of(*args)
+
+    monkeypatch.setattr(_session, "answers_of", removes_the_class)
+    photos = page.post("/answers", json={"on_screen": [0, 1]}).json()["photos"]
+    assert [photo["label"] for photo in photos] == ["teal", "teal"]  # as it was before
+
+
 def test_undo_and_redo_name_the_photos_that_changed(page):
     label(page, [1, 2], "red")
     undone = page.post("/undo", json={"on_screen": [1]}).json()
@@ -135,7 +158,7 @@ def test_without_a_class_there_is_no_answer(make_session):
     client = make_client(make_session(classes=()), **ORIGIN)
     client.get("/", params={"token": TOKEN})
     photo = client.post("/photos", json={"by": "help", "n": 1}).json()["photos"][0]
-    assert (photo["answer"], photo["probability"]) == (None, None)
+    assert (photo["answer"], photo["probability"]) == (None, 0.0)
     assert client.post("/classes", json={}).json()["classes"] == []
 
 
@@ -183,6 +206,13 @@ def test_a_photo_is_read_once(page, session, folder):
     first = page.get("/photos/0/small").content
     (folder / "00.png").unlink()
     assert page.get("/photos/0/small").content == first
+
+
+def test_a_photo_that_could_not_be_read_once_is_read_again(page, folder):
+    (folder / "00.png").rename(folder / "away")
+    assert page.get("/photos/0/small").status_code == 404
+    (folder / "away").rename(folder / "00.png")
+    assert page.get("/photos/0/small").status_code == 200
 
 
 def test_a_photo_that_is_gone_is_not_found(page, folder):
@@ -349,7 +379,7 @@ def test_an_index_that_is_not_of_a_photo_is_refused(page, session, index):
     assert set(session.labels) == {server.UNLABELLED}
 
 
-@pytest.mark.parametrize("name", ["", " ", "x" * 300, "\ud800", "a\nb", 1, 0, -4, None, ["red"]])
+@pytest.mark.parametrize("name", ["", " ", "x" * 300, "\ud800", "a\nb", 1, 0, -4, None, [["red"]]])
 def test_what_is_not_the_name_of_a_class_is_refused(page, session, name):
     assert label(page, [0], name).status_code == 400
     assert set(session.labels) == {server.UNLABELLED}

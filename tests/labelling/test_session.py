@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 from helpers import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import softmax
 from scipy.stats import binomtest
 
 from skcandle import CandleClassifier, make_candle_pipeline
 from skcandle.datasets import load_emoji, load_image_table
 from skcandle.hub import load_pipeline
 from skcandle.labelling import NONE, SKIP, UNLABELLED, LabellingSession
+from skcandle.labelling._answers import WEIGHTS
 from skcandle.labelling._table import labels_in_table, path_in_table
 
 ANIMALS = ["ant", "bee", "cat", "dog", "elk"]
 X, Y, TEXTS = clip_like([12, 10, 8, 6, 4], 16, noise=0.5)
+UNIT = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
 TEXT = dict(zip(ANIMALS, TEXTS, strict=True))
 TRUTH = np.array(ANIMALS)[Y]
 
@@ -120,6 +121,15 @@ def test_indices_of_other_images_are_refused(animals, indices, message):
     assert animals.version == new_session().version
 
 
+def test_a_list_gives_each_image_its_answer_as_one_action(animals):
+    animals.label([4, 2, 7, 9], ["bee", "cat", SKIP, "bee"])
+    assert animals.labels[[2, 4, 7, 9]].tolist() == [2, 1, SKIP, 1]
+    with pytest.raises(ValueError, match="answer has 1 entries for 2 images"):
+        animals.label([0, 1], ["ant"])
+    assert animals.undo() == [4, 2, 7, 9]
+    assert not animals.can_undo and set(animals.labels) == {UNLABELLED}
+
+
 def test_every_change_has_another_version(animals):
     versions = [animals.version]
     for change in (
@@ -136,16 +146,35 @@ def test_every_change_has_another_version(animals):
 # --- answers -----------------------------------------------------------------------------------
 
 
-def test_the_answers_before_two_classes_have_images_are_those_of_zero_shot_clip(animals):
-    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
-    expected = softmax(rows @ TEXTS.T / 0.01, axis=1)
-    for _ in range(2):
-        answers = animals.answers
-        assert_array_equal(answers.label, expected.argmax(axis=1))
-        assert_allclose(answers.probability, expected.max(axis=1), rtol=1e-4)
-        second, first = np.sort(expected, axis=1)[:, -2:].T
-        assert_allclose(answers.doubt, 1 - (first - second), atol=1e-5)
-        animals.label([0], "ant")
+@pytest.mark.parametrize("labelled", [[], [0], [0, 1, 13]])
+def test_answers_follow_from_names_labels_and_images_without_labels(animals, labelled):
+    label_all(animals, labelled)
+    of_names = CandleClassifier(new_classes=ANIMALS, text_encoder=TEXT, **WEIGHTS).fit(UNIT[:0], [])
+    grown = of_names.add_images(UNIT[labelled], TRUTH[labelled]) if labelled else of_names
+    grown = grown.add_unlabeled(np.delete(UNIT, labelled, axis=0))
+    proba, answers = grown.predict_proba(UNIT), animals.answers
+    assert_array_equal(answers.label, proba.argmax(axis=1))
+    assert_allclose(answers.probability, proba.max(axis=1), rtol=1e-4)
+    second, first = np.sort(proba, axis=1)[:, -2:].T
+    assert_allclose(answers.doubt, 1 - (first - second), atol=1e-5)
+
+
+def test_images_without_labels_teach_again_after_each_eighth_of_the_labels(animals):
+    label_all(animals, [*range(9)])
+    counts = []
+    for row in range(9, 20):
+        counts.append(animals.classifier._model.unlabeled.counts.sum())
+        label_all(animals, [row])
+    # 9 | 10 11 | 12 13 | 14 15 | 16 17 18 19
+    assert [a == b for a, b in zip(counts, counts[1:], strict=False)] == [
+        False, True, False, True, False, True, False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_the_only_class_is_the_answer_for_all_images():
+    session = new_session(["ant"])
+    assert session.classifier is None
+    assert set(session.answers.label) == {0} and set(session.answers.probability) == {1}
 
 
 def test_answers_follow_a_classifier_that_has_learned_all_labels(animals):
@@ -190,9 +219,8 @@ def test_a_fitted_classifier_is_where_labelling_starts():
     start = CandleClassifier(text_encoder=TEXT).fit(X[first], TRUTH[first])
     session = new_session(["cat"], classifier=start)
     assert session.class_names == ["ant", "bee", "cat"]
-    grown = start.add_classes({"cat": TEXT["cat"]})
-    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    assert_allclose(session.answers.probability, grown.predict_proba(unit).max(axis=1), rtol=1e-4)
+    grown = start.add_classes({"cat": TEXT["cat"]}).add_unlabeled(UNIT)
+    assert_allclose(session.answers.probability, grown.predict_proba(UNIT).max(axis=1), rtol=1e-4)
     session.label([25], "cat")
     assert session.classifier.class_count_.tolist() == [12, 10, 1]
 
@@ -265,7 +293,7 @@ def test_answers_of_an_earlier_moment_may_select_images_without_waiting(animals)
     before = animals.answers
     label_all(animals, [25, 33])
     found = animals.next(5, "doubt", wait=False)
-    assert animals._answered[2] is before  # nothing was computed for all images
+    assert animals._answered[1] is before  # nothing was computed for all images
     assert_array_equal(found, animals.next(5, "doubt"))
 
 
@@ -476,6 +504,13 @@ def test_the_saved_model_is_fitted_on_the_labels(open_session, tmp_path):
     assert_allclose(pipe.predict_proba(images), expected, atol=1e-5)
 
 
+def test_names_alone_and_images_without_labels_are_a_model(open_session, tmp_path):
+    with open_session(classes=["bird", "clock"]) as session:
+        pipe = load_pipeline(session.save_model(tmp_path / "model.skops"))
+    assert pipe["candle"].class_count_.tolist() == [0, 0]
+    assert pipe["candle"].unlabeled_count_.min() > 0
+
+
 def test_a_session_that_starts_from_a_pipeline_saves_a_grown_one(open_session, photos, tmp_path):
     birds = [str(path) for path in sorted(photos.rglob("bird*"))]
     clocks = [str(path) for path in sorted(photos.rglob("clock*"))]
@@ -535,13 +570,12 @@ def test_without_classes_there_is_no_table(open_session, tmp_path):
         new_session().to_csv()
 
 
-def test_models_need_labels_and_two_classes(open_session, tmp_path):
+def test_models_need_two_classes(open_session, tmp_path):
     with open_session() as session:
-        with pytest.raises(ValueError, match="Label some images first"):
-            session.save_model(tmp_path / "model.skops")
-        session.label([0], "bird")
-        with pytest.raises(ValueError, match="At least two classes"):
-            session.save_model(tmp_path / "model.skops")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="at least two classes"):
+                session.save_model(tmp_path / "model.skops")
+            session.label([0], "bird")
         with pytest.raises(ValueError, match=r"must end in \.skops"):
             session.save_model(tmp_path / "model.bin")
     assert not (tmp_path / "model.skops").exists()

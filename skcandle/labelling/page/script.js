@@ -8,6 +8,7 @@ const UNLABELLED = -1, NONE = -2, SKIPPED = -3; // labels that are not names of 
 const PER_PAGE = 36;
 const MAX_PHOTOS = 2000; // on the screen; the limit of the server
 const POLL_MS = 2000;
+const RETRY_MS = 3000; // until a photo that did not load is requested once more
 const byId = (id) => document.getElementById(id);
 const groups = byId("groups");
 
@@ -134,7 +135,8 @@ function targets() {
   return current === null ? [] : [current];
 }
 
-function label(indices, answer) {
+// Gives each photo its answer; all are undone together.
+function label(indices, answers) {
   if (!indices.length) return;
   const shown = indices.map((index) => photos.get(index).answer);
   for (const index of indices) pending.add(index);
@@ -142,11 +144,14 @@ function label(indices, answer) {
   unmarkAll();
   enqueue(async () => {
     try {
-      const content = { photos: indices, answer, shown, order: view.by, on_screen: order };
+      const content = { photos: indices, answer: answers, shown, order: view.by, on_screen: order };
       update(await post("label", content));
-      const isNew = typeof answer === "string" && !classNames().includes(answer);
-      if (isNew) classes.push({ name: answer }); // its counts follow with those of the others
-      say(`${plural(indices.length, "photo")}: ${nameOf(answer)}`);
+      const names = [...new Set(answers)];
+      for (const name of names) {
+        const isNew = typeof name === "string" && !classNames().includes(name);
+        if (isNew) classes.push({ name }); // its counts follow with those of the others
+      }
+      say(`${plural(indices.length, "photo")}: ${names.map(nameOf).join(", ")}`);
     } catch (error) {
       moveTo(indices[0]);
       throw error;
@@ -162,23 +167,22 @@ function label(indices, answer) {
   moveTo(next);
 }
 
-// Confirms the answers that are shown; photos with the same answer get their label together.
+const labelAll = (indices, answer) => label(indices, indices.map(() => answer));
+
+// Confirms the answers that are shown.
 function confirm(indices) {
-  const byAnswer = new Map();
-  for (const index of indices) {
-    const { answer } = photos.get(index);
-    if (answer === null || isLabelled(photos.get(index)) || pending.has(index)) continue;
-    byAnswer.set(answer, [...(byAnswer.get(answer) ?? []), index]);
-  }
-  for (const [answer, group] of byAnswer) label(group, answer);
-  if (!byAnswer.size) moveTo(nextToLabel(indices));
+  const open = indices.map((index) => photos.get(index)).filter(
+    (photo) => photo.answer !== null && !isLabelled(photo) && !pending.has(photo.index),
+  );
+  label(open.map((photo) => photo.index), open.map((photo) => photo.answer));
+  if (!open.length) moveTo(nextToLabel(indices));
 }
 
 async function choose(indices, typed = "") {
   if (!indices.length) return;
   const name = await chooseClass(`Class of ${plural(indices.length, "photo")}`, classNames(), typed);
   focusCard(current);
-  if (name !== null) label(indices, name);
+  if (name !== null) labelAll(indices, name);
 }
 
 async function addClass() {
@@ -393,7 +397,13 @@ function showClasses(content) {
     (content.n_problems ? `, ${plural(content.n_problems, "file")} unreadable` : "");
   const rows = classes.map(({ name, n_labelled, n_answered }) => [name, name, n_labelled, n_answered]);
   rows.push(["None of these", NONE, content.n_none, null], ["Skipped", SKIPPED, content.n_skipped, null]);
+  const focused = byId("classes").contains(document.activeElement) ? document.activeElement : null;
   byId("classes").replaceChildren(...rows.map(classRow));
+  if (focused) {
+    const { label } = focused.closest("tr").dataset;
+    const row = [...byId("classes").rows].find((each) => each.dataset.label === label);
+    row?.querySelector(`[data-by="${focused.dataset.by}"]`)?.focus({ preventScroll: true });
+  }
   showPressed();
 }
 
@@ -442,9 +452,9 @@ const plural = (n, noun) => `${n.toLocaleString()} ${noun}${n === 1 ? "" : "s"}`
 const actions = {
   confirm: () => confirm(targets()),
   choose: () => choose(targets()),
-  none: () => label(targets(), NONE),
-  skip: () => label(targets(), SKIPPED),
-  remove: () => label(targets(), UNLABELLED),
+  none: () => labelAll(targets(), NONE),
+  skip: () => labelAll(targets(), SKIPPED),
+  remove: () => labelAll(targets(), UNLABELLED),
   similar: () => showSimilar(targets()[0]),
   enlarge: () => enlarge(targets()[0]),
   unmark: unmarkAll,
@@ -475,9 +485,15 @@ groups.addEventListener("focusin", (event) => {
   if (card) current = Number(card.dataset.index);
 });
 groups.addEventListener("error", (event) => {
-  const photo = event.target.closest(".photo");
-  photo.classList.add("unreadable");
-  event.target.alt = "This photo can no longer be read.";
+  const image = event.target;
+  image.alt = "This photo cannot be read.";
+  image.parentElement.classList.add("unreadable");
+  if (!image.dataset.retried) setTimeout(() => (image.src = image.src), RETRY_MS);
+  image.dataset.retried = true;
+}, true);
+groups.addEventListener("load", (event) => {
+  event.target.alt = "";
+  event.target.parentElement.classList.remove("unreadable");
 }, true);
 
 // A frame that is drawn with the mouse marks the photos that it touches.
