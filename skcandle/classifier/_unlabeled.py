@@ -201,7 +201,7 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
     -------
     model : AdaptedModel
     """
-    before, earlier, n_earlier = model, None, 0
+    before, earlier, n_earlier = model, None, np.zeros(len(model.counts))
     if isinstance(model, AdaptedModel):
         before, earlier, n_earlier = model.before, model.unlabeled, model.n_unlabeled
     answering, answers = model, None
