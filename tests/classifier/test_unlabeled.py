@@ -115,6 +115,12 @@ def test_adding_nothing_changes_nothing(classifier, X, weight):
     assert_array_equal(same.unlabeled_count_, np.zeros(len(classifier.classes_)))
 
 
+def test_images_without_a_probable_class_change_nothing(classifier, monkeypatch):
+    monkeypatch.setattr(_unlabeled, "LEAST_PROBABILITY", 1)
+    same = classifier.add_unlabeled(UNLABELED)
+    assert_array_equal(same.predict_proba(REST), classifier.predict_proba(REST))
+
+
 def test_a_fit_has_no_unlabelled_images(classifier):
     assert_array_equal(classifier.unlabeled_count_, np.zeros(len(classifier.classes_)))
 
@@ -212,18 +218,27 @@ def test_sums_are_those_of_an_image_of_each_class_with_its_weight(fitted, seed, 
 
 
 def test_mixed_answers_have_the_precision_of_the_model():
-    logits = np.zeros((2, 3), np.float32)
-    assert mixed_logits(logits, logits, np.array([0, 0.5, 1])).dtype == np.float32
+    logits = torch.zeros((2, 3), dtype=torch.float32)
+    assert mixed_logits(logits, logits, torch.tensor([0, 0.5, 1])).dtype == torch.float32
 
 
 def test_answers_after_mix_those_before_with_those_of_the_new_prototypes(fitted, grown):
     n = grown.unlabeled_count_
-    evidence = np.where(grown.is_new_, n / (n + _unlabeled.EVIDENCE_HALF_COUNT), 1)
+    half = _unlabeled.HALF_IMAGE + _unlabeled.MISTAKEN_SHARE * (n**2).sum() / n.sum()
+    evidence = np.where(grown.is_new_, n**2 / (n**2 + half**2), 1)
     p = fitted.predict_proba(REST)
     moved = softmax(grown._model.after.scorer(torch.device("cpu")).score(REST), axis=1)
     ratio = (p @ evidence) / (moved @ evidence)
     expected = (1 - evidence) * p + evidence * moved * ratio[:, None]
     assert_allclose(grown.predict_proba(REST), expected, atol=1e-10)
+
+
+def test_few_images_are_no_evidence_beside_large_classes(fitted):
+    one, many = (UNLABELED[is_one_of([label])][:n] for label, n in ((NEW[0], 1), (NEW[1], 9)))
+    alone = fitted.add_unlabeled(one)
+    beside = fitted.add_unlabeled(np.concatenate([one, np.repeat(many, 50, axis=0)]))
+    of_one = np.searchsorted(LABELS, NEW[0])
+    assert beside._model.evidence[of_one] < 0.1 < alone._model.evidence[of_one]
 
 
 def test_prototypes_are_those_of_labelled_and_unlabelled_images(fitted, grown):
@@ -508,8 +523,10 @@ def test_labelled_images_that_are_added_afterwards_join(fitted, grown):
     assert_allclose(joined.prototypes_, space.prototypes + space.image_mean, atol=1e-10)
 
 
-def test_the_kept_images_are_those_with_labels(fitted, grown):
-    assert_array_equal(grown._model.after.single_images.X, fitted._model.single_images.X)
+def test_single_images_are_those_with_labels(fitted, grown):
+    for name in ("X", "columns"):
+        labelled = getattr(fitted._model.single_images, name)
+        assert_array_equal(getattr(grown._model.after.single_images, name), labelled)
 
 
 def test_a_file_that_is_mapped_into_memory_answers_and_learns_alike(classifier, tmp_path):
