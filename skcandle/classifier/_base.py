@@ -341,7 +341,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
-                f"At least two classes are needed, but {classes.tolist()[0]!r} is the only one. "
+                f"At least two classes are needed, but there is one class, {classes.tolist()[0]!r}. "
                 "List classes without images in new_classes."
             )
         if y.dtype.kind in "iu":  # mixed types would be compared as floats

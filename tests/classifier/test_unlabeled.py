@@ -678,7 +678,7 @@ def test_names_alone_reject_nothing_with_one_warning(frozen):
         ),
         (
             CandleClassifier(new_classes=NEW[:1], text_encoder=DATA.texts),
-            "At least two classes are needed, but 'class 08' is the only one",
+            "At least two classes are needed, but there is one class, 'class 08'",
         ),
     ],
 )
