@@ -32,7 +32,7 @@ from ._unlabeled import learn_from_unlabeled, model_of_names
 from ._weight_estimation import estimate_logit_weights
 
 
-class CandleClassifier(SelectivePrediction):
+class CandleClassifier(SelectivePrediction, BaseCandle):
     r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
     The classifier is trained on images of *base* classes. *New* classes have a name and no image.
@@ -582,14 +582,14 @@ class CandleClassifier(SelectivePrediction):
         array([ 0.,  0., 20.])
         """
         check_is_fitted(self)
-        rows, grown = self._check_embeddings(X, min_samples=0), copy(self)
-        if not len(rows) or np.array_equal(np.asarray(sample_weight), np.zeros(len(rows))):
+        X, grown = self._check_embeddings(X, min_samples=0), copy(self)
+        if not len(X) or np.array_equal(sample_weight, np.zeros(len(X))):
             return grown
-        weight = check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-        weight = weight * self._probably_listed(rows)
+        weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weight = weight * self._probably_listed(X)
         device = resolve_device(self.device)
         grown._model = learn_from_unlabeled(
-            self._model, partial(self._unit_rows, rows), weight, self._columns, device
+            self._model, partial(self._unit_rows, X), weight, self._columns, device
         )
         grown._set_classes(self._columns)
         return grown

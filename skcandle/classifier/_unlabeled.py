@@ -186,9 +186,9 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
     -------
     model : AdaptedModel
     """
-    before, earlier, n_earlier = model, None, model.n_unlabeled
+    before, earlier, n_earlier = model, None, 0
     if isinstance(model, AdaptedModel):
-        before, earlier = model.before, model.unlabeled
+        before, earlier, n_earlier = model.before, model.unlabeled, model.n_unlabeled
     answering, answers = model, None
     for _ in range(MAX_ROUNDS):
         sums, previous = _SoftSums(before, columns, weight), answers
