@@ -7,6 +7,7 @@ ORDER = [
     "new_classes",
     "label_life",
     "long_tail",
+    "unlabeled",
     "grid_search",
     "prediction_sets",
     "none_of_these",

@@ -348,8 +348,8 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             X = unit(X) if self._to_unit_rows else X
         if len(classes) < 2:
             raise ValueError(
-                f"At least two classes are needed, but {classes.tolist()[0]!r} is the only one. "
-                "List classes without images in new_classes."
+                "At least two classes are needed, but there is one class, "
+                f"{classes.tolist()[0]!r}. List classes without images in new_classes."
             )
         if y.dtype.kind in "iu":  # mixed types would be compared as floats
             y = y.astype(classes.dtype, copy=False)

@@ -80,7 +80,7 @@ def test_invalid_training_data(X, y, message):
 
 
 def test_one_class_without_new_classes():
-    message = "'class 00' is the only one. List classes without images in new_classes"
+    message = "there is one class, 'class 00'. List classes without images in new_classes"
     with pytest.raises(ValueError, match=message):
         make(new_classes=None).fit(DATA.X[:4], BASE[:1] * 4)
 

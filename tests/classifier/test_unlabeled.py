@@ -115,6 +115,12 @@ def test_adding_nothing_changes_nothing(classifier, X, weight):
     assert_array_equal(same.unlabeled_count_, np.zeros(len(classifier.classes_)))
 
 
+def test_images_without_a_probable_class_change_nothing(classifier, monkeypatch):
+    monkeypatch.setattr(_unlabeled, "LEAST_PROBABILITY", 1)
+    same = classifier.add_unlabeled(UNLABELED)
+    assert_array_equal(same.predict_proba(REST), classifier.predict_proba(REST))
+
+
 def test_a_fit_has_no_unlabelled_images(classifier):
     assert_array_equal(classifier.unlabeled_count_, np.zeros(len(classifier.classes_)))
 
@@ -225,6 +231,14 @@ def test_answers_after_mix_those_before_with_those_of_the_new_prototypes(fitted,
     ratio = (p @ evidence) / (moved @ evidence)
     expected = (1 - evidence) * p + evidence * moved * ratio[:, None]
     assert_allclose(grown.predict_proba(REST), expected, atol=1e-10)
+
+
+def test_few_images_are_no_evidence_beside_large_classes(fitted):
+    one, many = (UNLABELED[is_one_of([label])][:n] for label, n in ((NEW[0], 1), (NEW[1], 9)))
+    alone = fitted.add_unlabeled(one)
+    beside = fitted.add_unlabeled(np.concatenate([one, np.repeat(many, 50, axis=0)]))
+    of_one = np.searchsorted(LABELS, NEW[0])
+    assert beside._model.evidence[of_one] < 0.1 < alone._model.evidence[of_one]
 
 
 def test_prototypes_are_those_of_labelled_and_unlabelled_images(fitted, grown):
@@ -509,8 +523,10 @@ def test_labelled_images_that_are_added_afterwards_join(fitted, grown):
     assert_allclose(joined.prototypes_, space.prototypes + space.image_mean, atol=1e-10)
 
 
-def test_the_kept_images_are_those_with_labels(fitted, grown):
-    assert_array_equal(grown._model.after.single_images.X, fitted._model.single_images.X)
+def test_single_images_are_those_with_labels(fitted, grown):
+    for name in ("X", "columns"):
+        labelled = getattr(fitted._model.single_images, name)
+        assert_array_equal(getattr(grown._model.after.single_images, name), labelled)
 
 
 def test_a_file_that_is_mapped_into_memory_answers_and_learns_alike(classifier, tmp_path):
@@ -662,7 +678,7 @@ def test_names_alone_reject_nothing_with_one_warning(frozen):
         ),
         (
             CandleClassifier(new_classes=NEW[:1], text_encoder=DATA.texts),
-            "At least two classes are needed, but 'class 08' is the only one",
+            "At least two classes are needed, but there is one class, 'class 08'",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Properties of learning from images without labels that hold for any task, in float64."""
 
 import numpy as np
+import torch
 from helpers import clip_like
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,8 @@ def answers_and_evidence(draw):
     evidence = rng.random(n_classes)
     evidence[rng.random(n_classes) < draw(st.sampled_from([0.0, 0.4]))] = 0
     evidence[rng.random(n_classes) < draw(st.sampled_from([0.0, 0.4]))] = 1
+    if not evidence.any():
+        evidence[0] = 0.5
     before, after = size * rng.normal(size=(2, 5, n_classes))
     return before, after, evidence
 
@@ -98,11 +101,9 @@ def answers_and_evidence(draw):
 def test_mixed_answers_are_those_of_the_equation(case):
     before, after, evidence = case
     p, moved = softmax(before, axis=1), softmax(after, axis=1)
-    expected = p
-    if evidence.any():
-        ratio = (p @ evidence) / (moved @ evidence)
-        expected = (1 - evidence) * p + evidence * moved * ratio[:, None]
-    logits = mixed_logits(before, after, evidence)
+    ratio = (p @ evidence) / (moved @ evidence)
+    expected = (1 - evidence) * p + evidence * moved * ratio[:, None]
+    logits = mixed_logits(*map(torch.from_numpy, case)).numpy()
     assert_allclose(softmax(logits, axis=1), expected, rtol=1e-9)
     assert_allclose(logsumexp(logits, axis=1), logsumexp(before, axis=1), rtol=1e-9)
     without = evidence == 0
