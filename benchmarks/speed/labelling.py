@@ -2,12 +2,12 @@
 
     python -m benchmarks.speed.labelling
 
-Synthetic features of 512 columns. Before each measurement there are two labels per class. *Click* is
-the time from the request that labels an image to the response with the new answers of 100 images on
-the screen, through HTTP; *slowest click* is that of a label after which images without labels teach
-again. *Next 100* is the time to choose further images among those that earlier answers select, and
-*all* the time to the answers of all images. Medians of twenty labels, and in brackets the processor
-time of all threads, which other processes disturb less. Prints a Markdown table.
+Synthetic features of 512 columns. Before each measurement there are two labels per class. *Click*
+is the time from the request that labels an image to the response with the new answers of 100 images
+on the screen, through HTTP; *slowest click* is that of a label after which images without labels
+teach again. *Next 100* is the time to choose further images among those that earlier answers
+select, and *all* the time to the answers of all images. Medians of twenty labels, and in brackets
+the processor time of all threads, which other processes disturb less. Prints a Markdown table.
 """
 
 import argparse

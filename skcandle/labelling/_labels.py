@@ -1,4 +1,4 @@
-"""Labels of images, the classes that they name, and undo: the result of the actions in a journal."""
+"""Labels of images, the classes that they name, and undo: the result of actions in a journal."""
 
 import threading
 from collections.abc import Iterable, Sequence
