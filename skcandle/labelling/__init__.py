@@ -6,11 +6,11 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._answers import Answers
-    from ._progress import Progress
-    from ._session import LabellingSession
     from ._labels import NONE as NONE
     from ._labels import SKIP as SKIP
     from ._labels import UNLABELLED as UNLABELLED
+    from ._progress import Progress
+    from ._session import LabellingSession
 
 __all__ = ["Answers", "LabellingSession", "Progress"]
 

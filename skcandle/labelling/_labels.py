@@ -1,4 +1,4 @@
-"""Labels of images, the classes that they name, and undo: the result of the actions in a journal."""
+"""Labels of images, the classes that they name, and undo: the result of actions in a journal."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -130,9 +130,7 @@ class Labels:
                 labels = sorted(self._labels.items(), key=lambda item: (item[1].number, item[0]))
                 lasting = [name for name in names if self._added.get(name) is not False]
                 undo, redo = bool(self._done), bool(self._undone)
-                self._snapshot = Snapshot(
-                    self._version, names, lasting, codes, labels, undo, redo
-                )
+                self._snapshot = Snapshot(self._version, names, lasting, codes, labels, undo, redo)
             return self._snapshot
 
     def label(
@@ -151,7 +149,7 @@ class Labels:
                     answer = checked_name(answer, names)
                     names += [answer] if answer not in names else []
                 checked.append(answer)
-            action = {"do": "label", "images": [self._names[i] for i in images]}
+            action: dict[str, Any] = {"do": "label", "images": [self._names[i] for i in images]}
             action |= {"answers": checked, "when": now()}
             if shown is not None:
                 action |= {"shown": list(shown), "order": order}
@@ -250,7 +248,7 @@ class Labels:
                 names.add(answer)
                 added = added | {answer: False}
         lost = {former.answer for former, _ in changed.values() if former is not None}
-        lost = {name for name in lost if added.get(name) is False}
+        lost &= {name for name, stays in added.items() if not stays}
         if lost:
             lost -= {label.answer for _, label in changed.values() if label is not None}
             lost -= {label.answer for i, label in self._labels.items() if i not in changed}

@@ -168,8 +168,8 @@ class LabellingSession:
         self._check_embedded(classes)
         self._labels.give_classes(classes)
         self._fitting, self._answering = threading.Lock(), threading.Lock()
-        self._fitted: tuple[Snapshot | None, Any] = (None, None)
-        self._answered: tuple[Snapshot | None, Any] = (None, None)
+        self._fitted: Any = (None, None)  # a snapshot, and what follows from it
+        self._answered: Any = (None, None)
         self._folder: _Folder | None = None
 
     @classmethod
@@ -336,7 +336,9 @@ class LabellingSession:
             If the label cannot be stored, for example on a full disk.
         """
         rows = self._checked(indices)
-        answers = list(answer) if isinstance(answer, (list, tuple)) else [answer] * len(rows)
+        answers: list[Any] = [answer] * len(rows)
+        if not isinstance(answer, (str, int)) and isinstance(answer, Sequence):
+            answers = list(answer)
         for name, each in {"answer": answers, "shown": shown}.items():
             if each is not None and len(each) != len(rows):
                 raise ValueError(f"{name} has {len(each)} entries for {len(rows)} images.")
@@ -384,9 +386,7 @@ class LabellingSession:
         """
         return self.labels_and_answers(indices)[1]
 
-    def labels_and_answers(
-        self, indices: Sequence[int] | None = None
-    ) -> tuple[Snapshot, Answers]:
+    def labels_and_answers(self, indices: Sequence[int] | None = None) -> tuple[Snapshot, Answers]:
         """All labels at one moment, and the answers that follow from them for some or all images.
 
         Parameters

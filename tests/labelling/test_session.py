@@ -159,6 +159,16 @@ def test_answers_follow_from_names_labels_and_images_without_labels(animals, lab
     assert_allclose(answers.doubt, 1 - (first - second), atol=1e-5)
 
 
+def test_a_classifier_of_names_learns_as_one_that_is_fitted_on_the_images():
+    rows = [0, 13, 25, 26]
+    of_names = CandleClassifier(new_classes=ANIMALS, text_encoder=TEXT, **WEIGHTS).fit(UNIT[:0], [])
+    fitted = CandleClassifier(new_classes=["dog", "elk"], text_encoder=TEXT, **WEIGHTS)
+    fitted.fit(UNIT[rows], TRUTH[rows])
+    grown = of_names.add_images(UNIT[rows], TRUTH[rows])
+    assert_allclose(grown.predict_proba(UNIT), fitted.predict_proba(UNIT), atol=1e-5)
+    assert grown._model.single_images.weight == WEIGHTS["single_image_weight"]
+
+
 def test_images_without_labels_teach_again_after_each_eighth_of_the_labels(animals):
     label_all(animals, [*range(9)])
     counts = []
@@ -169,6 +179,28 @@ def test_images_without_labels_teach_again_after_each_eighth_of_the_labels(anima
     assert [a == b for a, b in zip(counts, counts[1:], strict=False)] == [
         False, True, False, True, False, True, False, True, True, True,
     ]  # fmt: skip
+
+
+def teaches_without_labels(session):
+    return hasattr(session.classifier._model, "unlabeled")
+
+
+def test_with_four_labels_per_class_only_labels_teach():
+    session = new_session(["ant", "bee"])
+    label_all(session, [0, 1, 2, 3, 13, 14, 15])
+    assert teaches_without_labels(session)
+    label_all(session, [16])
+    assert not teaches_without_labels(session)
+    session.undo()
+    assert teaches_without_labels(session)
+
+
+def test_only_labels_teach_if_most_classes_came_with_a_label():
+    session = new_session(["ant"])
+    label_all(session, [13])
+    assert session.class_names == ["ant", "bee"] and teaches_without_labels(session)
+    label_all(session, [25])
+    assert session.class_names == ["ant", "bee", "cat"] and not teaches_without_labels(session)
 
 
 def test_the_only_class_is_the_answer_for_all_images():

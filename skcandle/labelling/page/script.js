@@ -49,6 +49,7 @@ function enqueue(work) {
 }
 
 function alarm(error) {
+  byId("status").textContent = "";
   if (byId("alert").textContent !== error.message) byId("alert").textContent = error.message;
 }
 
