@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import open_clip
 from huggingface_hub import (
     constants,
     get_hf_file_metadata,
@@ -27,16 +26,12 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .._bundled import BUNDLED_MODEL
 from .._images.file_digests import FileDigests
 from ..exceptions import ModelError, WeightsNotAvailableError
-from ._open_clip_private import (
-    HF_SAFE_WEIGHTS_NAME,
-    HF_WEIGHTS_NAME,
-    PreprocessCfg,
-    download_pretrained,
-)
+from ._open_clip_tables import PREPROCESSING, get_model_config, list_models
+from ._open_clip_tables import pretrained as tables
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL
 CONFIG_NAME = "open_clip_config.json"
-HUB_WEIGHTS = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+HUB_WEIGHTS = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]  # as in open_clip
 FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those that open_clip looks for
 SHA256 = re.compile("[0-9a-f]{64}")
 QUICK_GELU_SUFFIX = "-quickgelu"
@@ -228,7 +223,7 @@ def _locate(model_name):
         return Checkpoint(scheme, str(Path(rest).resolve()))
     # open_clip accepts "ViT-B/16" for "ViT-B-16".
     architecture = model_name.replace("/", "-")
-    known = open_clip.list_models()
+    known = list_models()
     if architecture not in known:
         near = _near_misses(model_name, [BUNDLED_MODEL, *known])
         raise ModelError(
@@ -251,14 +246,14 @@ def _join(names):
 
 def _check_tag(architecture, pretrained):
     """Raise unless ``pretrained`` is a file, or a tag with the activation of the architecture."""
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = tables().list_pretrained_tags_by_model(architecture)
     # OpenAI's and some later weights were trained with QuickGELU, an approximation of GELU.
     # With the other activation they load and run, but lose several points of accuracy.
     if architecture.endswith(QUICK_GELU_SUFFIX):
         twin = architecture.removesuffix(QUICK_GELU_SUFFIX)
     else:
         twin = architecture + QUICK_GELU_SUFFIX
-    if twin in open_clip.list_models():
+    if twin in list_models():
         here, there = (_tag_config(name, pretrained) for name in (architecture, twin))
         if not _activation_fits(architecture, here) and _activation_fits(twin, there):
             activation = "QuickGELU" if twin.endswith(QUICK_GELU_SUFFIX) else "plain GELU"
@@ -283,11 +278,11 @@ def _check_tag(architecture, pretrained):
 
 
 def _tag_config(architecture, pretrained):
-    return open_clip.get_pretrained_cfg(architecture, pretrained)
+    return tables().get_pretrained_cfg(architecture, pretrained)
 
 
 def _activation_fits(architecture, tag_config):
-    quick_gelu = open_clip.get_model_config(architecture).get("quick_gelu", False)
+    quick_gelu = get_model_config(architecture).get("quick_gelu", False)
     return bool(tag_config) and tag_config.get("quick_gelu", False) == quick_gelu
 
 
@@ -297,7 +292,7 @@ def _is_tag(checkpoint):
 
 def _model_config(checkpoint):
     if checkpoint.scheme == "built-in":
-        return open_clip.get_model_config(checkpoint.name)
+        return get_model_config(checkpoint.name)
     return _folder_config(checkpoint).get("model_cfg", {})
 
 
@@ -311,15 +306,14 @@ def preprocess_config(checkpoint):
     # theirs is used, otherwise open_clip's defaults.
     published = [
         _preprocess_part(_tag_config(checkpoint.name, tag))
-        for tag in open_clip.list_pretrained_tags_by_model(checkpoint.name)
+        for tag in tables().list_pretrained_tags_by_model(checkpoint.name)
     ]
     agree = published and all(config == published[0] for config in published)
     return published[0] if agree else {}
 
 
 def _preprocess_part(tag_config):
-    fields = PreprocessCfg.__dataclass_fields__
-    return {key: value for key, value in tag_config.items() if key in fields}
+    return {key: value for key, value in tag_config.items() if key in PREPROCESSING}
 
 
 def _folder_config(checkpoint):
@@ -397,7 +391,7 @@ def weights_path(checkpoint):
         repository, _, filename = config.get("hf_hub", "").rpartition("/")
         if repository:
             return _hub_file(repository, [filename] if filename else HUB_WEIGHTS)
-        return download_pretrained(config)
+        return tables().download_pretrained(config)
 
 
 @contextmanager
