@@ -1,7 +1,6 @@
 """What both classifiers share: the label universe, input checks, and prediction in blocks."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -17,13 +16,19 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from tqdm.auto import tqdm
 
 from .._devices import resolve_device
+from .._documentation import DocumentedMixin
 from .._labels import check_label_types, without_nulls
 from .._locks import ForkSafeLock
 from .._persistence import VersionedStateMixin
-from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
+from .._sklearn_private import (
+    CallbackSupportMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+)
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
@@ -44,7 +49,9 @@ _making_scorers = ForkSafeLock()
 Classifier = TypeVar("Classifier", bound="BaseCandle")
 
 
-class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
+class BaseCandle(
+    CallbackSupportMixin, ClassifierMixin, DocumentedMixin, VersionedStateMixin, BaseEstimator
+):
     """Base class of classifiers with a label universe of base and new classes.
 
     The fitted model has one column of logits per class, in the order in which classes were added.
@@ -422,20 +429,6 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 "that made X, or to None if this is intended.",
                 TextFeaturesWarning,
             )
-
-    @contextmanager
-    def _progress(self, total):
-        """Progress bar, if `verbose`; yields a function of the iterations and the objective."""
-        bar = tqdm(total=total, desc=type(self).__name__, disable=not self.verbose)
-
-        def report(n_iter, objective):
-            bar.set_postfix_str(f"objective {objective:.4f}", refresh=False)
-            bar.update(n_iter - bar.n)
-
-        with bar:
-            yield report
-            bar.total = bar.n  # training may stop early
-            bar.refresh()
 
     def _in_blocks(self, X, function):
         """Apply `function`, which may return a tuple, to the joint logits of blocks of rows.

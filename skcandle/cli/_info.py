@@ -1,5 +1,7 @@
 """``skcandle info``."""
 
+import numpy as np
+
 from .._bundled import BUNDLED_MODEL
 from ..hub._outline import read_outline
 from ._failures import note_loading
@@ -18,6 +20,9 @@ def describe_model(path, *, trust):
         "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
         "images": f"{candle.class_count_.sum():.0f}",
     }
+    unlabelled = getattr(candle, "unlabeled_count_", np.zeros(len(candle.classes_)))
+    if unlabelled.any():
+        facts["unlabelled"] = f"about {unlabelled.sum():.0f} images of these classes"
     if type(last).__name__ == "RejectingClassifier":
         facts["no label"] = (
             f"for about {100 * last.rejection_rate:g} % of the images of these classes, "
@@ -28,9 +33,10 @@ def describe_model(path, *, trust):
     print()
     labels = [printable(str(label)) for label in candle.classes_]
     width = max(map(len, labels))
-    for label, count in zip(labels, candle.class_count_, strict=True):
+    for label, count, n_more in zip(labels, candle.class_count_, unlabelled, strict=True):
         images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name only"
-        print(f"{label:<{width}}  {images}")
+        more = f", about {n_more:.0f} unlabelled" if round(n_more) else ""
+        print(f"{label:<{width}}  {images}{more}")
 
 
 def _loaded(path, trust):

@@ -44,7 +44,9 @@ def _is_imported():
 
 
 def _folder():
-    return Path(find_spec("open_clip").origin).parent
+    spec = find_spec("open_clip")
+    assert spec is not None and spec.origin is not None  # it is a requirement
+    return Path(spec.origin).parent
 
 
 @cache
@@ -61,6 +63,6 @@ def _architectures():
 def _copy_of_pretrained():
     # In a package of another name, so that the __init__.py of open_clip does not run.
     package = ModuleType(f"{__name__}.copy")
-    package.__path__ = [str(_folder())]
+    vars(package)["__path__"] = [str(_folder())]
     sys.modules[package.__name__] = package
     return import_module(f"{package.__name__}.pretrained")

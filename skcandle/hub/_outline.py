@@ -17,7 +17,8 @@ from ._limits import check_limits
 
 CLASSIFIERS = ("CandleClassifier", "PublishedCandleClassifier")
 OF_CLIP = ("model_name", "pretrained")
-OF_CLASSES = ("classes_", "class_count_", "is_new_")
+OF_CLASSES = ("classes_", "class_count_", "is_new_", "unlabeled_count_")
+OPTIONAL = "unlabeled_count_"  # PublishedCandleClassifier does not learn from unlabelled images
 OF_CLASSIFIER = (*OF_CLASSES, "n_features_in_", "text_encoder")
 
 
@@ -62,7 +63,7 @@ def _outline(pipe, archive):
         _stand_in(last, ("rejection_rate",) if rejects else (), archive),
         _stand_in(candle, OF_CLASSIFIER, archive),
     )
-    shapes = {np.shape(getattr(outline[2], name)) for name in OF_CLASSES}
+    shapes = {np.shape(value) for name, value in vars(outline[2]).items() if name in OF_CLASSES}
     return outline if len(shapes) == 1 else None
 
 
@@ -85,6 +86,7 @@ def _stand_in(node, names, archive):
     state = _state(node)
     if _value(state["_skcandle_version"], archive) != _version.__version__:
         raise ValueError("another version")
+    names = [name for name in names if name != OPTIONAL or name in state]
     attributes = {name: _value(state[name], archive) for name in names}
     return type(node["__class__"], (SimpleNamespace,), {})(**attributes)
 

@@ -51,6 +51,7 @@ def test_an_outline_has_the_attributes_of_the_pipeline(emoji, options):
     clip, last, candle = read_outline(to_bytes(pipe))
     expected = fitted_candle(pipe)
     for name in OF_CLASSES:
+        assert hasattr(expected, name)
         np.testing.assert_array_equal(getattr(candle, name), getattr(expected, name))
     assert candle.n_features_in_ == expected.n_features_in_
     assert (clip.model_name, clip.pretrained) == ("emoji-clip", pipe["clip"].pretrained)
