@@ -5,6 +5,7 @@ All imports of them are here, so that a release of scikit-learn that moves one b
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _wrap_data_with_container as wrap_data_with_container
@@ -28,6 +29,7 @@ __all__ = [
     "callback_management_context",
     "check_sample_weight",
     "fit_context",
+    "get_namespace",
     "is_pandas_na",
     "is_scalar_nan",
     "safe_indexing",

@@ -32,6 +32,7 @@ from .._sklearn_private import (
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._array_api import is_dispatched, labels_in_place, on_host, predict_in_place
 from ._embeddings import check_sizes, refuse_images, rescale_extreme_rows, stack_lists, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._text_features import class_text_encoder, warn_at_chance
@@ -89,7 +90,7 @@ class BaseCandle(
             Columns follow `classes_`. With two classes, the logit of the second minus that of the
             first. NaN for images that could not be read.
         """
-        return self._in_blocks(X, _one_column_of_two)
+        return self._in_blocks(X, _one_column_of_two, _one_column_of_two)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of base and new classes, which sum to one.
@@ -109,7 +110,7 @@ class BaseCandle(
         proba : ndarray of shape (n_samples, n_classes)
             Columns follow `classes_`. NaN for images that could not be read.
         """
-        return self._in_blocks(X, partial(softmax, axis=1))
+        return self._in_blocks(X, partial(softmax, axis=1), partial(torch.softmax, dim=1))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithm of :meth:`predict_proba`, without underflow.
@@ -125,7 +126,7 @@ class BaseCandle(
         log_proba : ndarray of shape (n_samples, n_classes)
             Columns follow `classes_`. NaN for images that could not be read.
         """
-        return self._in_blocks(X, partial(log_softmax, axis=1))
+        return self._in_blocks(X, partial(log_softmax, axis=1), partial(torch.log_softmax, dim=1))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Most probable class, base or new, of each row.
@@ -148,7 +149,9 @@ class BaseCandle(
             If there are such images, but the missing answer is one of `classes_`, or labels are
             booleans or integers above 2**63 - 1. Use :meth:`predict_proba` in this case.
         """
-        best = self._in_blocks(X, partial(np.argmax, axis=1))
+        best = self._in_blocks(X, partial(np.argmax, axis=1), partial(torch.argmax, dim=1))
+        if not isinstance(best, np.ndarray):
+            return labels_in_place(self.classes_, best)
         return answers(self.classes_, best)
 
     def top_k(self, X: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -387,6 +390,7 @@ class BaseCandle(
         weightless : ndarray
             Labels of images of weight zero that no other image has.
         """
+        X, y, sample_weight = on_host(X), on_host(y), on_host(sample_weight)
         check_label_types(y)
         refuse_images(X)
         X = stack_lists(X)
@@ -430,13 +434,24 @@ class BaseCandle(
                 TextFeaturesWarning,
             )
 
-    def _in_blocks(self, X, function):
+    def _in_blocks(self, X, function, of_tensor=None):
         """Apply `function`, which may return a tuple, to the joint logits of blocks of rows.
 
         Besides `X` and the result, memory holds one block only: `X` may be a memory map, and is
-        converted to the precision of the model block by block.
+        converted to the precision of the model block by block. `of_tensor` is the same function in
+        PyTorch, for arrays of other libraries.
         """
         check_is_fitted(self)
+        if of_tensor is not None and is_dispatched(X):
+            return predict_in_place(
+                validate_data(self, X, reset=False, ensure_all_finite="allow-nan"),
+                partial(_scorer, self._model),
+                columns=self._columns,
+                log_prior=self._log_prior,
+                has_text=self.text_features_ is not None,
+                n_rows=self._n_rows_at_once(X.shape[1]),
+                function=of_tensor,
+            )
         results: list[np.ndarray] = []
         for n_samples, rows, _, logits in self._blocks(X):
             if self._log_prior is not None:
@@ -469,11 +484,14 @@ class BaseCandle(
         refuse_images(X)
         return validate_data(
             self,
-            stack_lists(X),
+            stack_lists(on_host(X)),
             reset=False,
             ensure_all_finite="allow-nan",
             ensure_min_samples=min_samples,
         )
+
+    def _n_rows_at_once(self, n_features):
+        return max(BLOCK_LOGITS // max(self._model.n_compared, n_features), 1)
 
     def _row_blocks(self, X):
         """Yield, for each block of checked rows: its slice, which rows are missing, and its rows.
@@ -481,8 +499,7 @@ class BaseCandle(
         Rows are in the precision of the model. Those of missing images are arbitrary.
         """
         dtype = self.prototypes_.dtype
-        n_rows = max(BLOCK_LOGITS // max(self._model.n_compared, X.shape[1]), 1)
-        for rows in gen_batches(len(X), n_rows):
+        for rows in gen_batches(len(X), self._n_rows_at_once(X.shape[1])):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:

@@ -348,10 +348,11 @@ class PublishedScorer:
 
     def __init__(self, model, device):
         self.device = device
+        self.dtype = getattr(torch, model.image_prototypes.dtype.name)
         self.temperature, self.prototype_scale = model.temperature, model.prototype_scale
         dim = model.image_prototypes.shape[1]
         self.head = AttentionHead.seeded(0, dim)
-        self.head.to(device=device, dtype=getattr(torch, model.image_prototypes.dtype.name))
+        self.head.to(device=device, dtype=self.dtype)
         self.head.load_state_dict({k: torch.tensor(v) for k, v in model.head_state.items()})
         with torch.no_grad(), exact_matmul(device):
             self.before = self.head.project_classes(
