@@ -10,6 +10,7 @@ import json
 import os
 import re
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ HUB_WEIGHTS = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]  # 
 FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those that open_clip looks for
 SHA256 = re.compile("[0-9a-f]{64}")
 QUICK_GELU_SUFFIX = "-quickgelu"
+TRANSFORMERS = "transformers"
 
 PATIENCE = 4  # seconds to wait for an answer of the Hub before a download
 
@@ -75,7 +77,7 @@ def embedding_dim(model_name):
     ModelError
         If the name is unknown, or the folder it points to is not a model.
     """
-    return int(_model_config(_locate(model_name))["embed_dim"])
+    return int(model_config(_locate(model_name))["embed_dim"])
 
 
 def find_checkpoint(model_name, pretrained):
@@ -114,14 +116,14 @@ def find_checkpoint(model_name, pretrained):
 
 def is_small(checkpoint):
     """Whether a model is so fast, like emoji-clip, that 16 bits would save no time."""
-    size = _model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
+    size = model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
     return np.max(size) <= SMALL_IMAGE  # one side, or a height and a width
 
 
 def trained_in_bf16(checkpoint):
     """Whether a model was trained in bfloat16, like SigLIP, and therefore overflows in float16."""
     # In open_clip, the configurations for the sigmoid loss are those with a bias of the logits.
-    return "init_logit_bias" in _model_config(checkpoint)
+    return "init_logit_bias" in model_config(checkpoint)
 
 
 def fingerprint(checkpoint, precision, exact=True):
@@ -144,7 +146,7 @@ def fingerprint(checkpoint, precision, exact=True):
     digest : bytes
     """
     facts = [PIPELINE_VERSION, precision, exact]
-    facts += [_model_config(checkpoint), preprocess_config(checkpoint)]
+    facts += [model_config(checkpoint), preprocess_config(checkpoint)]
     if checkpoint.scheme == "hf-hub":
         # The snapshot folder has the name of the commit, which identifies all its files.
         facts += [checkpoint.name, hub_config_path(checkpoint.name).parent.name]
@@ -177,7 +179,7 @@ def model_facts(checkpoint):
     if checkpoint.scheme == "built-in":
         architecture = checkpoint.name
     else:
-        architecture = _model_config(checkpoint)
+        architecture = model_config(checkpoint)
     weights = []
     if checkpoint.scheme == "local-dir":
         weights = [["files", *map(weights_digest, _weight_files(checkpoint))]]
@@ -290,10 +292,34 @@ def _is_tag(checkpoint):
     return bool(checkpoint.weights and _tag_config(checkpoint.name, checkpoint.weights))
 
 
-def _model_config(checkpoint):
+def model_config(checkpoint):
+    """The configuration of an architecture that embeds images and text."""
     if checkpoint.scheme == "built-in":
-        return get_model_config(checkpoint.name)
-    return _folder_config(checkpoint).get("model_cfg", {})
+        config = get_model_config(checkpoint.name)
+    else:
+        config = _folder_config(checkpoint).get("model_cfg", {})
+    missing = [part for part in ("vision_cfg", "text_cfg") if part not in config]
+    if missing:
+        raise ModelError(
+            f"model_name={open_clip_name(checkpoint)!r} does not embed both images and text: its "
+            f"configuration has no {' and no '.join(map(repr, missing))}."
+        )
+    return config
+
+
+def check_text_packages(checkpoint):
+    """Raise an error if a model needs a package for its text that is not installed."""
+    text = model_config(checkpoint)["text_cfg"]
+    if (text.get("hf_model_name") or text.get("hf_tokenizer_name")) and not find_spec(TRANSFORMERS):
+        raise ImportError(
+            f"{describe(checkpoint)} reads text with the package transformers, which is not "
+            "installed: pip install transformers sentencepiece."
+        )
+
+
+def has_flexible_shapes(checkpoint):
+    """Whether a model was trained on images of any shape (NaFlex), which open_clip cannot use."""
+    return "naflex" in model_config(checkpoint)["vision_cfg"].get("timm_model_name", "").lower()
 
 
 def preprocess_config(checkpoint):

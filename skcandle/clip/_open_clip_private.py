@@ -4,5 +4,6 @@ All imports of them are here, so that a release of open_clip that moves one brea
 """
 
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import AttentionalPooler
 
-__all__ = ["PreprocessCfg", "image_transform_v2"]
+__all__ = ["AttentionalPooler", "PreprocessCfg", "image_transform_v2"]
