@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 
+from ._documentation import DocumentedMixin
 from ._earlier_fit import keeps_an_earlier_fit
 from ._typing import ClassNames, ClassPrior, Images, Labels, Path, RandomState
 from .classifier import CandleClassifier
@@ -29,7 +30,7 @@ def _last_step_has(method):
     return available_if(check)
 
 
-class CandlePipeline(Pipeline):
+class CandlePipeline(DocumentedMixin, Pipeline):
     """A scikit-learn pipeline with the methods of its classifier, such as ``add_classes``.
 
     In all other respects it is a :class:`~sklearn.pipeline.Pipeline`. :func:`make_candle_pipeline`

@@ -8,7 +8,7 @@ import pytest
 from helpers import save_tiny_clip
 
 import skcandle
-from skcandle.clip import _encoder, _model
+from skcandle.clip import _model
 
 collect_ignore = [] if sys.platform.startswith("linux") else ["test_tools.py"]
 
@@ -61,6 +61,15 @@ def no_loading(monkeypatch):
         def fail(*args):
             raise AssertionError("a model was loaded")
 
-        monkeypatch.setattr(_encoder, "load_model", fail)
+        monkeypatch.setattr(_model, "load_model", fail)
 
     return forbid
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip the largest models, unless they are asked for."""
+    if "large" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("large"):
+            item.add_marker(pytest.mark.skip(reason="a large model; run it with -m large"))

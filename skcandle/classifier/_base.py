@@ -1,7 +1,6 @@
 """What both classifiers share: the label universe, input checks, and prediction in blocks."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -17,16 +16,23 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from tqdm.auto import tqdm
 
 from .._devices import resolve_device
+from .._documentation import DocumentedMixin
 from .._labels import check_label_types, without_nulls
 from .._locks import ForkSafeLock
 from .._persistence import VersionedStateMixin
-from .._sklearn_private import HasMethods, Interval, StrOptions, check_sample_weight
+from .._sklearn_private import (
+    CallbackSupportMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+)
 from .._typing import Labels
 from .._warnings import warn_user
 from ..exceptions import TextFeaturesWarning
+from ._array_api import is_dispatched, labels_in_place, on_host, predict_in_place
 from ._embeddings import check_sizes, refuse_images, rescale_extreme_rows, stack_lists, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
 from ._text_features import class_text_encoder, warn_at_chance
@@ -44,7 +50,9 @@ _making_scorers = ForkSafeLock()
 Classifier = TypeVar("Classifier", bound="BaseCandle")
 
 
-class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
+class BaseCandle(
+    CallbackSupportMixin, ClassifierMixin, DocumentedMixin, VersionedStateMixin, BaseEstimator
+):
     """Base class of classifiers with a label universe of base and new classes.
 
     The fitted model has one column of logits per class, in the order in which classes were added.
@@ -82,7 +90,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             Columns follow `classes_`. With two classes, the logit of the second minus that of the
             first. NaN for images that could not be read.
         """
-        return self._in_blocks(X, _one_column_of_two)
+        return self._in_blocks(X, _one_column_of_two, _one_column_of_two)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of base and new classes, which sum to one.
@@ -102,7 +110,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         proba : ndarray of shape (n_samples, n_classes)
             Columns follow `classes_`. NaN for images that could not be read.
         """
-        return self._in_blocks(X, partial(softmax, axis=1))
+        return self._in_blocks(X, partial(softmax, axis=1), partial(torch.softmax, dim=1))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithm of :meth:`predict_proba`, without underflow.
@@ -118,7 +126,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         log_proba : ndarray of shape (n_samples, n_classes)
             Columns follow `classes_`. NaN for images that could not be read.
         """
-        return self._in_blocks(X, partial(log_softmax, axis=1))
+        return self._in_blocks(X, partial(log_softmax, axis=1), partial(torch.log_softmax, dim=1))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Most probable class, base or new, of each row.
@@ -141,7 +149,9 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
             If there are such images, but the missing answer is one of `classes_`, or labels are
             booleans or integers above 2**63 - 1. Use :meth:`predict_proba` in this case.
         """
-        best = self._in_blocks(X, partial(np.argmax, axis=1))
+        best = self._in_blocks(X, partial(np.argmax, axis=1), partial(torch.argmax, dim=1))
+        if not isinstance(best, np.ndarray):
+            return labels_in_place(self.classes_, best)
         return answers(self.classes_, best)
 
     def top_k(self, X: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -381,6 +391,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         weightless : ndarray
             Labels of images of weight zero that no other image has.
         """
+        X, y, sample_weight = on_host(X), on_host(y), on_host(sample_weight)
         check_label_types(y)
         refuse_images(X)
         X = stack_lists(X)
@@ -424,27 +435,24 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
                 TextFeaturesWarning,
             )
 
-    @contextmanager
-    def _progress(self, total):
-        """Progress bar, if `verbose`; yields a function of the iterations and the objective."""
-        bar = tqdm(total=total, desc=type(self).__name__, disable=not self.verbose)
-
-        def report(n_iter, objective):
-            bar.set_postfix_str(f"objective {objective:.4f}", refresh=False)
-            bar.update(n_iter - bar.n)
-
-        with bar:
-            yield report
-            bar.total = bar.n  # training may stop early
-            bar.refresh()
-
-    def _in_blocks(self, X, function):
+    def _in_blocks(self, X, function, of_tensor=None):
         """Apply `function`, which may return a tuple, to the joint logits of blocks of rows.
 
         Besides `X` and the result, memory holds one block only: `X` may be a memory map, and is
-        converted to the precision of the model block by block.
+        converted to the precision of the model block by block. `of_tensor` is the same function in
+        PyTorch, for arrays of other libraries.
         """
         check_is_fitted(self)
+        if of_tensor is not None and is_dispatched(X):
+            return predict_in_place(
+                validate_data(self, X, reset=False, ensure_all_finite="allow-nan"),
+                partial(_scorer, self._model),
+                columns=self._columns,
+                log_prior=self._log_prior,
+                has_text=self.text_features_ is not None,
+                n_rows=self._n_rows_at_once(X.shape[1]),
+                function=of_tensor,
+            )
         results: list[np.ndarray] = []
         for n_samples, rows, _, logits in self._blocks(X):
             if self._log_prior is not None:
@@ -477,11 +485,14 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         refuse_images(X)
         return validate_data(
             self,
-            stack_lists(X),
+            stack_lists(on_host(X)),
             reset=False,
             ensure_all_finite="allow-nan",
             ensure_min_samples=min_samples,
         )
+
+    def _n_rows_at_once(self, n_features):
+        return max(BLOCK_LOGITS // max(self._model.n_compared, n_features), 1)
 
     def _row_blocks(self, X):
         """Yield, for each block of checked rows: its slice, which rows are missing, and its rows.
@@ -489,8 +500,7 @@ class BaseCandle(ClassifierMixin, VersionedStateMixin, BaseEstimator):
         Rows are in the precision of the model. Those of missing images are arbitrary.
         """
         dtype = self.prototypes_.dtype
-        n_rows = max(BLOCK_LOGITS // max(self._model.n_compared, X.shape[1]), 1)
-        for rows in gen_batches(len(X), n_rows):
+        for rows in gen_batches(len(X), self._n_rows_at_once(X.shape[1])):
             missing = missing_rows(X[rows], rows.start)
             block = np.where(missing[:, None], 1, X[rows]) if missing.any() else X[rows]
             if self.text_features_ is None:

@@ -19,6 +19,7 @@ from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._active_learning import choose_rows
 from ._base import BaseCandle
 from ._held_out import HeldOutScores, fit_held_out_scores
+from ._iterations import iterations, tells_callbacks
 from ._model import CandleModel
 from ._prior import log_prior_of_use, prior_of_use
 from ._projection import train_projection
@@ -311,6 +312,7 @@ class CandleClassifier(SelectivePrediction):
 
     @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=True)
+    @tells_callbacks
     def fit(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
     ) -> "CandleClassifier":
@@ -380,7 +382,7 @@ class CandleClassifier(SelectivePrediction):
         term, left_out_term = fit_single_images(
             images, prototypes, np.unique(data.y), weights, self.single_image_weight, device
         )
-        with self._progress(self.max_iter) as report:
+        with iterations(self, self.max_iter) as report:
             projection, self.loss_curve_, self.n_iter_ = train_projection(
                 data,
                 prototypes,

@@ -97,6 +97,11 @@ def _is_list(value):
     return isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1
 
 
+def size_limit(dtype):
+    """The largest value whose squares can be summed without overflow, with a margin."""
+    return 1e15 if dtype == np.float32 else 1e120
+
+
 def check_sizes(X, dtype, first=0):
     """Check that sums of squares do not overflow, where the lengths of rows matter.
 
@@ -113,7 +118,7 @@ def check_sizes(X, dtype, first=0):
     ValueError
         If a value is above 1e15 in float32, or 1e120 in float64.
     """
-    limit = 1e15 if dtype == np.float32 else 1e120
+    limit = size_limit(dtype)
     largest = np.abs(X).max(axis=1)
     if len(X) and largest.max() > limit:
         row = np.argmax(largest)

@@ -16,6 +16,7 @@ from .._sklearn_private import Interval, fit_context
 from .._typing import ClassNames, Labels, RandomState, TextEncoder
 from ._attention_head import AttentionHead, groups_after_attention
 from ._base import BaseCandle
+from ._iterations import iterations, tells_callbacks
 from ._published_training import class_means, train
 from ._training_images import TrainingImages
 
@@ -232,6 +233,7 @@ class PublishedCandleClassifier(BaseCandle):
 
     @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=True)
+    @tells_callbacks
     def fit(
         self, X: ArrayLike, y: Labels, sample_weight: ArrayLike | None = None
     ) -> "PublishedCandleClassifier":
@@ -260,7 +262,7 @@ class PublishedCandleClassifier(BaseCandle):
             torch.inference_mode(False),  # under inference mode there would be no gradients
             torch.enable_grad(),
             exact_matmul(device),
-            self._progress(self.max_iter) as report,
+            iterations(self, self.max_iter) as report,
         ):
             head = AttentionHead.seeded(seed, data.X.shape[1])
             head.to(device=device, dtype=getattr(torch, data.X.dtype.name))
@@ -346,10 +348,11 @@ class PublishedScorer:
 
     def __init__(self, model, device):
         self.device = device
+        self.dtype = getattr(torch, model.image_prototypes.dtype.name)
         self.temperature, self.prototype_scale = model.temperature, model.prototype_scale
         dim = model.image_prototypes.shape[1]
         self.head = AttentionHead.seeded(0, dim)
-        self.head.to(device=device, dtype=getattr(torch, model.image_prototypes.dtype.name))
+        self.head.to(device=device, dtype=self.dtype)
         self.head.load_state_dict({k: torch.tensor(v) for k, v in model.head_state.items()})
         with torch.no_grad(), exact_matmul(device):
             self.before = self.head.project_classes(

@@ -7,12 +7,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import (
+    UNUSED,
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._documentation import DocumentedMixin
 from .._earlier_fit import keeps_an_earlier_fit
 from .._labels import is_textual, type_for, with_answer
 from .._persistence import VersionedStateMixin
@@ -29,7 +37,9 @@ def _estimator_has(method):
     return check
 
 
-class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMixin, BaseEstimator):
+class RejectingClassifier(
+    ClassifierMixin, MetaEstimatorMixin, DocumentedMixin, VersionedStateMixin, BaseEstimator
+):
     """Answer with a label for "none of these" where an image does not look like any listed class.
 
     An image is rejected if its :meth:`CandleClassifier.novelty_score` is above a threshold. The
@@ -123,6 +133,9 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         "rejection_rate": [Interval(Real, 0, 1, closed="neither")],
     }
 
+    # for the estimator, which requests it; this one does not use it
+    __metadata_request__fit = {"sample_weight": UNUSED}
+
     def __init__(
         self, estimator: Any, *, reject_label: str | float = "auto", rejection_rate: float = 0.05
     ) -> None:
@@ -133,7 +146,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
     @keeps_an_earlier_fit
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
-        self, X: Images, y: Labels, sample_weight: ArrayLike | None = None
+        self, X: Images, y: Labels, sample_weight: ArrayLike | None = None, **fit_params: Any
     ) -> "RejectingClassifier":
         """Fit the estimator and set the thresholds.
 
@@ -144,7 +157,11 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Passed to the classifier.
+            Passed to the classifier. With metadata routing, the classifier has to request it:
+            ``classifier.set_fit_request(sample_weight=True)``.
+        **fit_params : dict
+            Metadata for the estimator, if metadata routing is enabled; see the `user guide of
+            scikit-learn <https://scikit-learn.org/stable/metadata_routing.html>`__.
 
         Returns
         -------
@@ -163,10 +180,7 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
                 "estimator must be a CandleClassifier, or a pipeline that ends in one, got a "
                 f"{type(classifier).__name__}."
             )
-        name = "sample_weight"
-        if isinstance(self.estimator, Pipeline):
-            name = f"{self.estimator.steps[-1][0]}__sample_weight"
-        options = {} if sample_weight is None else {name: sample_weight}
+        options = self._metadata_of_fit(sample_weight, fit_params)
         self.estimator_ = clone(self.estimator).fit(X, y, **options)
         self._set_thresholds()
         for name in ("n_features_in_", "feature_names_in_"):
@@ -314,6 +328,33 @@ class RejectingClassifier(ClassifierMixin, MetaEstimatorMixin, VersionedStateMix
         check_is_fitted(self)
         X, classifier = _embedded(X, self.estimator_)
         return classifier.novelty_score(X, return_is_new=return_is_new)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the routing of metadata to the estimator.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            `fit` passes on what the estimator requests for its `fit`.
+        """
+        methods = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self)
+        return router.add(estimator=self.estimator, method_mapping=methods)
+
+    def _metadata_of_fit(self, sample_weight, fit_params):
+        """Keyword arguments of the estimator's fit."""
+        if sample_weight is not None:
+            fit_params = {"sample_weight": sample_weight, **fit_params}
+        if get_config()["enable_metadata_routing"]:
+            return process_routing(self, "fit", **fit_params)["estimator"]["fit"]
+        if fit_params.keys() - {"sample_weight"}:
+            raise TypeError(
+                f"fit() got the argument {min(fit_params.keys() - {'sample_weight'})!r}, but "
+                "metadata routing is not enabled; see sklearn.set_config."
+            )
+        if isinstance(self.estimator, Pipeline):
+            return {f"{self.estimator.steps[-1][0]}__{name}": v for name, v in fit_params.items()}
+        return fit_params
 
     def _around(self, estimator):
         """A fitted copy around another fitted estimator."""

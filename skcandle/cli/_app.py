@@ -9,7 +9,7 @@ import typer
 
 from .._bundled import BUNDLED_MODEL
 from .._version import __version__
-from ._failures import reports_failures
+from ._failures import note_loading, reports_failures
 
 app = typer.Typer(
     name="skcandle",
@@ -115,6 +115,7 @@ def demo(
       skcandle demo
       skcandle demo my_folder --force
     """
+    note_loading()
     from . import _demo
 
     for path in _demo.main(folder, force=force):
@@ -206,6 +207,7 @@ def fit(
     if unlabeled:
         check_unlabelled(unlabeled)
     check_file(names)
+    note_loading()
     from ._work import fit_model
 
     fit_model(
@@ -323,6 +325,7 @@ def predict(
     check_suffix(output)
     check_output(output, force)
     check_new_folder(sort_into, force)
+    note_loading()
     from ._work import predict_images
 
     predict_images(
@@ -391,6 +394,7 @@ def evaluate(
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise typer.BadParameter(f"{str(report)!r} must end in .html.", param_hint="--report")
     check_output(report, force)
+    note_loading()
     from ._work import evaluate_model
 
     evaluate_model(
@@ -431,6 +435,7 @@ def add(
 
     check_model(model)
     check_model_output(output, force)
+    note_loading()
     from ._work import add_classes
 
     add_classes(model, _split(names), output, force=force, trust=trust)
@@ -467,6 +472,7 @@ def add_images(
     check_model(model)
     check_labelled(photos)
     check_model_output(output, force)
+    note_loading()
     from ._work import add_images_to_model
 
     add_images_to_model(
@@ -555,6 +561,7 @@ def export(
     if output.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"{str(output)!r} must end in .onnx.", param_hint="--output")
     check_output(output, force)
+    note_loading()
     from ._work import export_model
 
     export_model(model, output, head_only=head_only, force=force, trust=trust)
@@ -572,7 +579,7 @@ def info(model: ModelFile, trust: Trust = False):
     from ._inputs import check_model
 
     check_model(model)
-    from ._work import describe_model
+    from ._info import describe_model
 
     describe_model(model, trust=trust)
 
@@ -583,6 +590,7 @@ def _restrict(model, names, output, *, keep, force, trust):
 
     check_model(model)
     check_model_output(output, force)
+    note_loading()
     from ._work import restrict_classes
 
     restrict_classes(model, _split(names), output, keep=keep, force=force, trust=trust)

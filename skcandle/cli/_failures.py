@@ -23,6 +23,11 @@ def note(message):
         say(message)
 
 
+def note_loading():
+    """Say that a command has begun, before imports that take seconds."""
+    note("Loading the libraries ...")
+
+
 def reports_failures(command):
     """Make a command print errors and warnings as sentences, without a traceback."""
 

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 
-from .._bundled import BUNDLED_MODEL
 from .._warnings import warn_user
 from ._answers import answer_rows
 from ._evaluation import (
@@ -25,7 +24,6 @@ from ._images import (
     unlabelled_images,
 )
 from ._models import load_model, save_model
-from ._printable import printable
 from ._sorting import sort_into
 from ._tables import show, write
 from ._unlabelled import check_learns, learn, without_training_images
@@ -301,61 +299,6 @@ def export_model(model, output, *, head_only, force, trust):
 
     pipe = load_model(model, trust=trust)
     to_onnx(pipe["candle"] if head_only else pipe, output, overwrite=force)
-
-
-def describe_model(model, *, trust):
-    """``skcandle info``."""
-    from ..hub._model_files import fitted_candle
-
-    pipe = load_model(model, trust=trust)
-    clip, candle = pipe["clip"], fitted_candle(pipe)
-    n_new = int(candle.is_new_.sum())
-    facts = {
-        "file": f"{model} ({model.stat().st_size / 1e6:.1f} MB)",
-        "classifier": type(candle).__name__,
-        "CLIP": f"{_model_and_weights(clip)}, {candle.n_features_in_} features",
-        "class names": _reader_of_names(clip, candle.text_encoder),
-        "classes": f"{len(candle.classes_)}, {n_new} of them by name only",
-        "images": f"{candle.class_count_.sum():.0f}",
-    }
-    unlabelled = getattr(candle, "unlabeled_count_", np.zeros(len(candle.classes_)))
-    if unlabelled.any():
-        facts["unlabelled"] = f"about {unlabelled.sum():.0f} images of these classes"
-    if candle is not pipe["candle"]:
-        facts["no label"] = (
-            f"for about {100 * pipe['candle'].rejection_rate:g} % of the images of these classes, "
-            "and images that look like none of them"
-        )
-    for name, value in facts.items():
-        print(printable(f"{name:<12}{value}"))
-    print()
-    labels = [printable(str(label)) for label in candle.classes_]
-    width = max(map(len, labels))
-    for label, count, n_more in zip(labels, candle.class_count_, unlabelled, strict=True):
-        images = f"{count:.0f} image{'' if count == 1 else 's'}" if count else "by name only"
-        more = f", about {n_more:.0f} unlabelled" if round(n_more) else ""
-        print(f"{label:<{width}}  {images}{more}")
-
-
-def _model_and_weights(clip):
-    weights = "bundled" if clip.model_name == BUNDLED_MODEL else clip.pretrained
-    if ":" in clip.model_name:  # the name of a folder or repository, which has the weights
-        weights = None
-    return ", ".join(filter(None, [clip.model_name, weights]))
-
-
-def _reader_of_names(clip, text_encoder):
-    """What embeds the names of classes, in words."""
-    from ..clip import CLIPFeaturizer
-
-    if text_encoder is None:
-        return "not used"
-    if isinstance(text_encoder, str):
-        text_encoder = CLIPFeaturizer()  # "auto"
-    if not isinstance(text_encoder, CLIPFeaturizer):
-        return "given vectors or a function"
-    model = _model_and_weights(text_encoder)
-    return "the same CLIP" if model == _model_and_weights(clip) else model
 
 
 def _class_names(table, labels, new_classes):

@@ -10,11 +10,11 @@ import json
 import os
 import re
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import open_clip
 from huggingface_hub import (
     constants,
     get_hf_file_metadata,
@@ -27,19 +27,16 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .._bundled import BUNDLED_MODEL
 from .._images.file_digests import FileDigests
 from ..exceptions import ModelError, WeightsNotAvailableError
-from ._open_clip_private import (
-    HF_SAFE_WEIGHTS_NAME,
-    HF_WEIGHTS_NAME,
-    PreprocessCfg,
-    download_pretrained,
-)
+from ._open_clip_tables import PREPROCESSING, get_model_config, list_models
+from ._open_clip_tables import pretrained as tables
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "data" / BUNDLED_MODEL
 CONFIG_NAME = "open_clip_config.json"
-HUB_WEIGHTS = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+HUB_WEIGHTS = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]  # as in open_clip
 FOLDER_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")  # those that open_clip looks for
 SHA256 = re.compile("[0-9a-f]{64}")
 QUICK_GELU_SUFFIX = "-quickgelu"
+TRANSFORMERS = "transformers"
 
 PATIENCE = 4  # seconds to wait for an answer of the Hub before a download
 
@@ -80,7 +77,7 @@ def embedding_dim(model_name):
     ModelError
         If the name is unknown, or the folder it points to is not a model.
     """
-    return int(_model_config(_locate(model_name))["embed_dim"])
+    return int(model_config(_locate(model_name))["embed_dim"])
 
 
 def find_checkpoint(model_name, pretrained):
@@ -119,14 +116,14 @@ def find_checkpoint(model_name, pretrained):
 
 def is_small(checkpoint):
     """Whether a model is so fast, like emoji-clip, that 16 bits would save no time."""
-    size = _model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
+    size = model_config(checkpoint).get("vision_cfg", {}).get("image_size", 224)
     return np.max(size) <= SMALL_IMAGE  # one side, or a height and a width
 
 
 def trained_in_bf16(checkpoint):
     """Whether a model was trained in bfloat16, like SigLIP, and therefore overflows in float16."""
     # In open_clip, the configurations for the sigmoid loss are those with a bias of the logits.
-    return "init_logit_bias" in _model_config(checkpoint)
+    return "init_logit_bias" in model_config(checkpoint)
 
 
 def fingerprint(checkpoint, precision, exact=True):
@@ -149,7 +146,7 @@ def fingerprint(checkpoint, precision, exact=True):
     digest : bytes
     """
     facts = [PIPELINE_VERSION, precision, exact]
-    facts += [_model_config(checkpoint), preprocess_config(checkpoint)]
+    facts += [model_config(checkpoint), preprocess_config(checkpoint)]
     if checkpoint.scheme == "hf-hub":
         # The snapshot folder has the name of the commit, which identifies all its files.
         facts += [checkpoint.name, hub_config_path(checkpoint.name).parent.name]
@@ -182,7 +179,7 @@ def model_facts(checkpoint):
     if checkpoint.scheme == "built-in":
         architecture = checkpoint.name
     else:
-        architecture = _model_config(checkpoint)
+        architecture = model_config(checkpoint)
     weights = []
     if checkpoint.scheme == "local-dir":
         weights = [["files", *map(weights_digest, _weight_files(checkpoint))]]
@@ -228,7 +225,7 @@ def _locate(model_name):
         return Checkpoint(scheme, str(Path(rest).resolve()))
     # open_clip accepts "ViT-B/16" for "ViT-B-16".
     architecture = model_name.replace("/", "-")
-    known = open_clip.list_models()
+    known = list_models()
     if architecture not in known:
         near = _near_misses(model_name, [BUNDLED_MODEL, *known])
         raise ModelError(
@@ -251,14 +248,14 @@ def _join(names):
 
 def _check_tag(architecture, pretrained):
     """Raise unless ``pretrained`` is a file, or a tag with the activation of the architecture."""
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = tables().list_pretrained_tags_by_model(architecture)
     # OpenAI's and some later weights were trained with QuickGELU, an approximation of GELU.
     # With the other activation they load and run, but lose several points of accuracy.
     if architecture.endswith(QUICK_GELU_SUFFIX):
         twin = architecture.removesuffix(QUICK_GELU_SUFFIX)
     else:
         twin = architecture + QUICK_GELU_SUFFIX
-    if twin in open_clip.list_models():
+    if twin in list_models():
         here, there = (_tag_config(name, pretrained) for name in (architecture, twin))
         if not _activation_fits(architecture, here) and _activation_fits(twin, there):
             activation = "QuickGELU" if twin.endswith(QUICK_GELU_SUFFIX) else "plain GELU"
@@ -283,11 +280,11 @@ def _check_tag(architecture, pretrained):
 
 
 def _tag_config(architecture, pretrained):
-    return open_clip.get_pretrained_cfg(architecture, pretrained)
+    return tables().get_pretrained_cfg(architecture, pretrained)
 
 
 def _activation_fits(architecture, tag_config):
-    quick_gelu = open_clip.get_model_config(architecture).get("quick_gelu", False)
+    quick_gelu = get_model_config(architecture).get("quick_gelu", False)
     return bool(tag_config) and tag_config.get("quick_gelu", False) == quick_gelu
 
 
@@ -295,10 +292,34 @@ def _is_tag(checkpoint):
     return bool(checkpoint.weights and _tag_config(checkpoint.name, checkpoint.weights))
 
 
-def _model_config(checkpoint):
+def model_config(checkpoint):
+    """The configuration of an architecture that embeds images and text."""
     if checkpoint.scheme == "built-in":
-        return open_clip.get_model_config(checkpoint.name)
-    return _folder_config(checkpoint).get("model_cfg", {})
+        config = get_model_config(checkpoint.name)
+    else:
+        config = _folder_config(checkpoint).get("model_cfg", {})
+    missing = [part for part in ("vision_cfg", "text_cfg") if part not in config]
+    if missing:
+        raise ModelError(
+            f"model_name={open_clip_name(checkpoint)!r} does not embed both images and text: its "
+            f"configuration has no {' and no '.join(map(repr, missing))}."
+        )
+    return config
+
+
+def check_text_packages(checkpoint):
+    """Raise an error if a model needs a package for its text that is not installed."""
+    text = model_config(checkpoint)["text_cfg"]
+    if (text.get("hf_model_name") or text.get("hf_tokenizer_name")) and not find_spec(TRANSFORMERS):
+        raise ImportError(
+            f"{describe(checkpoint)} reads text with the package transformers, which is not "
+            "installed: pip install transformers sentencepiece."
+        )
+
+
+def has_flexible_shapes(checkpoint):
+    """Whether a model was trained on images of any shape (NaFlex), which open_clip cannot use."""
+    return "naflex" in model_config(checkpoint)["vision_cfg"].get("timm_model_name", "").lower()
 
 
 def preprocess_config(checkpoint):
@@ -311,15 +332,14 @@ def preprocess_config(checkpoint):
     # theirs is used, otherwise open_clip's defaults.
     published = [
         _preprocess_part(_tag_config(checkpoint.name, tag))
-        for tag in open_clip.list_pretrained_tags_by_model(checkpoint.name)
+        for tag in tables().list_pretrained_tags_by_model(checkpoint.name)
     ]
     agree = published and all(config == published[0] for config in published)
     return published[0] if agree else {}
 
 
 def _preprocess_part(tag_config):
-    fields = PreprocessCfg.__dataclass_fields__
-    return {key: value for key, value in tag_config.items() if key in fields}
+    return {key: value for key, value in tag_config.items() if key in PREPROCESSING}
 
 
 def _folder_config(checkpoint):
@@ -397,7 +417,7 @@ def weights_path(checkpoint):
         repository, _, filename = config.get("hf_hub", "").rpartition("/")
         if repository:
             return _hub_file(repository, [filename] if filename else HUB_WEIGHTS)
-        return download_pretrained(config)
+        return tables().download_pretrained(config)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from ._checkpoint import (
     is_small,
     trained_in_bf16,
 )
-from ._model import load_model
 
 
 class Encoder:
@@ -102,7 +101,7 @@ class Encoder:
         return rows
 
     def _encode_in_fp32(self, pixels):
-        model = load_model(self.checkpoint, "fp32", self.device)
+        model = self._load("fp32")
         rows = model.encode_images(pixels)
         model.check_finite(rows)
         if not self.has_overflowed:
@@ -134,10 +133,15 @@ class Encoder:
     @cached_property
     def model(self):
         """The model for images. The encoder keeps it, whatever else is loaded meanwhile."""
-        return load_model(self.checkpoint, self.precision, self.device)
+        return self._load(self.precision)
 
     @cached_property
     def text_model(self):
         """The model for prompts, in float32; the model for images if that is in float32 too."""
         text_only = self.precision != "fp32"
-        return load_model(self.checkpoint, "fp32", self.device, text_only)
+        return self._load("fp32", text_only)
+
+    def _load(self, precision, text_only=False):
+        from ._model import load_model  # imports open_clip, which cached rows do not need
+
+        return load_model(self.checkpoint, precision, self.device, text_only)

@@ -12,6 +12,7 @@ from sklearn.utils import check_consistent_length
 
 from .._bundled import BUNDLED_MODEL
 from .._devices import resolve_device
+from .._documentation import DocumentedMixin
 from .._images.inputs import as_image_list
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import Interval, StrOptions, fit_context
@@ -28,7 +29,7 @@ from ._image_pipeline import ImagePipeline
 from ._prompts import embed_prompts
 
 
-class CLIPFeaturizer(TransformerMixin, VersionedStateMixin, BaseEstimator):
+class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, BaseEstimator):
     """Turn images into the embeddings of a CLIP model.
 
     The model is frozen: nothing is learned, and `fit` only checks the parameters. The model is

@@ -17,15 +17,19 @@ from .._locks import ForkSafeLock
 from .._warnings import warn_user
 from ..exceptions import ModelError, WeightsNotAvailableError
 from ._checkpoint import (
+    check_text_packages,
     describe,
     explain_missing,
     fingerprint,
     first_line,
+    has_flexible_shapes,
     hub_config_path,
+    model_config,
     open_clip_name,
     preprocess_config,
     weights_path,
 )
+from ._open_clip_private import AttentionalPooler
 from ._preprocessing import Preprocessing
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -146,6 +150,7 @@ class LoadedModel:
 
     @cached_property
     def tokenizer(self):
+        check_text_packages(self.checkpoint)
         with explain_missing(self.checkpoint, "its tokenizer"):
             return open_clip.get_tokenizer(open_clip_name(self.checkpoint))
 
@@ -171,6 +176,21 @@ def _memory_format(visual):
 
 def _create_module(checkpoint, precision):
     """Create the model on the CPU, with its weights and ``visual.preprocess_cfg``."""
+    if "hf_model_name" in model_config(checkpoint)["text_cfg"]:
+        check_text_packages(checkpoint)
+    if has_flexible_shapes(checkpoint):
+        warn_user(
+            f"{describe(checkpoint)} was trained on images of any shape, but runs at one fixed "
+            "square here, to which images are resized."
+        )
+    module = _module_of_open_clip(checkpoint, precision)
+    for part in module.visual.modules():  # open_clip leaves it in float32, and then fails
+        if isinstance(part, AttentionalPooler):
+            part.query.data = part.query.data.to(DTYPES[precision])
+    return module
+
+
+def _module_of_open_clip(checkpoint, precision):
     path = weights_path(checkpoint)
     arguments = {"precision": precision, "force_preprocess_cfg": preprocess_config(checkpoint)}
     if checkpoint.scheme == "hf-hub":

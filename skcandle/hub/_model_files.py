@@ -199,14 +199,15 @@ def fitted_candle(pipe):
 def portable(pipe):
     """The same pipeline without settings that belong to one machine.
 
-    Only parameters and what the classifier has learned are kept: the pipeline, its featurizers, and
-    the text encoder of the classifier are created anew from their parameters. A classifier that is
-    frozen in a RejectingClassifier is taken out of its FrozenEstimator.
+    Only parameters and what the classifier has learned are kept, not its callbacks: the pipeline,
+    its featurizers, and the text encoder of the classifier are created anew from their parameters.
+    A classifier that is frozen in a RejectingClassifier is taken out of its FrozenEstimator.
     """
     from ..classifier._text_features import class_text_encoder
     from ..clip import CLIPFeaturizer
 
     candle = copy(fitted_candle(pipe)).set_params(verbose=0, device="auto")
+    vars(candle).pop("_skl_callbacks", None)
     to_dict = getattr(getattr(candle, "class_prior", None), "to_dict", None)
     if to_dict is not None:  # a pandas Series, a type that skops does not trust
         candle.class_prior = to_dict()

@@ -23,7 +23,7 @@ from ..cli._app import (
     _go_offline,
     _split,
 )
-from ..cli._failures import note, say
+from ..cli._failures import note, note_loading, say
 
 
 def label(
@@ -85,6 +85,7 @@ def label(
     if start is not None:
         check_model(start)
     check_new_folder(sort_into, force)
+    note_loading()
     serve = _server()
     from ..cli._models import load_model
     from ._session import LabellingSession

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -677,8 +678,6 @@ def test_a_file_that_is_not_a_model(run, tmp_path, odd):
         "is not a model file; `skcandle fit PHOTOS -o FILE` writes one."
         in run("info", path, code=1).stderr
     )
-    import zipfile
-
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")
     assert "not a model that this version of skcandle can read" in run("info", path, code=1).stderr
@@ -718,7 +717,8 @@ def test_a_model_without_a_parameter_of_this_version_is_an_error(run, model, tmp
     pipe = load_model(model)
     del pipe["candle"].margin
     skops.io.dump(pipe, tmp_path / "model.skops")
-    message = run("info", tmp_path / "model.skops", code=1).stderr
+    command = ["add", tmp_path / "model.skops", "fox", "-o", tmp_path / "grown.skops"]
+    message = run(*command, code=1).stderr
     assert "not a model that this version of skcandle can read" in message
     assert message.endswith("'margin'); fit it again.\n")
 
@@ -815,6 +815,53 @@ def test_demo_prints_a_table_and_where_its_files_are(run, tmp_path):
 def in_process(*args, **options):
     command = [sys.executable, "-m", "skcandle", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "unneeded"),
+    [
+        (["info", "{model}"], {"torch", "sklearn", "skops", "open_clip"}),
+        (["predict", "{model}", "{folder}"], {"open_clip", "torchvision", "timm"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(run, model, odd, cache, args, unneeded):
+    run("predict", model, odd)  # the embeddings are in the cache
+    code = (
+        "import os, sys, skcandle.cli\nsys.argv = ['skcandle', *sys.argv[1:]]\n"
+        "try: skcandle.cli.main()\n"
+        "except SystemExit as end: assert end.code == 0, end\n"
+        f"heavy = {unneeded} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    args = [arg.format(model=model, folder=odd) for arg in args]
+    environment = os.environ | {"SKCANDLE_CACHE": str(cache)}
+    command = [sys.executable, "-c", code, *args]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "red_apple" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_something_before_anything_heavy_is_imported(tmp_path):
+    """The file has the first bytes of a model only, so loading it fails."""
+    with zipfile.ZipFile(tmp_path / "model.skops", "w") as archive:
+        archive.writestr("a.txt", "a")
+    code = (
+        "import sys, skcandle.cli\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'skops'}\n"
+        "class Terminal:\n"
+        "    isatty = lambda self: True\n"
+        "    flush = lambda self: None\n"
+        "    def write(self, text):\n"
+        "        print(sorted(heavy & set(sys.modules)), text.strip())\n"
+        "sys.stderr = Terminal()\n"
+        "sys.argv = ['skcandle', *sys.argv[1:]]\n"
+        "skcandle.cli.main()"
+    )
+    command = ["predict", str(tmp_path / "model.skops"), str(tmp_path)]
+    result = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert result.stdout.splitlines()[0] == "[] Loading the libraries ..."
 
 
 @pytest.mark.slow
