@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._devices import resolve_device
 from .._earlier_fit import keeps_an_earlier_fit
@@ -533,8 +533,9 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images, see :meth:`predict`. It may be a memory map: one block of rows is
-            in memory at a time. Rows of NaN, for images that could not be read, are left out with a
+            Embeddings of images, see :meth:`predict`. Leave out images that the classifier was
+            fitted on, which would count again. It may be a memory map: one block of rows is in
+            memory at a time. Rows of NaN, for images that could not be read, are left out with a
             warning. Without rows, nothing changes.
         sample_weight : array-like of shape (n_samples,), default=None
             An image of weight 2 counts as two images; an image of weight 0 is left out.
@@ -548,12 +549,12 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
         Raises
         ------
         ValueError
-            If `X` has the wrong number of columns, or a weight is negative.
+            If `X` has the wrong number of columns, no image could be read, or a weight is negative.
 
         Warns
         -----
         UserWarning
-            If most images look like none of the classes.
+            If most images look like none of the classes. A fit on names alone cannot tell.
 
         Notes
         -----
@@ -582,14 +583,18 @@ class CandleClassifier(SelectivePrediction, BaseCandle):
         array([ 0.,  0., 20.])
         """
         check_is_fitted(self)
-        X, grown = self._check_embeddings(X, min_samples=0), copy(self)
-        if not len(X) or np.array_equal(sample_weight, np.zeros(len(X))):
+        rows, grown = self._check_embeddings(X, min_samples=0), copy(self)
+        if sample_weight is not None and np.ndim(sample_weight):
+            check_consistent_length(rows, sample_weight)
+        if not len(rows) or (sample_weight is not None and not np.any(sample_weight)):
             return grown
-        weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        weight = weight * self._probably_listed(X)
+        weight = check_sample_weight(
+            sample_weight, rows, dtype=self.prototypes_.dtype, ensure_non_negative=True
+        )
+        weight = weight * self._probably_listed(X)  # X itself, which may be a table with names
         device = resolve_device(self.device)
         grown._model = learn_from_unlabeled(
-            self._model, partial(self._unit_rows, X), weight, self._columns, device
+            self._model, partial(self._unit_rows, rows), weight, self._columns, device
         )
         grown._set_classes(self._columns)
         return grown
