@@ -32,7 +32,7 @@ from ._unlabeled import learn_from_unlabeled, model_of_names
 from ._weight_estimation import estimate_logit_weights
 
 
-class CandleClassifier(SelectivePrediction, BaseCandle):
+class CandleClassifier(SelectivePrediction):
     r"""Few-shot, long-tailed classification of CLIP embeddings, with classes known by name only.
 
     The classifier is trained on images of *base* classes. *New* classes have a name and no image.

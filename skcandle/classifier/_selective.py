@@ -6,16 +6,19 @@ from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from .._warnings import warn_user
+from ._base import BaseCandle
 from ._embeddings import unit
-from ._held_out import signals_of
+from ._held_out import HeldOutScores, signals_of
 from ._missing_images import warn_left_out
 
 # Unlabelled images that are less probably of a listed class, on average, are the wrong ones.
 FEW_LISTED = 0.1
 
 
-class SelectivePrediction:
+class SelectivePrediction(BaseCandle):
     """Methods of a CandleClassifier that rest on its scores of held-out images."""
+
+    _held_out: HeldOutScores
 
     def novelty_score(
         self, X: ArrayLike, *, return_is_new: bool = False
@@ -107,7 +110,7 @@ class SelectivePrediction:
         skcandle.RejectingClassifier : Uses the thresholds, and explains how they are chosen.
         """
         check_is_fitted(self)
-        n_base_classes = np.count_nonzero(self._model.counts)
+        n_base_classes = int(np.count_nonzero(self._model.counts))
         return self._held_out.novelty_thresholds(rejection_rate, self._kinds, n_base_classes)
 
     def predict_set(self, X: ArrayLike, confidence_level: float = 0.9) -> np.ndarray:
@@ -185,7 +188,7 @@ class SelectivePrediction:
         -------
         listed : ndarray of shape (n_samples,)
         """
-        score = self.novelty_score(X)
+        score = np.asarray(self.novelty_score(X))
         missing = np.isnan(score)
         if missing.any():
             warn_left_out(missing)

@@ -203,9 +203,9 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
     -------
     model : AdaptedModel
     """
-    before, earlier, n_earlier = model, None, 0
+    before, earlier = model, None
     if isinstance(model, AdaptedModel):
-        before, earlier, n_earlier = model.before, model.unlabeled, model.n_unlabeled
+        before, earlier = model.before, model.unlabeled
     answering, answers = model, None
     for _ in range(MAX_ROUNDS):
         sums, previous = _SoftSums(before, columns, weight), answers
@@ -222,7 +222,7 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
         answering = replace(
             before, space=prototypes.space, statistics=statistics, single_images=None
         )
-    n_unlabeled = (n_earlier + sums.n_images).astype(before.projection.dtype)
+    n_unlabeled = (model.n_unlabeled + sums.n_images).astype(before.projection.dtype)
     learned = AdaptedModel.of(before, unlabeled, n_unlabeled, device)
     return learned if learned.evidence.any() else model
 
