@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from .._devices import resolve_device
 from .._documentation import DocumentedMixin
@@ -333,7 +333,7 @@ class BaseCandle(
         """
         categories = getattr(getattr(y, "dtype", None), "categories", None)
         if self._is_fit_of_names(X, y):
-            X, y, sample_weight = self._check_no_images(X)
+            X, y, sample_weight = self._check_no_images(X, sample_weight)
             weightless = y
         else:
             X, y, sample_weight, weightless = self._check_images(X, y, sample_weight)
@@ -374,9 +374,10 @@ class BaseCandle(
         is_listed = any(names is not None and len(names) for names in listed)
         return self._fits_names and is_listed and np.shape(y) == (0,) and len(X) == 0
 
-    def _check_no_images(self, X):
+    def _check_no_images(self, X, sample_weight):
         """Rows, labels and weights of no images; labels have the type of the listed classes."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=0)
+        check_consistent_length(X, sample_weight)
         listed = list(self.class_names if self.new_classes is None else self.new_classes)
         is_number = bool(listed) and not isinstance(listed[0], str)
         y = np.empty(0, dtype=np.int64 if is_number else np.str_)

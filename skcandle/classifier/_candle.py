@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._devices import resolve_device
 from .._earlier_fit import keeps_an_earlier_fit
@@ -539,8 +539,9 @@ class CandleClassifier(SelectivePrediction):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Embeddings of images, see :meth:`predict`. It may be a memory map: one block of rows is
-            in memory at a time. Rows of NaN, for images that could not be read, are left out with a
+            Embeddings of images, see :meth:`predict`. Leave out images that the classifier was
+            fitted on, which would count again. It may be a memory map: one block of rows is in
+            memory at a time. Rows of NaN, for images that could not be read, are left out with a
             warning. Without rows, nothing changes.
         sample_weight : array-like of shape (n_samples,), default=None
             An image of weight 2 counts as two images; an image of weight 0 is left out.
@@ -554,12 +555,12 @@ class CandleClassifier(SelectivePrediction):
         Raises
         ------
         ValueError
-            If `X` has the wrong number of columns, or a weight is negative.
+            If `X` has the wrong number of columns, no image could be read, or a weight is negative.
 
         Warns
         -----
         UserWarning
-            If most images look like none of the classes.
+            If most images look like none of the classes. A fit on names alone cannot tell.
 
         Notes
         -----
@@ -589,11 +590,14 @@ class CandleClassifier(SelectivePrediction):
         """
         check_is_fitted(self)
         rows, grown = self._check_embeddings(X, min_samples=0), copy(self)
-        zeros = np.zeros(len(rows))
-        if not len(rows) or (sample_weight is not None and np.array_equal(sample_weight, zeros)):
+        if sample_weight is not None and np.ndim(sample_weight):
+            check_consistent_length(rows, sample_weight)
+        if not len(rows) or (sample_weight is not None and not np.any(sample_weight)):
             return grown
-        weight = check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-        weight = weight * self._probably_listed(rows)
+        weight = check_sample_weight(
+            sample_weight, rows, dtype=self.prototypes_.dtype, ensure_non_negative=True
+        )
+        weight = weight * self._probably_listed(X)  # X itself, which may be a table with names
         device = resolve_device(self.device)
         grown._model = learn_from_unlabeled(
             self._model, partial(self._unit_rows, rows), weight, self._columns, device

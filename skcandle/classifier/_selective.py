@@ -54,7 +54,9 @@ class SelectivePrediction(BaseCandle):
         A logistic regression on two signals: the largest joint logit (for equally frequent
         classes), and the largest similarity to a text or, without text, half the squared length
         in whitened coordinates. It is fitted on held-out training images, with their class in the
-        universe and with their class removed. The largest logit alone is the score of [1]_, the
+        universe and with their class removed. After a fit on names alone, there are no such images,
+        and the score is no log-odds: it is minus the largest similarity to a text, divided by the
+        temperature. The largest logit alone is the score of [1]_, the
         largest text similarity that of [2]_ without softmax.
 
         References
@@ -190,7 +192,9 @@ class SelectivePrediction(BaseCandle):
         missing = np.isnan(score)
         if missing.any():
             warn_left_out(missing)
-        listed = np.where(missing, 0, expit(-score))
+        # names alone do not show what images of other classes look like
+        listed = expit(-score) if self._held_out.n_images else np.ones_like(score)
+        listed = np.where(missing, 0, listed)
         share = listed[~missing].mean()
         if share < FEW_LISTED:
             warn_user(

@@ -114,10 +114,12 @@ class AdaptedModel:
     @property
     def evidence(self):
         """How certain it is that images of each class were among those learned from; e."""
-        n_images = self.n_unlabeled
-        average_size = (n_images**2).sum() / max(n_images.sum(), 1e-12)
+        n_images = self.n_unlabeled.astype(float)
+        average_size = n_images @ (n_images / max(n_images.sum(), 1e-12))
         half = HALF_IMAGE + MISTAKEN_SHARE * average_size
-        return np.where(self.counts > 0, 1, n_images**2 / (n_images**2 + half**2))
+        # hypot, because squares of huge weights overflow
+        evidence = np.where(self.counts > 0, 1, (n_images / np.hypot(n_images, half)) ** 2)
+        return evidence.astype(self.n_unlabeled.dtype)
 
     def rows_of(self, X):
         return self.before.rows_of(X)
@@ -201,9 +203,9 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
     -------
     model : AdaptedModel
     """
-    before, earlier, n_earlier = model, None, np.zeros(len(model.counts))
+    before, earlier = model, None
     if isinstance(model, AdaptedModel):
-        before, earlier, n_earlier = model.before, model.unlabeled, model.n_unlabeled
+        before, earlier = model.before, model.unlabeled
     answering, answers = model, None
     for _ in range(MAX_ROUNDS):
         sums, previous = _SoftSums(before, columns, weight), answers
@@ -220,10 +222,9 @@ def learn_from_unlabeled(model, blocks, weight, columns, device):
         answering = replace(
             before, space=prototypes.space, statistics=statistics, single_images=None
         )
-    n_unlabeled = (n_earlier + sums.n_images).astype(before.projection.dtype)
-    if not (before.counts.any() or n_unlabeled.any()):
-        return model  # no class is certain to occur
-    return AdaptedModel.of(before, unlabeled, n_unlabeled, device)
+    n_unlabeled = (model.n_unlabeled + sums.n_images).astype(before.projection.dtype)
+    learned = AdaptedModel.of(before, unlabeled, n_unlabeled, device)
+    return learned if learned.evidence.any() else model
 
 
 def _prototypes_of_both(before, unlabeled):
@@ -280,10 +281,14 @@ class _SoftSums:
         seen = self.counts[:, None] > 0
         means = np.divide(self.totals, self.counts[:, None], where=seen, out=self.totals * 0)
         between = np.sqrt(self.counts)[:, None] * means
+        scatter = self.squares - between.T @ between
+        rounding = np.finfo(self.dtype).eps ** 0.5
+        if np.trace(scatter) <= rounding * np.trace(self.squares):
+            scatter = np.zeros_like(scatter)  # each class has copies of one image
         return ClassStatistics(
             self.counts.astype(self.dtype),
             np.where(seen, means + self.origin, 0).astype(self.dtype),
-            (self.squares - between.T @ between).astype(self.dtype),
+            scatter.astype(self.dtype),
         )
 
 

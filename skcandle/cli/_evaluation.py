@@ -1,5 +1,6 @@
 """Predictions for images with labels, and the lines that sum them up."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,9 @@ def predictions(classifier, X, contents, is_training=None, unlabelled=None):
     found, copies = training_images(candle, X, contents)
     for rows, smaller in copies or ():
         if unlabelled is not None:
-            smaller = smaller.add_unlabeled(unlabelled)
+            with warnings.catch_warnings():  # the model itself has warned
+                warnings.simplefilter("ignore")
+                smaller = smaller.add_unlabeled(unlabelled)
         log_proba[rows] = smaller.predict_log_proba(X[rows])
         is_rejected[rows] = _above(thresholds, smaller, X[rows])
     n_training = len(X) if is_training else int(found.sum())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import clip_like
@@ -396,13 +397,50 @@ def test_images_that_could_not_be_read_are_left_out(classifier):
         (UNLABELED[0], None, "Expected 2D array, got 1D"),
         (UNLABELED[:3], [1, -1, 1], "[Nn]egative"),
         (UNLABELED[:3], [1, np.nan, 1], "sample_weight contains NaN"),
-        (UNLABELED[:3], [1, 1], r"sample_weight.shape == \(2,\), expected \(3,\)"),
-        (UNLABELED[:3], [0, 0], r"sample_weight.shape == \(2,\), expected \(3,\)|non-zero"),
+        (UNLABELED[:3], [1, 1], r"inconsistent numbers of samples: \[3, 2\]"),
+        (UNLABELED[:3], [0, 0], r"inconsistent numbers of samples: \[3, 2\]"),
+        (UNLABELED[:0], [1, 1], r"inconsistent numbers of samples: \[0, 2\]"),
     ],
 )
 def test_invalid_input(fitted, X, sample_weight, message):
     with pytest.raises(ValueError, match=message):
         fitted.add_unlabeled(X, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_copies", [10, 100, 1000])
+@pytest.mark.parametrize("n_distinct", [1, 5])
+def test_copies_have_no_covariance(n_distinct, n_copies, dtype):
+    rng = np.random.default_rng(3)
+    texts = rng.normal(size=(5, 64)).astype(dtype)
+    distinct = (texts + 0.5 * rng.normal(size=texts.shape)).astype(dtype)[:n_distinct]
+    clf = CandleClassifier(new_classes=range(5), text_encoder=dict(enumerate(texts)))
+    names = clf.fit(texts[:0], np.empty(0, dtype=int))
+    learned = names.add_unlabeled(np.repeat(distinct, n_copies, axis=0))
+    assert_allclose(learned.unlabeled_count_, np.where(np.arange(5) < n_distinct, n_copies, 0))
+    assert_array_equal(learned._model.unlabeled.scatter, np.zeros((64, 64)))
+    assert_array_equal(learned.predict(distinct), np.arange(n_distinct))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weight", [1e-30, 1e30])
+def test_weights_may_be_tiny_or_huge(weight, dtype):
+    names = of_names(NO_IMAGES.astype(dtype))
+    proba = names.add_unlabeled(UNLABELED, np.full(len(UNLABELED), weight)).predict_proba(REST)
+    assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    if weight < 1:  # no evidence for any class
+        assert_allclose(proba, names.predict_proba(REST), atol=1e-6)
+
+
+def test_a_weight_for_all_images_may_be_zero(fitted):
+    assert not fitted.add_unlabeled(UNLABELED, 0).unlabeled_count_.any()
+
+
+def test_tables_with_column_names_do_not_warn(recwarn):
+    columns = [f"feature {i}" for i in range(32)]
+    clf = make(**FIXED).fit(pd.DataFrame(DATA.X, columns=columns), DATA.y)
+    clf.add_unlabeled(pd.DataFrame(UNLABELED, columns=columns))
+    assert not recwarn.list
 
 
 def test_images_themselves_are_refused(fitted):
@@ -625,6 +663,18 @@ def test_names_alone_have_the_precision_of_the_empty_array(dtype):
     clf = of_names(NO_IMAGES.astype(dtype))
     assert clf.predict_proba(REST).dtype == dtype
     assert clf.add_unlabeled(UNLABELED).predict_proba(REST).dtype == dtype
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_all_images_count_alike_for_names_alone(sign, recwarn):
+    names = of_names(temperature=1)
+    assert_array_equal(names._probably_listed(sign * UNLABELED), np.ones(len(UNLABELED)))
+    assert not recwarn.list
+
+
+def test_weights_without_images_are_an_error():
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[0, 2\]"):
+        make().fit(NO_IMAGES, [], sample_weight=[1, 2])
 
 
 def test_names_alone_take_images_as_a_fit_does():

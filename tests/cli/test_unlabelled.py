@@ -5,12 +5,18 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import run_command
+from helpers import clip_like, run_command
 from odd_folder import ODD_CLASSES, emoji_of, make_odd_folder
 from typer.testing import CliRunner
 
-from skcandle import CandlePipeline, PublishedCandleClassifier, make_candle_pipeline
+from skcandle import (
+    CandleClassifier,
+    CandlePipeline,
+    PublishedCandleClassifier,
+    make_candle_pipeline,
+)
 from skcandle.cli._app import app
+from skcandle.cli._evaluation import predictions
 from skcandle.cli._models import load_model
 from skcandle.hub._model_files import to_bytes
 
@@ -232,6 +238,15 @@ def test_labels_of_a_fold_have_no_influence_on_the_estimate_of_fit(
         column = np.searchsorted(copy.classes_, data.target[rows])
         loss[rows] = -log_proba[np.arange(len(rows)), column]
     assert f"log-loss                   {loss.mean():.3f}\n" in out
+
+
+def test_the_estimate_of_fit_does_not_repeat_the_warning_of_the_model(recwarn):
+    X, y, texts = clip_like([6] * 30, 16, noise=0.5)
+    clf = CandleClassifier(text_encoder=dict(enumerate(texts)), max_iter=0).fit(X, y)
+    assert predictions(clf, X, None, unlabelled=-X).is_out_of_fold
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="Most unlabelled images look like none"):
+        clf.add_unlabeled(-X)
 
 
 def test_unlabelled_photos_that_cannot_be_read_stop_fit_or_are_skipped(
