@@ -15,6 +15,10 @@ _settings, _defaults = ForkSafeLock(), ForkSafeLock()
 _n_exact = 0  # number of threads in `exact_matmul`
 _former: tuple = ()  # PyTorch's settings before the first of them
 
+# From PyTorch 2.9 on, reading the earlier flags is an error if the caller has set these.
+HAS_FP32_PRECISION = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+EXACT = ("ieee", "ieee") if HAS_FP32_PRECISION else ("highest", False)
+
 # Products of at most so many multiplications, some 30 ms of one core, use one thread. With a busy
 # neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy).
 SMALL_PRODUCT = 10**9
@@ -140,9 +144,8 @@ def _without_tf32():
     global _n_exact, _former
     with _settings:
         if _n_exact == 0:
-            cudnn = torch.backends.cudnn
-            _former = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
-            _set_precision("highest", False, True)
+            _former = _precision(), torch.backends.cudnn.deterministic
+            _set_precision(EXACT, True)
         _n_exact += 1
     try:
         yield
@@ -153,10 +156,27 @@ def _without_tf32():
                 _set_precision(*_former)
 
 
-def _set_precision(matmul, allow_tf32, deterministic):
-    torch.set_float32_matmul_precision(matmul)
-    torch.backends.cudnn.allow_tf32 = allow_tf32  # of convolutions
+def _precision():
+    """PyTorch's precision of float32 in matrix products and in convolutions on CUDA."""
+    if HAS_FP32_PRECISION:
+        return tuple(setting.fp32_precision for setting in _precision_settings())
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+def _set_precision(precision, deterministic):
     torch.backends.cudnn.deterministic = deterministic
+    if not HAS_FP32_PRECISION:  # pragma: no cover - needs PyTorch before 2.9
+        matmul, torch.backends.cudnn.allow_tf32 = precision
+        torch.set_float32_matmul_precision(matmul)
+        return
+    for setting, value in zip(_precision_settings(), precision, strict=True):
+        setting.fp32_precision = "none"  # follows the setting of all of CUDA, as before
+        if setting.fp32_precision != value:
+            setting.fp32_precision = value
+
+
+def _precision_settings():
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv
 
 
 @contextmanager
