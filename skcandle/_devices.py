@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -247,7 +248,8 @@ def _set_precision(precision, deterministic):
 
 
 def _precision_settings():
-    return torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    cudnn: Any = torch.backends.cudnn  # whose annotations do not name its settings
+    return torch.backends.cuda.matmul, cudnn.conv
 
 
 @contextmanager

@@ -271,7 +271,7 @@ def overflowing(encode, broken):
     """An image encoder that overflows in 16 bits for images of one colour."""
 
     def encode_images(self, pixels):
-        rows = encode(self, pixels)
+        rows = encode(self, pixels).clone()
         if self.dtype != torch.float32 or broken:
             rows[[len(torch.unique(image)) == 1 for image in pixels]] = np.nan
         return rows
