@@ -1,9 +1,11 @@
 """Torch devices from the ``device`` parameter, and the precision of arithmetic on them."""
 
+import ctypes
 import functools
 import os
 import threading
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -14,6 +16,13 @@ from .exceptions import DeviceNotAvailableError
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
 _n_exact = 0  # number of threads in `exact_matmul`
 _former: tuple = ()  # PyTorch's settings before the first of them
+
+# From PyTorch 2.9 on, reading the earlier flags is an error if the caller has set these.
+HAS_FP32_PRECISION = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+EXACT = ("ieee", "ieee") if HAS_FP32_PRECISION else ("highest", False)
+
+# In the messages of CUDA, cuBLAS, cuDNN and Metal.
+OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 # Products of at most so many multiplications, some 30 ms of one core, use one thread. With a busy
 # neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy).
@@ -49,6 +58,7 @@ def resolve_device(device, metal=False):
     Returns
     -------
     device : torch.device
+        With the index of the GPU; ``"cuda"`` is PyTorch's current one.
 
     Raises
     ------
@@ -57,7 +67,7 @@ def resolve_device(device, metal=False):
     """
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _current_cuda_device()
         return torch.device("mps" if metal and torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
@@ -69,14 +79,32 @@ def resolve_device(device, metal=False):
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (resolved.index or 0) >= n_devices:
             raise DeviceNotAvailableError(
-                f"device={device!r} is not available: PyTorch finds {n_devices} CUDA devices. Use "
+                f"device={device!r} is not available: {_present_cards(n_devices)}. Use "
                 "device='auto' to use CUDA only where it is available, or device='cpu'."
             )
-    elif resolved.type == "mps" and not torch.backends.mps.is_available():
+        return _current_cuda_device() if resolved.index is None else resolved
+    if resolved.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceNotAvailableError(
             f"device={device!r} is not available: PyTorch finds no Metal device. Use device='auto'."
         )
     return resolved
+
+
+def _current_cuda_device():
+    # Asking for the current device would start CUDA, whose default is the first one.
+    return torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_initialized() else 0)
+
+
+def _present_cards(n_devices):
+    if n_devices:
+        names = "'cuda:0'" if n_devices == 1 else f"'cuda:0' to 'cuda:{n_devices - 1}'"
+        return f"PyTorch finds only {names}"
+    if not torch.backends.cuda.is_built():
+        return "this build of PyTorch does not support CUDA"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return f"CUDA_VISIBLE_DEVICES={visible!r} contains no GPU of this machine"
+    return "PyTorch finds no NVIDIA GPU with a working driver"
 
 
 def fastest_precision(device, prefer_bf16=False):
@@ -94,7 +122,7 @@ def fastest_precision(device, prefer_bf16=False):
     """
     if device.type == "cuda":
         # Native float16 began with Volta, bfloat16 with Ampere; earlier, float16 is not faster.
-        generation = torch.cuda.get_device_capability(device)[0]
+        generation = _generation(device)
         if prefer_bf16:
             return "bf16" if generation >= 8 else "fp32"
         return "fp16" if generation >= 7 else "fp32"
@@ -105,12 +133,60 @@ def fastest_precision(device, prefer_bf16=False):
     return "fp32"
 
 
+def _generation(device):
+    """The first number of the compute capability of a GPU, if possible without starting CUDA.
+
+    CUDA takes seconds and hundreds of megabytes to start, and does not work after a fork. None of
+    this is needed if all images are cached, or if other processes encode them.
+    """
+    if not torch.cuda.is_initialized():
+        generations = _generations_in_machine()
+        if len(generations) == 1:
+            return min(generations)
+    return torch.cuda.get_device_capability(device)[0]
+
+
+@functools.cache
+def _generations_in_machine():
+    """Generations of all NVIDIA GPUs, from the driver's library; empty if it does not tell."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return frozenset()
+    generations = set()
+    n_cards, card = ctypes.c_uint(), ctypes.c_void_p()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    # Every function returns 0 on success.
+    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(n_cards)):
+        return frozenset()
+    for i in range(n_cards.value):
+        if nvml.nvmlDeviceGetHandleByIndex_v2(
+            i, ctypes.byref(card)
+        ) or nvml.nvmlDeviceGetCudaComputeCapability(
+            card, ctypes.byref(major), ctypes.byref(minor)
+        ):
+            return frozenset()
+        generations.add(major.value)
+    return frozenset(generations)
+
+
 def cpu_has_bf16():
     """Whether the processor multiplies bfloat16 natively, with AMX or AVX-512 BF16."""
     # Private, and not in every version of PyTorch; without them, float32 is a safe choice.
     names = ["_is_amx_tile_supported", "_is_avx512_bf16_supported"]
     tests = [getattr(torch.cpu, name, lambda: False) for name in names]
     return torch.backends.mkldnn.is_available() and any(test() for test in tests)
+
+
+def is_out_of_memory(error):
+    """Whether an error says that the memory of a GPU, or pinned memory for it, is exhausted.
+
+    Only PyTorch's own allocator has a class of errors for this.
+    """
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    message = str(error)
+    return isinstance(error, RuntimeError) and any(text in message for text in OUT_OF_MEMORY)
 
 
 @contextmanager
@@ -140,9 +216,8 @@ def _without_tf32():
     global _n_exact, _former
     with _settings:
         if _n_exact == 0:
-            cudnn = torch.backends.cudnn
-            _former = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
-            _set_precision("highest", False, True)
+            _former = _precision(), torch.backends.cudnn.deterministic
+            _set_precision(EXACT, True)
         _n_exact += 1
     try:
         yield
@@ -153,10 +228,28 @@ def _without_tf32():
                 _set_precision(*_former)
 
 
-def _set_precision(matmul, allow_tf32, deterministic):
-    torch.set_float32_matmul_precision(matmul)
-    torch.backends.cudnn.allow_tf32 = allow_tf32  # of convolutions
+def _precision():
+    """PyTorch's precision of float32 in matrix products and in convolutions on CUDA."""
+    if HAS_FP32_PRECISION:
+        return tuple(setting.fp32_precision for setting in _precision_settings())
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+def _set_precision(precision, deterministic):
     torch.backends.cudnn.deterministic = deterministic
+    if not HAS_FP32_PRECISION:  # pragma: no cover - needs PyTorch before 2.9
+        matmul, torch.backends.cudnn.allow_tf32 = precision
+        torch.set_float32_matmul_precision(matmul)
+        return
+    for setting, value in zip(_precision_settings(), precision, strict=True):
+        setting.fp32_precision = "none"  # follows the setting of all of CUDA, as before
+        if setting.fp32_precision != value:
+            setting.fp32_precision = value
+
+
+def _precision_settings():
+    cudnn: Any = torch.backends.cudnn  # whose annotations do not name its settings
+    return torch.backends.cuda.matmul, cudnn.conv
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -74,20 +75,83 @@ def test_a_lock_that_a_thread_holds_is_open_after_a_fork(lock):
         thread.join()
 
 
-def test_precision_is_exact_while_any_thread_asks_for_it_and_then_as_before():
-    cuda, former = torch.device("cuda"), torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        with exact_matmul(cuda):
-            with exact_matmul(cuda):
-                assert torch.get_float32_matmul_precision() == "highest"
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "high"
-        assert torch.backends.cudnn.allow_tf32
-        assert _devices._n_exact == 0
-    finally:
-        torch.set_float32_matmul_precision(former)
+CUDA = torch.device("cuda")
+
+
+def fp32_settings():
+    """What PyTorch would use now, and the settings that others inherit from."""
+    backends = torch.backends
+    if not _devices.HAS_FP32_PRECISION:
+        return torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
+    named = [backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.mkldnn]
+    return [setting.fp32_precision for setting in named]
+
+
+@pytest.fixture
+def initial_precision():
+    """Start with PyTorch's own settings, and return to them."""
+
+    def reset():
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        if _devices.HAS_FP32_PRECISION:
+            for name in ("", ".cuda.matmul", ".cudnn", ".cudnn.conv", ".cudnn.rnn", ".mkldnn"):
+                attrgetter(f"backends{name}")(torch).fp32_precision = "none"
+            torch.backends.mkldnn.matmul.fp32_precision = "none"
+            torch.backends.cudnn.conv.fp32_precision = "tf32"
+            torch.backends.cudnn.rnn.fp32_precision = "tf32"
+
+    reset()
+    yield
+    reset()
+
+
+def check_precision():
+    former = fp32_settings()
+    with exact_matmul(CUDA):
+        with exact_matmul(CUDA):
+            assert _devices._precision() == _devices.EXACT
+        assert _devices._precision() == _devices.EXACT
+        assert torch.backends.cudnn.deterministic
+    assert fp32_settings() == former
+    assert not torch.backends.cudnn.deterministic
+    assert _devices._n_exact == 0
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_precision_is_exact_while_any_thread_asks_for_it_and_then_as_before(
+    precision, initial_precision
+):
+    torch.set_float32_matmul_precision(precision)
+    check_precision()
+    assert torch.get_float32_matmul_precision() == precision
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_permission_for_tf32_in_convolutions_is_as_before_after_exact_products(
+    allowed, initial_precision
+):
+    torch.backends.cudnn.allow_tf32 = allowed
+    check_precision()
+    assert torch.backends.cudnn.allow_tf32 == allowed
+
+
+@pytest.mark.skipif(not _devices.HAS_FP32_PRECISION, reason="needs PyTorch 2.9")
+@pytest.mark.parametrize("name", ["", ".cuda.matmul", ".cudnn", ".cudnn.conv"])
+@pytest.mark.parametrize("value", ["tf32", "ieee"])
+def test_the_precision_of_the_caller_is_as_before_after_exact_products(
+    name, value, initial_precision
+):
+    attrgetter(f"backends{name}")(torch).fp32_precision = value
+    check_precision()
+
+
+@pytest.mark.skipif(not _devices.HAS_FP32_PRECISION, reason="needs PyTorch 2.9")
+def test_a_later_choice_for_all_devices_counts_after_exact_products(initial_precision):
+    torch.backends.fp32_precision = "tf32"
+    check_precision()
+    torch.backends.fp32_precision = "ieee"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
 def test_the_encoder_computes_exactly(monkeypatch, tiny_clip, cold):

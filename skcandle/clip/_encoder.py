@@ -5,7 +5,7 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 
-from .._devices import fastest_precision
+from .._devices import fastest_precision, is_out_of_memory
 from .._warnings import warn_user
 from ..exceptions import BatchSizeWarning, PrecisionWarning
 from ._checkpoint import (
@@ -48,7 +48,6 @@ class Encoder:
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        self.max_batch = batch_size  # is halved when the GPU runs out of memory
         self.fingerprint = fingerprint(self.checkpoint, precision, self.exact)
         self.text_fingerprint = fingerprint(self.checkpoint, "fp32")
         self.has_overflowed = False
@@ -63,8 +62,8 @@ class Encoder:
         """Function from the content of an image to its pixels, for any thread."""
         return partial(self.model.preprocess, exact=self.exact)
 
-    def encode_pixels(self, pixels):
-        """Encode at most one batch of images, in parts if the GPU has too little memory.
+    def start(self, pixels):
+        """Start to encode at most one batch of images, in parts if the GPU has too little memory.
 
         Parameters
         ----------
@@ -73,28 +72,25 @@ class Encoder:
 
         Returns
         -------
+        started : tuple
+            For :meth:`finish`. A GPU works on it meanwhile; a CPU has finished.
+        """
+        return pixels, _in_parts(self.model, "images", self.model.encode_images, pixels)
+
+    def finish(self, started):
+        """Wait for the rows of images.
+
+        Parameters
+        ----------
+        started : tuple
+            As returned by :meth:`start`.
+
+        Returns
+        -------
         rows : ndarray of shape (n_images, n_features) and dtype float32
         """
-        parts = []
-        done = 0
-        while done < len(pixels):
-            part = pixels[done : done + self.max_batch]
-            try:
-                parts.append(self.model.encode_images(part))
-                done += len(part)
-            except torch.cuda.OutOfMemoryError:
-                if len(part) == 1:
-                    raise
-                self.max_batch = len(part) // 2
-            # Outside the handler, where the error keeps the tensors of the failed attempt alive.
-            if self.max_batch < len(part):
-                torch.cuda.empty_cache()
-                warn_user(
-                    f"The GPU has too little memory for {len(part)} images at once; continuing "
-                    f"with {self.max_batch}. Set batch_size={self.max_batch} to avoid this.",
-                    BatchSizeWarning,
-                )
-        rows = np.concatenate(parts)
+        pixels, parts = started
+        rows = _on_cpu(parts)
         overflowed = ~np.isfinite(rows).all(axis=1)
         if overflowed.any():
             rows[overflowed] = self._encode_in_fp32([pixels[i] for i in np.flatnonzero(overflowed)])
@@ -102,7 +98,7 @@ class Encoder:
 
     def _encode_in_fp32(self, pixels):
         model = self._load("fp32")
-        rows = model.encode_images(pixels)
+        rows = _on_cpu(_in_parts(model, "images", model.encode_images, pixels))
         model.check_finite(rows)
         if not self.has_overflowed:
             self.has_overflowed = True
@@ -127,8 +123,9 @@ class Encoder:
         is_cut : list of bool
             Whether each prompt was longer than the context of the model.
         """
-        tokens, is_cut = self.text_model.tokenize(prompts)
-        return self.text_model.encode_tokens(tokens), is_cut
+        model = self.text_model
+        tokens, is_cut = model.tokenize(prompts)
+        return np.concatenate(_in_parts(model, "prompts", model.encode_tokens, tokens)), is_cut
 
     @cached_property
     def model(self):
@@ -145,3 +142,46 @@ class Encoder:
         from ._model import load_model  # imports open_clip, which cached rows do not need
 
         return load_model(self.checkpoint, precision, self.device, text_only)
+
+
+def _in_parts(model, kind, encode, inputs):
+    """Encode inputs at once, or in the largest parts that fit into the memory of a GPU.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Remembers how many fit, for later calls.
+    kind : {"images", "prompts"}
+    encode : callable
+        Method of the model.
+    inputs : sequence or Tensor
+
+    Returns
+    -------
+    parts : list
+        Results of `encode`.
+    """
+    parts = []
+    done = 0
+    while done < len(inputs):
+        part = inputs[done : done + model.most_at_once.get(kind, len(inputs))]
+        try:
+            parts.append(encode(part))
+            done += len(part)
+            continue
+        except RuntimeError as error:
+            if len(part) == 1 or not is_out_of_memory(error):
+                raise
+        # Outside the handler, where the error keeps the tensors of the failed attempt alive.
+        n_next = model.most_at_once[kind] = len(part) // 2
+        torch.cuda.empty_cache()
+        warn_user(
+            f"The GPU has too little memory for {len(part)} {kind} at once; continuing with "
+            f"{n_next}. Set batch_size={n_next} to avoid this.",
+            BatchSizeWarning,
+        )
+    return parts
+
+
+def _on_cpu(parts):
+    return np.concatenate([rows.cpu().numpy() for rows in parts])

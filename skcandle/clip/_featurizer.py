@@ -145,10 +145,11 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
     same conditions (on Windows, without the time of the last change of status).
 
     A GPU works on one batch while the next is decoded; a CPU decodes and encodes in turn, each on
-    all cores. About two batches of images are in memory at a time. A batch that is too large for a
-    GPU is halved, with a `BatchSizeWarning`. Images of more than 179 megapixels (see
-    ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused. While a thread
-    decodes an image, it takes up to 16 bytes per pixel, 2.9 GB at this limit.
+    all cores. About two batches of images are in memory at a time, and three with a GPU. A batch of
+    images or prompts that is too large for a GPU is halved, with a `BatchSizeWarning`. The process
+    keeps to the smaller size until :func:`clear_memory` is called. Images of more than 179
+    megapixels (see ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused. While
+    a thread decodes an image, it takes up to 16 bytes per pixel, 2.9 GB at this limit.
 
     Examples
     --------

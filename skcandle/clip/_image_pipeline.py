@@ -65,7 +65,8 @@ class ImagePipeline:
     """Embed the images of one call.
 
     Threads read and decode; the calling thread queries the cache and runs the model. At most about
-    two batches are held in memory. An image that cannot be read does not stop the others.
+    two batches are held in memory, and with a GPU a third, on which it works. An image that cannot
+    be read does not stop the others.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ class ImagePipeline:
         self.digests: list[bytes | None] = [None] * len(images)
         self.reasons = {}  # what is wrong with images that cannot be read, by position
         self.decoding: deque[_Decoding] = deque()  # images that wait for the model, in order
+        self.encoding: deque[_Encoding] = deque()  # batches that the model works on
 
     def run(self):
         """Embed all images.
@@ -116,11 +118,16 @@ class ImagePipeline:
                 self._start_decoding(pool, self._not_cached(self._new(contents)))
                 while len(self.decoding) >= size + self.n_ahead:
                     self._encode_batch()
-                progress.update(n_read - len(self.decoding) - progress.n)
+                progress.update(n_read - self._n_in_work() - progress.n)
             while self.decoding:
                 self._encode_batch()
-                progress.update(n_read - len(self.decoding) - progress.n)
+                progress.update(n_read - self._n_in_work() - progress.n)
+            self._finish_batches(n_left=0)
+            progress.update(n_read - progress.n)
         return self._result()
+
+    def _n_in_work(self):
+        return len(self.decoding) + sum(len(batch.positions) for batch in self.encoding)
 
     def _contents(self, pool):
         """Contents by position, None for failures, in groups; the next group is read ahead."""
@@ -134,7 +141,11 @@ class ImagePipeline:
 
     def _start_reading(self, pool, start):
         """Futures with the contents or errors of a group of images."""
-        first, *rest = range(len(self.images))[start : start + READ_TOGETHER]
+        group = range(len(self.images))[start : start + READ_TOGETHER]
+        if self.n_ahead and len(self.images) > 1:  # this thread is there for the GPU
+            n_tasks = min(self.n_threads, len(group))
+            return [pool.submit(self._read, group[k::n_tasks]) for k in range(n_tasks)]
+        first, *rest = group
         clock = time.perf_counter()
         outcome = self._read([first])
         n_tasks = min(self.n_threads, len(rest))
@@ -203,7 +214,7 @@ class ImagePipeline:
         return preprocess(reread(self.images[i], content))
 
     def _encode_batch(self):
-        """Encode the next full batch, or what is left."""
+        """Start to encode the next full batch, or what is left, and store the one before."""
         batch: list[tuple] = []
         if not self.n_ahead:
             wait([item.task for item in self.decoding])
@@ -217,9 +228,17 @@ class ImagePipeline:
         if not batch:
             return
         positions, digests, pixels = zip(*batch, strict=True)
-        rows = self.encoder.encode_pixels(pixels)
-        self.rows[list(positions)] = rows
-        self.cache.put(digests, rows)
+        self.encoding.append(_Encoding(positions, digests, self.encoder.start(pixels)))
+        # A GPU gets the next batch before this thread waits for the rows of the last one.
+        self._finish_batches(n_left=1 if self.n_ahead else 0)
+
+    def _finish_batches(self, n_left):
+        """Store rows, until the model works on at most so many batches."""
+        while len(self.encoding) > n_left:
+            batch = self.encoding.popleft()
+            rows = self.encoder.finish(batch.started)
+            self.rows[list(batch.positions)] = rows
+            self.cache.put(batch.digests, rows)
 
     def _note_failure(self, i, error):
         self.reasons[i] = describe_failure(self.images[i], error)
@@ -261,6 +280,14 @@ class _Decoding(NamedTuple):
     digest: bytes
     n_bytes: int
     task: Future
+
+
+class _Encoding(NamedTuple):
+    """A batch that the model works on."""
+
+    positions: tuple[int, ...]
+    digests: tuple[bytes, ...]
+    started: tuple
 
 
 @contextmanager

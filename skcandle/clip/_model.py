@@ -97,6 +97,8 @@ class LoadedModel:
     ----------
     preprocess : Preprocessing
         Function from the content of an image to its pixels.
+    most_at_once : dict of str to int
+        Sizes of batches of images and prompts, once larger ones did not fit into a GPU's memory.
     """
 
     def __init__(self, checkpoint, module, precision, device, text_only=False):
@@ -108,17 +110,34 @@ class LoadedModel:
         self.module = module.eval().to(device, memory_format=self.memory_format)
         self.dtype = DTYPES[precision]
         self.device = device
+        self.most_at_once = {}
+        # torchvision's function copies these to a GPU, and waits for it, once per batch.
+        self._mean, self._std = (
+            torch.tensor(values, device=device).reshape(-1, 1, 1)
+            for values in (self.preprocess.normalise.mean, self.preprocess.normalise.std)
+        )
 
     def encode_images(self, pixels):
-        """Embed a sequence of preprocessed images; rows that overflowed are not finite."""
+        """Start to embed a sequence of preprocessed images.
+
+        Parameters
+        ----------
+        pixels : sequence of Tensor
+            As returned by :attr:`preprocess`.
+
+        Returns
+        -------
+        rows : Tensor of shape (n_images, n_features) and dtype float32
+            On the device, where a GPU may still compute it. Rows that overflowed are not finite.
+        """
         # Pixels become floats here, not in the decoding threads: PyTorch would start threads in
         # each of them, and four times as many bytes would be copied to a GPU.
-        batch = torch.stack(list(pixels))
-        if self.device.type == "cuda":  # pragma: no cover - needs CUDA
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        else:
-            batch = batch.to(self.device)
-        return self._rows(self._encode_pixels, batch)
+        is_cuda = self.device.type == "cuda"
+        shape = (len(pixels), *pixels[0].shape)
+        # PyTorch keeps pinned memory for the next batch.
+        batch = torch.empty(shape, dtype=torch.uint8, pin_memory=is_cuda)
+        torch.stack(list(pixels), out=batch)
+        return self._rows(self._encode_pixels, batch.to(self.device, non_blocking=is_cuda))
 
     def _encode_pixels(self, batch):
         n_at_once = len(batch)
@@ -130,13 +149,13 @@ class LoadedModel:
     def _encode_part(self, batch):
         # The same arithmetic as ToTensor and Normalize, in the same order.
         images = batch.permute(0, 3, 1, 2).to(torch.float32).contiguous()
-        images = self.preprocess.normalise(images.div_(255))
+        images = images.div_(255).sub_(self._mean).div_(self._std)
         images = images.to(self.dtype, memory_format=self.memory_format)
         return self.module.encode_image(images)
 
     def encode_tokens(self, tokens):
         """Embed the token matrix of :meth:`tokenize`."""
-        rows = self._rows(self.module.encode_text, tokens.to(self.device))
+        rows = self._rows(self.module.encode_text, tokens.to(self.device)).cpu().numpy()
         self.check_finite(rows)
         return rows
 
@@ -156,7 +175,7 @@ class LoadedModel:
 
     def _rows(self, encode, inputs):
         with torch.inference_mode(), exact_matmul(self.device):
-            return normalize(encode(inputs).float(), dim=-1).cpu().numpy()
+            return normalize(encode(inputs).float(), dim=-1)
 
     def check_finite(self, rows):
         """Raise an error for rows that are not finite even in float32."""

@@ -105,7 +105,8 @@ def encode_dataset(
     are checked in each partition, and over all partitions at the end.
 
     ``device="auto"`` uses the GPU that `dask-cuda` assigns to a worker. Without `dask-cuda`, a
-    worker that sees several GPUs uses the one given by the number at the end of its name.
+    worker that sees several GPUs uses the one given by the number at the end of its name. Without
+    such a number it uses the first GPU, with a warning in the worker's log.
 
     Examples
     --------

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.base import clone
 
 from .._images.inputs import check_kind
+from .._warnings import warn_user
 from ..clip._checkpoint import describe
 from ..clip._featurizer import embed_images
 from ..exceptions import ModelError
@@ -234,11 +235,17 @@ def _on_device_of_worker(featurizer):
     if featurizer.device != "auto" or torch.cuda.device_count() < 2:
         return featurizer
     try:
-        index = _worker_index(get_worker().name)
+        name = get_worker().name
     except ValueError:  # not on a worker
         return featurizer
+    index = _worker_index(name)
     if index is None:
-        return featurizer
+        warn_user(
+            f"The Dask worker {name!r} sees {torch.cuda.device_count()} GPUs and uses the first, "
+            "as will every worker without a number at the end of its name. Number the names of the "
+            "workers, or start the workers with dask-cuda."
+        )
+        index = 0
     return clone(featurizer).set_params(device=f"cuda:{index % torch.cuda.device_count()}")
 
 

@@ -22,8 +22,49 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
 @no_cuda
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
 def test_cuda_without_cuda(device):
-    with pytest.raises(DeviceNotAvailableError, match="finds 0 CUDA .*device='auto'"):
+    with pytest.raises(DeviceNotAvailableError, match="is not available: .*device='auto'"):
         fit(device=device)
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A function that makes PyTorch believe in a number of GPUs."""
+
+    def fake(n_devices, built=True, visible=None, current=None):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: n_devices > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n_devices)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: current is not None)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return fake
+
+
+@pytest.mark.parametrize(
+    "machine, message",
+    [
+        ({"n_devices": 0}, "PyTorch finds no NVIDIA GPU with a working driver"),
+        ({"n_devices": 0, "built": False}, "this build of PyTorch does not support CUDA"),
+        ({"n_devices": 0, "visible": ""}, "CUDA_VISIBLE_DEVICES='' contains no GPU"),
+        ({"n_devices": 0, "visible": "7"}, "CUDA_VISIBLE_DEVICES='7' contains no GPU"),
+        ({"n_devices": 1}, "PyTorch finds only 'cuda:0'"),
+        ({"n_devices": 2}, "PyTorch finds only 'cuda:0' to 'cuda:1'"),
+    ],
+)
+def test_a_missing_card_is_explained(cards, machine, message):
+    cards(**machine)
+    with pytest.raises(DeviceNotAvailableError, match=f"'cuda:2' is not available: {message}"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", torch.device("cuda")])
+@pytest.mark.parametrize("current, index", [(None, 0), (0, 0), (1, 1)])
+def test_cuda_is_the_current_card(cards, device, current, index):
+    cards(2, current=current)
+    assert resolve_device(device) == torch.device("cuda", index)
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu0", ""])
@@ -68,12 +109,9 @@ def test_cuda_is_deterministic():
     assert_array_equal(first, second)
 
 
-def test_available_devices_are_used(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+def test_available_devices_are_used(cards, monkeypatch):
+    cards(2, current=0)
     assert resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(DeviceNotAvailableError, match="finds 2 CUDA devices"):
-        resolve_device("cuda:2")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(DeviceNotAvailableError, match="no Metal device"):
         resolve_device("mps")

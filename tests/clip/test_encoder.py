@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import closing
 
 import numpy as np
@@ -122,6 +123,48 @@ def test_images_are_decoded_while_a_gpu_works(clip, monkeypatch, cold):
     monkeypatch.setattr(_model.LoadedModel, "encode_images", waiting)
     clip.transform(random_images(12))
     assert batches == [4, 4, 4]
+
+
+class OnGpu:
+    """Rows that a GPU still computes, with a list of what happens to them."""
+
+    def __init__(self, rows, number, events):
+        self.rows, self.number, self.events = rows, number, events
+
+    def cpu(self):
+        self.events.append(f"wait for {self.number}")
+        return self.rows
+
+
+def test_a_gpu_has_the_next_batch_before_the_rows_of_the_last_one_are_awaited(
+    clip, files, monkeypatch, cold
+):
+    expected = clip.transform(files)
+    memory_cache.clear()
+    encode, events = _model.LoadedModel.encode_images, []
+
+    def starting(self, pixels):
+        number = len([event for event in events if event.startswith("start")])
+        events.append(f"start {number}")
+        return OnGpu(encode(self, pixels), number, events)
+
+    monkeypatch.setattr(_image_pipeline, "decodes_ahead", lambda device: True)
+    monkeypatch.setattr(_model.LoadedModel, "encode_images", starting)
+    np.testing.assert_array_equal(clip.transform(files), expected)
+    assert events == ["start 0", "start 1", "wait for 0", "start 2", "wait for 1", "wait for 2"]
+
+
+def test_the_thread_of_a_gpu_reads_no_files(clip, files, monkeypatch, cold):
+    readers = []
+
+    def reading(image):
+        readers.append(threading.current_thread().name.startswith("skcandle"))
+        return read_image(image)
+
+    monkeypatch.setattr(_image_pipeline, "decodes_ahead", lambda device: True)
+    monkeypatch.setattr(_image_pipeline, "read_image", reading)
+    clip.transform(files)
+    assert readers == [True] * len(files)
 
 
 @pytest.mark.slow
@@ -449,26 +492,42 @@ def test_file_names_that_are_not_utf8(folder_clip, files, tmp_path):
     str(info.value).encode()  # can be printed
 
 
-def out_of_memory_beyond(limit, monkeypatch):
-    """Let forward passes of more images fail as they do on a GPU."""
-    encode = _model.LoadedModel.encode_images
-    sizes = []
-
-    def limited(self, pixels):
-        if len(pixels) > limit:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        sizes.append(len(pixels))
-        return encode(self, pixels)
-
-    monkeypatch.setattr(_model.LoadedModel, "encode_images", limited)
-    return sizes
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory"),  # of pinned memory
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"),
+]
 
 
-def test_out_of_gpu_memory_halves_the_batch_and_goes_on(clip, monkeypatch, cold):
+@pytest.fixture
+def out_of_memory_beyond(monkeypatch, cold):
+    """A function after which forward passes of more inputs fail as they do on a GPU."""
+
+    def limit(most, error=OUT_OF_MEMORY[0], kind="images"):
+        name = {"images": "encode_images", "prompts": "encode_tokens"}[kind]
+        encode, sizes = getattr(_model.LoadedModel, name), []
+
+        def limited(self, inputs):
+            if len(inputs) > most:
+                raise error
+            sizes.append(len(inputs))
+            return encode(self, inputs)
+
+        monkeypatch.setattr(_model.LoadedModel, name, limited)
+        return sizes
+
+    yield limit
+    clear_memory()
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:30])
+def test_out_of_gpu_memory_halves_the_batch_and_goes_on(clip, out_of_memory_beyond, error):
     images = random_images(40)
     expected = clip.transform(images)
     memory_cache.clear()
-    sizes = out_of_memory_beyond(5, monkeypatch)
+    sizes = out_of_memory_beyond(5, error)
     with pytest.warns(BatchSizeWarning, match="too little memory for .* batch_size=") as caught:
         rows = clip.set_params(batch_size=16).transform(images)
     assert len(caught) == 2  # 16, 8
@@ -476,9 +535,42 @@ def test_out_of_gpu_memory_halves_the_batch_and_goes_on(clip, monkeypatch, cold)
     np.testing.assert_allclose(rows, expected, atol=1e-6, rtol=0)
 
 
-def test_out_of_gpu_memory_with_one_image_is_an_error(clip, monkeypatch, cold):
-    out_of_memory_beyond(0, monkeypatch)
+def test_a_later_call_begins_with_the_batch_that_fitted(clip, out_of_memory_beyond):
+    sizes = out_of_memory_beyond(5)
+    with pytest.warns(BatchSizeWarning):
+        clip.set_params(batch_size=16).transform(random_images(16))
+    sizes.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BatchSizeWarning)
+        clip.transform(random_images(16, seed=1))
+        clip.set_params(batch_size=3).transform(random_images(6, seed=2))
+    assert sizes == [4] * 4 + [3] * 2
+    clear_memory()
+    with pytest.warns(BatchSizeWarning) as caught:
+        clip.set_params(batch_size=16).transform(random_images(16))
+    assert "for 16 images at once; continuing with 8" in str(caught[0].message)
+
+
+def test_out_of_gpu_memory_halves_a_batch_of_prompts(clip, out_of_memory_beyond):
+    prompts = [f"a photo of {i} cats" for i in range(11)]
+    expected = clip.encode_text(prompts)
+    memory_cache.clear()
+    sizes = out_of_memory_beyond(5, kind="prompts")
+    with pytest.warns(BatchSizeWarning, match="for 11 prompts at once; continuing with 5"):
+        rows = clip.set_params(batch_size=16).encode_text(prompts)
+    assert sizes == [5, 5, 1]
+    np.testing.assert_allclose(rows, expected, atol=1e-6, rtol=0)
+
+
+def test_out_of_gpu_memory_with_one_image_is_an_error(clip, out_of_memory_beyond):
+    out_of_memory_beyond(0)
     with pytest.warns(BatchSizeWarning), pytest.raises(torch.cuda.OutOfMemoryError):
+        clip.transform(random_images(3))
+
+
+def test_other_errors_of_a_gpu_are_not_taken_for_a_lack_of_memory(clip, out_of_memory_beyond):
+    out_of_memory_beyond(0, RuntimeError("CUDA error: an illegal memory access"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
         clip.transform(random_images(3))
 
 

@@ -20,7 +20,7 @@ from skcandle.clip._checkpoint import find_checkpoint, fingerprint, trained_in_b
 from skcandle.datasets import load_emoji
 from skcandle.exceptions import PrecisionWarning
 
-CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda:0", "mps"))
 
 
 @pytest.fixture
@@ -29,7 +29,9 @@ def machine(monkeypatch):
 
     def fake(cuda=None, mps=False, amx=False, avx512_bf16=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda is not None)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: cuda)
+        monkeypatch.setattr(devices, "_generations_in_machine", frozenset)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         for name, found in [("amx_tile", amx), ("avx512_bf16", avx512_bf16)]:
             monkeypatch.setattr(
@@ -58,6 +60,82 @@ def test_auto_takes_what_the_device_multiplies_natively(
     assert devices.resolve_device("auto", metal=True) == device
     assert devices.fastest_precision(device) == of_others
     assert devices.fastest_precision(device, prefer_bf16=True) == of_siglip
+
+
+class DriverLibrary:
+    """Stands for NVIDIA's management library on a machine with GPUs of these generations."""
+
+    def __init__(self, generations, failing=None):
+        self.generations = generations
+        self.failing = failing
+
+    def __getattr__(self, name):
+        if name == self.failing:
+            return lambda *args: 1
+        return getattr(self, "_" + name)
+
+    def _nvmlInit_v2(self):
+        return 0
+
+    def _nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = len(self.generations)
+        return 0
+
+    def _nvmlDeviceGetHandleByIndex_v2(self, i, handle):
+        handle._obj.value = i + 1
+        return 0
+
+    def _nvmlDeviceGetCudaComputeCapability(self, handle, major, minor):
+        major._obj.value = self.generations[handle.value - 1]
+        return 0
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A function that installs a driver library, and a list of GPUs that CUDA was asked about."""
+    asked = []
+
+    def install(*args):
+        monkeypatch.setattr("ctypes.CDLL", lambda name: DriverLibrary(*args))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device: asked.append(device) or (7, 5)
+        )
+        return asked
+
+    devices._generations_in_machine.cache_clear()
+    yield install
+    devices._generations_in_machine.cache_clear()
+
+
+def test_auto_precision_does_not_start_cuda(driver):
+    asked = driver([9, 9])
+    assert CLIPFeaturizer("ViT-B-16", None)._encoder().precision == "fp16"
+    assert devices.fastest_precision(CUDA, prefer_bf16=True) == "bf16"
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        ([7, 9],),
+        ([],),
+        *(
+            ([9], name)
+            for name in (
+                "nvmlInit_v2",
+                "nvmlDeviceGetCount_v2",
+                "nvmlDeviceGetHandleByIndex_v2",
+                "nvmlDeviceGetCudaComputeCapability",
+            )
+        ),
+    ],
+)
+def test_cuda_is_asked_where_the_driver_does_not_tell_one_generation(driver, library):
+    asked = driver(*library)
+    assert devices.fastest_precision(CUDA, prefer_bf16=True) == "fp32"
+    assert asked == [CUDA]
 
 
 def test_an_older_pytorch_knows_no_unit_for_bf16(monkeypatch):
@@ -193,7 +271,7 @@ def overflowing(encode, broken):
     """An image encoder that overflows in 16 bits for images of one colour."""
 
     def encode_images(self, pixels):
-        rows = encode(self, pixels)
+        rows = encode(self, pixels).clone()
         if self.dtype != torch.float32 or broken:
             rows[[len(torch.unique(image)) == 1 for image in pixels]] = np.nan
         return rows

@@ -8,7 +8,7 @@ import threading
 import time
 import types
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import joblib
 import numpy as np
@@ -635,6 +635,17 @@ def test_workers_share_the_gpus_of_a_machine(client, tiny_clip):
         fixed = client.submit(device, CLIPFeaturizer(tiny_clip, device="cpu"), **at)
         assert fixed.result() == "cpu"
     assert device(CLIPFeaturizer(tiny_clip)) == "auto"  # not on a worker
+
+
+def test_a_worker_without_a_number_says_that_it_uses_the_first_gpu(tiny_clip):
+    with (
+        patch("torch.cuda.device_count", return_value=4),
+        patch("distributed.get_worker", return_value=Mock()) as worker,
+        pytest.warns(UserWarning, match="worker 'tcp://host' sees 4 GPUs and uses the first"),
+    ):
+        worker.return_value.name = "tcp://host"
+        chosen = _worker._on_device_of_worker(CLIPFeaturizer(tiny_clip))
+    assert chosen.device == "cuda:0"
 
 
 def test_the_workers_of_a_machine_share_its_cores(client, tiny_clip, monkeypatch):
