@@ -341,6 +341,23 @@ def test_another_window_follows(page, session):
     page.wait(lambda: "teal" in page.text("#classes"))
 
 
+def test_the_focus_in_the_table_of_classes_stays(page, session):
+    focus = "document.querySelector('#classes tr:nth-child(2) [data-by=class]').focus()"
+    page.driver.execute_script(focus)
+    session.label([1], "teal")
+    page.wait(lambda: "teal" in page.text("#classes"))
+    script = "return document.activeElement.closest('tr')?.rowIndex"
+    assert page.driver.execute_script(script) == 2
+
+
+def test_a_photo_that_did_not_load_is_tried_again(chromium, serve, folder):
+    (folder / "00.png").rename(folder / "away")
+    page = Page(chromium, serve)
+    page.wait(lambda: page.indices(".card:has(.unreadable)") == [0])
+    (folder / "away").rename(folder / "00.png")
+    page.wait(lambda: not page.all(".unreadable"))
+
+
 def test_a_name_that_cannot_be_used_is_said_and_nothing_is_labelled(page, session):
     index = page.focused
     page.press(Keys.F2)

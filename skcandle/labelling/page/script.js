@@ -141,6 +141,7 @@ function label(indices, answers) {
   if (!indices.length) return;
   const shown = indices.map((index) => photos.get(index).answer);
   for (const index of indices) pending.add(index);
+  byId("undo").disabled = false; // an undo waits in the queue
   const next = nextToLabel(indices);
   unmarkAll();
   enqueue(async () => {
