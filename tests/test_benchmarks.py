@@ -1,5 +1,6 @@
 """The tasks, methods and measures of the benchmarks."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from benchmarks.accuracy.protocol import (
     synthetic_task,
     unit,
 )
-from benchmarks.speed import fit, published_loop
+from benchmarks.speed import cuda, cuda_parts, fit, published_loop
 
 LIBRARY = [peers.candle, peers.published_candle]
 PEERS = [method for method in peers.WITH_TEXT if method not in LIBRARY]
@@ -238,3 +239,46 @@ def test_coverage_and_size_are_averages_over_classes(task):
 def test_rounds_until_an_accuracy_is_reached(goal, rounds):
     curve = np.array([0.5, 0.7, 0.8, 0.75])
     np.testing.assert_allclose(choose_to_label.rounds_to_reach(curve, goal), rounds)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """A function that replaces the process of a part of the CUDA benchmark by Python code."""
+
+    def replace_by(code):
+        run = cuda.subprocess.run
+        monkeypatch.setattr(
+            cuda.subprocess,
+            "run",
+            lambda command, **options: run([sys.executable, "-c", code], **options),
+        )
+
+    return replace_by
+
+
+@pytest.mark.parametrize(
+    "code, limit, ending",
+    [
+        ("print('| 1 |')", 60, "passed"),
+        ("print('| 1 |'); raise ValueError('no luck')", 60, "FAILED (exit status 1)"),
+        ("print('| 1 |', flush=True); import time; time.sleep(60)", 5, "STOPPED after 5 s"),
+    ],
+)
+def test_a_part_of_the_cuda_benchmark_keeps_its_results_however_it_ends(
+    parts, tmp_path, code, limit, ending
+):
+    parts(code)
+    assert cuda.run_part("fit", "cpu", True, tmp_path, limit) == ending
+    text = cuda.report("cpu", {"fit": (ending, 1.0)}, tmp_path)
+    assert f"| fit | {ending} | 1 |" in text
+    assert "## fit\n\n| 1 |" in text
+    assert ("ValueError: no luck" in text) == ending.startswith("FAILED")
+
+
+def test_the_cuda_benchmark_fails_where_answers_differ(monkeypatch, capsys):
+    monkeypatch.setattr(cuda_parts, "LEAST_COSINE", {"fp32": 1.1})
+    monkeypatch.setattr(
+        cuda_parts, "without_card", lambda fitted, task, folder: fitted(task.X_test)
+    )
+    assert not cuda_parts.equality("cpu", is_small=True)
+    assert "| 1.1 |" in capsys.readouterr().out
