@@ -5,9 +5,9 @@
     python -m benchmarks.speed.cuda --device cpu --small     # rehearsal without a card
 
 Each part is a process of at most two minutes. Its table goes to FOLDER/PART.md line by line, and
-its warnings and errors go to FOLDER/PART.log, so that a part that fails or is stopped loses no
-results. FOLDER/report.md joins all tables. The exit status is 1 if a part failed. Weights are
-random, and the parts make their own images: nothing needs a network.
+its warnings and errors go to FOLDER/PART.log. A part that fails or is stopped loses no results.
+FOLDER/report.md joins all tables. The exit status is 1 if a part failed. Weights are random, and
+the parts make their own images: nothing needs a network.
 """
 
 import argparse

@@ -75,18 +75,22 @@ def tests(device, is_small):
 def equality(device, is_small):
     """Rows and answers on the device and on the CPU, and pickles between them."""
     ok = True
-    images = load_emoji().images[: 20 if is_small else 1000]
+    emoji = load_emoji()
+    chosen = np.linspace(0, len(emoji.images) - 1, 20 if is_small else 1000).astype(int)
+    images, labels = [emoji.images[i] for i in chosen], emoji.target[chosen]
     clear_memory()
     exact = featurizer(EMOJI, "cpu", "fp32").transform(images)
     task = synthetic_task(20, 400, 64) if is_small else synthetic_task(100, 1250, 512)
     on_cpu = FittedCandle.fit(CandleClassifier(device="cpu"), task)
-    print_head("embeddings of emoji-clip", "least cosine", "wanted")
+    answers = CandleClassifier(text_encoder=None, device="cpu").fit(exact[::2], labels[::2])
+    print_head("embeddings of emoji-clip", "least cosine", "wanted", "equal answers")
     for precision, least in LEAST_COSINE.items():
         clear_memory()
         rows = featurizer(EMOJI, device, precision).transform(images)
         found = np.einsum("ij,ij->i", rows, exact).min()
         ok &= bool(found >= least)
-        print_row(precision, f"{found:.7f}", least)
+        same = (answers.predict(rows[1::2]) == answers.predict(exact[1::2])).mean()
+        print_row(precision, f"{found:.7f}", least, f"{same:.2%}")
     print()
     print_head("classifier", "largest difference of logits", "equal answers")
     expected = on_cpu(task.X_test)
@@ -212,10 +216,11 @@ def print_files(device, names, width, height, n_images, threads, n_pictures):
     with tempfile.TemporaryDirectory() as folder:
         paths = make_files(Path(folder) / "files", n_images, width, height, n_pictures=n_pictures)
         print(f"{n_images} JPEG files of {width} x {height}, images per second\n")
-        loader = f"DataLoader, {N_WORKERS} workers"
+        n_workers = min(N_WORKERS, threads[-1])
+        loader = f"DataLoader, {n_workers} workers"
         print_head("model", "threads", "ours", "decoding alone", "forward alone", loader)
         for name in names:
-            other = loader_rate(name, paths, device, min(N_WORKERS, threads[-1]))
+            other = loader_rate(name, paths, device, n_workers)
             for n_jobs in threads:
                 clip = featurizer(name, device, batch_size=BATCH_SIZE, n_jobs=n_jobs)
                 transform_unknown(clip, paths[:BATCH_SIZE])  # loads the model
