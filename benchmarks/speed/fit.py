@@ -58,7 +58,7 @@ def measure(method, size, epochs, processor_time=False):
         if is_loop:
             return published_loop(task, epochs)
         if method == WITHOUT_TERM:
-            return FittedCandle(CandleClassifier(single_image_weight=0), task)
+            return FittedCandle.fit(CandleClassifier(single_image_weight=0), task)
         return candle(task)
 
     task = synthetic_task(*size, n_test=N_TEST)

@@ -370,8 +370,8 @@ class BaseCandle(
 
     def _is_fit_of_names(self, X, y):
         """Whether there is no image, but classes are listed."""
-        listed = (self.new_classes, self.class_names)
-        is_listed = any(names is not None and len(names) for names in listed)
+        listed = [names for names in (self.new_classes, self.class_names) if names is not None]
+        is_listed = any(map(len, listed))
         return self._fits_names and is_listed and np.shape(y) == (0,) and len(X) == 0
 
     def _check_no_images(self, X, sample_weight):

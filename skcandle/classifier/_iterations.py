@@ -21,7 +21,9 @@ def tells_callbacks(fit: Fit) -> Fit:
 
     @wraps(fit)
     def telling(self, X, y, sample_weight=None):
-        if callback_management_context is None:
+        # without callbacks, several threads may fit one estimator
+        has_none = not (self.verbose or getattr(self, "_skl_callbacks", []))
+        if callback_management_context is None or has_none:
             return fit(self, X, y, sample_weight)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         with _with_bar(self), callback_management_context(self):

@@ -113,7 +113,7 @@ class LoadedModel:
         self.most_at_once = {}
         # torchvision's function copies these to a GPU, and waits for it, once per batch.
         self._mean, self._std = (
-            torch.tensor(values, device=device).reshape(-1, 1, 1)
+            torch.tensor(values, device=device, dtype=torch.float32).reshape(-1, 1, 1)
             for values in (self.preprocess.normalise.mean, self.preprocess.normalise.std)
         )
 

@@ -95,12 +95,12 @@ def test_answers_follow_from_the_labels_and_not_from_the_way_to_them(steps, deto
         do(session, step)
         for detour in detours:
             if detour[0] in ("label", "add_class"):
-                n_before = len(session._labels._state._done)
+                n_before = len(session._labels._done)
                 do(session, detour)
                 assert len(session.answers.label) == len(X)  # computed on the way
-                if len(session._labels._state._done) > n_before:
+                if len(session._labels._done) > n_before:
                     session.undo()
-    for image, label in session._labels.in_order():
+    for image, label in session._labels.snapshot().labels:
         direct.label([image], label.answer)
     for column, expected in zip(session.answers, direct.answers, strict=True):
         assert_allclose(column, expected, atol=1e-3, rtol=1e-3)
