@@ -181,7 +181,8 @@ def mixed_logits(before, after, evidence):
     moved, kept = torch.log(evidence), torch.log1p(-evidence)
     after = after + moved
     shift = torch.logsumexp(before + moved, dim=1) - torch.logsumexp(after, dim=1)
-    return torch.logaddexp(before + kept, after + shift[:, None])
+    # not logaddexp, which overflows in an ONNX file
+    return torch.logsumexp(torch.stack([before + kept, after + shift[:, None]]), dim=0)
 
 
 def learn_from_unlabeled(model, blocks, weight, columns, device):

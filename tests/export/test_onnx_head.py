@@ -65,6 +65,7 @@ CLASSIFIERS = {
     "given frequencies": lambda: fitted().with_prior(FREQUENCIES),
     "added classes": lambda: fitted().add_classes({"a hen": TEXTS["hen"]}),
     "added images": lambda: fitted().add_images(X[Y == 5], NAMES[Y[Y == 5]]),
+    "unlabelled images": lambda: fitted().add_unlabeled(X[~TRAIN]),
     "without single images": lambda: fitted(single_image_weight=0),
     "published": lambda: fitted(PublishedCandleClassifier, max_iter=2),
     "published, restricted": lambda: fitted(PublishedCandleClassifier, max_iter=2).restrict(
