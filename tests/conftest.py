@@ -3,6 +3,8 @@ import sys
 
 # Tests do not use the network. huggingface_hub reads this variable when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# With pytest -n 2, two busy processes share the cores: threads that have no work do not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from helpers import save_tiny_clip
