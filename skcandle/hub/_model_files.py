@@ -9,6 +9,7 @@ from functools import cache
 
 from sklearn.base import clone
 
+from ..exceptions import ModelError
 from ._contents import check_plain, check_shapes
 from ._limits import RefusedFileError, check_limits
 
@@ -70,6 +71,7 @@ def to_bytes(pipe):
     pipe = portable(pipe)
     if pipe["clip"]._identity is None:
         pipe["clip"]._identity = pipe["clip"]._present_identity()
+    _check_one_model(pipe)
     return skops.io.dumps(pipe)
 
 
@@ -142,6 +144,7 @@ def from_bytes(data, path, *, trusted=()):
         if not trusted:
             check_plain(pipe, fitted_candle(pipe))
         check_shapes(pipe["candle"], fitted_candle(pipe))
+    _check_one_model(pipe)
     return pipe
 
 
@@ -194,6 +197,16 @@ def fitted_candle(pipe):
     if isinstance(last, RejectingClassifier):
         return unfrozen(getattr(last, "estimator_", None))
     return last
+
+
+def _check_one_model(pipe):
+    """Raise if the classifier was fitted on embeddings of another model than the pipeline has."""
+    images, fit = pipe["clip"]._identity, fitted_candle(pipe)._identity
+    if images is not None and fit is not None and not fit.is_same(images):
+        raise ModelError(
+            f"The classifier of this pipeline was fitted on embeddings of the CLIP {fit}, but the "
+            f"pipeline embeds images with the CLIP {images}; use one model for both."
+        )
 
 
 def portable(pipe):

@@ -11,14 +11,17 @@ from numpy.lib.format import open_memmap
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._embeddings import Embeddings
 from .._files import replacing
 from .._images.failures import is_url
 from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
 from .._typing import Images, Path
 from .._warnings import warn_user
+from ..classifier._base import model_of_fit
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
+from ..clip._identity import ModelIdentity
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ID, ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
@@ -187,8 +190,10 @@ def read_embeddings(
     -------
     keys : ndarray of shape (n_images,) of str objects
         The given keys, or those of all images.
-    X : ndarray of shape (n_images, n_features) and dtype float32
-        Row i is the embedding of image ``keys[i]``; rows have length 1.
+    X : Embeddings of shape (n_images, n_features) and dtype float32
+        Row i is the embedding of image ``keys[i]``; rows have length 1. The array remembers its
+        model, see :class:`skcandle.Embeddings`. With `out`, and for folders that earlier versions
+        wrote, it is a plain array or memory map, which cannot tell.
 
     Examples
     --------
@@ -207,7 +212,8 @@ def read_embeddings(
     import pandas as pd
 
     shards = ShardFolder(folder)
-    n_features = shards.facts().get("n_features")
+    facts = shards.facts()
+    n_features = facts.get("n_features")
     if n_features is None:
         raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
@@ -215,7 +221,7 @@ def read_embeddings(
     n_rows = sum(map(shards.n_rows, parts)) if wanted is None else len(wanted)
     if out is None:
         X = np.empty((n_rows, n_features), dtype=np.float32)
-        return _read_into(X, shards, parts, wanted), X
+        return _read_into(X, shards, parts, wanted), Embeddings.of(X, _model(facts))
     out = pathlib.Path(out)
     if out.suffix != ".npy":
         raise ValueError(f"out must end in .npy, got {str(out)!r}.")
@@ -292,6 +298,16 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     proba : bool, default=False
         Whether to store the probabilities of all classes, with 4 bytes per image and class.
 
+    Raises
+    ------
+    ModelError
+        If the embeddings are from another CLIP than those that the classifier was fitted on, as
+        far as both are known. For a fit on a plain array, the CLIP is that of `text_encoder`.
+    ValueError
+        If a folder has other contents, or the classifier takes another number of features.
+    TypeError
+        If the classifier has no `predict_proba`.
+
     See Also
     --------
     encode_dataset : Make the embeddings; its documentation says where the work runs.
@@ -323,6 +339,9 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
             f"in {str(source.path)!r} have {n_features}. Use a classifier that was fitted on "
             f"embeddings of {found['model']}."
         )
+    of_fit, of_rows = model_of_fit(classifier), _model(found)
+    if of_fit is not None and of_rows is not None:
+        of_fit.check_rows(of_rows)
     facts = {
         "fingerprint": found["fingerprint"],
         "embeddings": found.get(ID),
@@ -343,6 +362,11 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         if part not in present
     ]
     compute(*tasks)
+
+
+def _model(facts):
+    """The CLIP of a folder of embeddings, or None for folders of earlier versions."""
+    return ModelIdentity.from_facts(facts["clip"]) if facts.get("clip") else None
 
 
 def _as_bag(images, keys, shard_size):

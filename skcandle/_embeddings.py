@@ -1,0 +1,45 @@
+"""An array of embeddings that remembers which model made it."""
+
+from typing import TYPE_CHECKING, Optional
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .clip._identity import ModelIdentity
+
+
+class Embeddings(np.ndarray):
+    """An array of embeddings that remembers the CLIP that made it.
+
+    :func:`load_embeddings` and :func:`skcandle.scale_out.read_embeddings` return it. Classifiers
+    remember the model of the rows that they are fitted on, and refuse rows of another one. Slices
+    and copies (``X.copy()``) keep the model; results of arithmetic, pickles, and ``np.asarray(X)``
+    are plain arrays, which cannot tell.
+
+    Attributes
+    ----------
+    model : ModelIdentity or None
+        Name and fingerprint of the model, or None if it is unknown.
+    """
+
+    model: Optional["ModelIdentity"] = None
+
+    @classmethod
+    def of(cls, rows, model):
+        """A view of an array with its model; the array itself if the model is unknown."""
+        if model is None:
+            return rows
+        tagged = np.asarray(rows).view(cls)
+        tagged.model = model
+        return tagged
+
+    def __array_finalize__(self, source):
+        self.model = getattr(source, "model", None)
+
+    def __array_wrap__(self, result, *context):
+        return np.asarray(result)[()]  # of a reduction, a number
+
+
+def model_of(X):
+    """The model that made embeddings, or None if they cannot tell."""
+    return X.model if isinstance(X, Embeddings) else None
