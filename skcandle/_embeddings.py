@@ -12,9 +12,9 @@ class Embeddings(np.ndarray):
     """An array of embeddings that remembers the CLIP that made it.
 
     :func:`load_embeddings` and :func:`skcandle.scale_out.read_embeddings` return it. Classifiers
-    remember the model of the rows that they are fitted on, and refuse rows of another one. Slices
-    and copies (``X.copy()``) keep the model; results of arithmetic, pickles, and ``np.asarray(X)``
-    are plain arrays, which cannot tell.
+    remember the model of the rows that they are fitted on, and refuse rows of another one. Slices,
+    copies and pickles keep the model. Results of arithmetic, ``np.concatenate`` and
+    ``np.asarray(X)`` are plain arrays, whose model is unknown.
 
     Attributes
     ----------
@@ -29,17 +29,20 @@ class Embeddings(np.ndarray):
         """A view of an array with its model; the array itself if the model is unknown."""
         if model is None:
             return rows
-        tagged = np.asarray(rows).view(cls)
+        tagged = np.asanyarray(rows).view(cls)
         tagged.model = model
         return tagged
 
     def __array_finalize__(self, source):
         self.model = getattr(source, "model", None)
 
+    def __reduce__(self):
+        return Embeddings.of, (np.asarray(self), self.model)
+
     def __array_wrap__(self, result, *context):
         return np.asarray(result)[()]  # of a reduction, a number
 
 
 def model_of(X):
-    """The model that made embeddings, or None if they cannot tell."""
+    """The model that made an array of embeddings, or None if it is unknown."""
     return X.model if isinstance(X, Embeddings) else None

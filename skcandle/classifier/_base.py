@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -72,7 +73,7 @@ class BaseCandle(
         "verbose": ["verbose"],
     }
     _needs_text = False
-    _identity = None  # of the CLIP that made the embeddings of the fit, if they could tell
+    _identity = None  # of the CLIP that made the embeddings of the fit, if it was known
     _fits_names = False  # whether there may be no image at all
     _log_prior = None  # of classes_, if it is not part of the model
     _to_unit_rows = True  # whether, with text, only the directions of images count
@@ -525,17 +526,21 @@ class BaseCandle(
             yield rows, missing, block
 
 
-def model_of_fit(classifier):
-    """The CLIP whose embeddings a fitted classifier takes, or None if it cannot tell.
+def model_of_fit(estimator):
+    """The CLIP whose embeddings a fitted classifier takes, or None if it is unknown.
 
     It is the model of the rows of the fit or, if these were a plain array, of the text encoder.
-    A classifier may be inside a search or a RejectingClassifier.
+    The classifier may be in a pipeline, a search or a RejectingClassifier.
     """
+    if isinstance(estimator, BaseCandle):
+        text_encoder = getattr(estimator, "_text_encoder", None)
+        return estimator._identity or getattr(text_encoder, "identity", None)
+    if isinstance(estimator, Pipeline):
+        return model_of_fit(estimator[-1])
     for name in ("best_estimator_", "estimator_", "estimator"):
-        if not isinstance(classifier, BaseCandle):
-            classifier = getattr(classifier, name, classifier)
-    text_encoder = getattr(classifier, "_text_encoder", None)
-    return getattr(classifier, "_identity", None) or getattr(text_encoder, "identity", None)
+        if hasattr(estimator, name):
+            return model_of_fit(getattr(estimator, name))
+    return None
 
 
 def _check_one_model(images, names):

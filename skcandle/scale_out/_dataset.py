@@ -181,7 +181,8 @@ def read_embeddings(
 
     out : str or path-like, default=None
         For embeddings that do not fit into memory: a file with the suffix .npy to write them to.
-        `X` is then a read-only memory map of it. The keys are in memory.
+        `X` is then a read-only memory map of it. The keys are in memory. The file is an ordinary
+        NumPy file and does not contain the model.
 
     overwrite : bool, default=False
         Whether `out` may replace a file that exists.
@@ -192,8 +193,8 @@ def read_embeddings(
         The given keys, or those of all images.
     X : Embeddings of shape (n_images, n_features) and dtype float32
         Row i is the embedding of image ``keys[i]``; rows have length 1. The array remembers its
-        model, see :class:`skcandle.Embeddings`. With `out`, and for folders that earlier versions
-        wrote, it is a plain array or memory map, which cannot tell.
+        model, see :class:`skcandle.Embeddings`. For a folder from an earlier version, which does
+        not contain the model, it is a plain array.
 
     Examples
     --------
@@ -213,7 +214,7 @@ def read_embeddings(
 
     shards = ShardFolder(folder)
     facts = shards.facts()
-    n_features = facts.get("n_features")
+    n_features, model = facts.get("n_features"), _model(facts)
     if n_features is None:
         raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
@@ -221,7 +222,7 @@ def read_embeddings(
     n_rows = sum(map(shards.n_rows, parts)) if wanted is None else len(wanted)
     if out is None:
         X = np.empty((n_rows, n_features), dtype=np.float32)
-        return _read_into(X, shards, parts, wanted), Embeddings.of(X, _model(facts))
+        return _read_into(X, shards, parts, wanted), Embeddings.of(X, model)
     out = pathlib.Path(out)
     if out.suffix != ".npy":
         raise ValueError(f"out must end in .npy, got {str(out)!r}.")
@@ -230,7 +231,7 @@ def read_embeddings(
         keys = _read_into(X, shards, parts, wanted)
         X.flush()
         del X  # Windows cannot rename a file while it is mapped
-    return keys, np.load(out, mmap_mode="r")
+    return keys, Embeddings.of(np.load(out, mmap_mode="r"), model)
 
 
 def _read_into(X, shards, parts, wanted):

@@ -8,7 +8,11 @@ import pytest
 import skops.io
 from helpers import random_images, run_command, save_tiny_clip
 from numpy.testing import assert_array_equal
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer
 
 from skcandle import (
     CandleClassifier,
@@ -19,7 +23,7 @@ from skcandle import (
     load_embeddings,
     save_embeddings,
 )
-from skcandle._embeddings import model_of
+from skcandle.classifier._base import model_of_fit
 from skcandle.exceptions import ModelError
 from skcandle.hub import load_pipeline, save_pipeline
 from skcandle.hub._model_files import portable
@@ -31,6 +35,20 @@ REFUSAL = (
     r"fitted with the CLIP '{}' \(fingerprint \w{{12}}\), but these embeddings are from the CLIP "
     r"'{}' \(fingerprint \w{{12}}\), .* embed the images with the model of the fit, or fit again\.$"
 )
+
+# Methods that read embeddings, with their further arguments.
+METHODS = {
+    "predict": (),
+    "predict_proba": (),
+    "predict_log_proba": (),
+    "decision_function": (),
+    "top_k": (1,),
+    "predict_set": (),
+    "novelty_score": (),
+    "choose_to_label": (2,),
+    "add_images": (np.repeat(["ant", "cat"], 6),),
+    "add_unlabeled": (),
+}
 
 
 @pytest.fixture
@@ -90,10 +108,18 @@ def test_slices_and_copies_know_the_model_and_results_of_arithmetic_do_not(clip,
     part = train_test_split(X, LABELS, random_state=0)[0]
     for known in (X[2:], X[[1, 5]], X[LABELS == "ant"], X.copy(), part):
         assert known.model == X.model
-    for unknown in (X - X.mean(axis=0), X @ np.ones((64, 2)), np.asarray(X)):
+    results = (X - X.mean(axis=0), X @ np.ones((64, 2)), np.concatenate([X, X]))
+    for unknown in (*results, np.asarray(X)):
         assert type(unknown) is np.ndarray
     assert isinstance(X.sum(), np.float32)
-    assert model_of(pickle.loads(pickle.dumps(X))) is None
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_pickles_know_the_model(protocol, clip, stored):
+    X = stored(clip)
+    again = pickle.loads(pickle.dumps(X[2:], protocol))
+    assert again.model == X.model
+    assert_array_equal(again, X[2:])
 
 
 @pytest.mark.parametrize(
@@ -152,12 +178,11 @@ def test_a_damaged_file_is_named(how, clip, stored, tmp_path):
 
 
 @pytest.mark.parametrize("text", [True, False])
-@pytest.mark.parametrize("method", ["predict", "predict_proba", "top_k", "add_images"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_classifier_refuses_rows_of_another_model(method, text, clip, other, stored):
     candle = CandleClassifier(text_encoder=clip if text else None, **CANDLE)
     candle.fit(stored(clip), LABELS)
-    rows = stored(other)
-    args = {"top_k": (1,), "add_images": (LABELS,)}.get(method, ())
+    rows, args = stored(other), METHODS[method]
     getattr(candle, method)(stored(clip), *args)
     getattr(candle, method)(np.asarray(rows), *args)  # a plain array cannot tell
     with pytest.raises(ModelError, match=refusal_of(clip, other)):
@@ -187,12 +212,24 @@ def test_a_new_fit_forgets_the_model_of_the_last_one(clip, other, stored):
 def test_views_copies_and_classifiers_around_another_know_the_model(clip, other, stored):
     X, rows = stored(clip), stored(other)
     candle = CandleClassifier(text_encoder=None, **CANDLE)
-    search = GridSearchCV(candle, {"margin": [0, 1]}, cv=2).fit(X, LABELS)
+    pipe = Pipeline([("candle", candle)]).fit(X, LABELS)
+    search = GridSearchCV(pipe, {"candle__margin": [0, 1]}, cv=2).fit(X, LABELS)
     rejecting = RejectingClassifier(candle, rejection_rate=0.1).fit(X, LABELS)
-    again = pickle.loads(pickle.dumps(search.best_estimator_))
-    for fitted in (search, rejecting, again, again.add_images(X[:1], ["cat"])):
+    again = pickle.loads(pickle.dumps(pipe["candle"]))
+    for fitted in (pipe, search, rejecting, again, again.add_images(X[:1], ["cat"])):
+        assert model_of_fit(fitted) == X.model
         with pytest.raises(ModelError, match=refusal_of(clip, other)):
             fitted.predict(rows)
+
+
+def test_after_a_step_that_changes_the_rows_the_model_is_that_of_the_names(clip, stored):
+    X = stored(clip)
+    for text_encoder, expected in ((clip, X.model), (None, None)):
+        candle = CandleClassifier(text_encoder=text_encoder, **CANDLE)
+        pipe = make_pipeline(Normalizer(), candle).fit(X, LABELS)
+        rejecting = RejectingClassifier(FrozenEstimator(pipe), rejection_rate=0.1).fit(X, LABELS)
+        assert model_of_fit(rejecting) == expected
+    assert model_of_fit(LogisticRegression().fit(X, LABELS)) is None
 
 
 def test_images_and_names_of_different_models_are_refused_if_the_rows_can_tell(clip, other, stored):

@@ -147,7 +147,7 @@ def test_embeddings_are_read_into_a_memory_map(some, paths, clip, folder, tmp_pa
     asked = paths[::-3] if some else None
     keys, X = read_embeddings(folder, asked, out=tmp_path / "X.npy")
     expected_keys, expected = read_embeddings(folder, asked)
-    assert isinstance(X, np.memmap) and not X.flags.writeable
+    assert isinstance(X.base, np.memmap) and not X.flags.writeable
     assert keys.tolist() == expected_keys.tolist()
     np.testing.assert_array_equal(X, expected)
     np.testing.assert_array_equal(np.load(tmp_path / "X.npy"), expected)
@@ -540,11 +540,10 @@ def test_fingerprint_is_in_every_file(paths, clip, folder):
         assert clip._encoder().fingerprint.hex() in metadata
 
 
-@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # Dask's own
-def test_embeddings_remember_the_model_that_made_them(paths, clip, folder):
+def test_embeddings_remember_the_model_that_made_them(paths, clip, folder, tmp_path):
     encode_dataset(paths, folder, clip)
-    for keys in (None, paths[:3]):
-        assert read_embeddings(folder, keys)[1].model == clip._present_identity()
+    for options in ({}, {"keys": paths[:3]}, {"out": tmp_path / "X.npy"}):
+        assert read_embeddings(folder, **options)[1].model == clip._present_identity()
 
 
 @pytest.fixture
@@ -595,6 +594,7 @@ def test_predictions_for_embeddings_of_another_model_are_refused(
     predict_dataset(classifier, tmp_path / "unknown", tmp_path / "answers")
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # Dask's own
 def test_dask_reads_the_folder(paths, clip, folder):
     encode_dataset(paths[:4], folder, clip, shard_size=2)
     frame = dask.dataframe.read_parquet(folder)
