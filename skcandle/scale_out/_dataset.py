@@ -334,15 +334,15 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     n_features = found.get("n_features")
     if n_features is None:
         raise ValueError(f"The folder {str(source.path)!r} contains no embeddings.")
+    of_fit, of_rows = model_of_fit(classifier), _model(found)
+    if of_fit is not None and of_rows is not None:
+        of_fit.check_rows(of_rows)
     if getattr(classifier, "n_features_in_", n_features) != n_features:
         raise ValueError(
             f"classifier was fitted on {classifier.n_features_in_} features, but the embeddings "
             f"in {str(source.path)!r} have {n_features}. Use a classifier that was fitted on "
             f"embeddings of {found['model']}."
         )
-    of_fit, of_rows = model_of_fit(classifier), _model(found)
-    if of_fit is not None and of_rows is not None:
-        of_fit.check_rows(of_rows)
     facts = {
         "fingerprint": found["fingerprint"],
         "embeddings": found.get(ID),

@@ -189,6 +189,16 @@ def test_a_classifier_refuses_rows_of_another_model(method, text, clip, other, s
         getattr(candle, method)(rows, *args)
 
 
+def test_the_answers_do_not_depend_on_whether_the_model_is_known(clip, stored):
+    X = stored(clip)
+    proba = []
+    for rows in (X, np.asarray(X)):
+        candle = CandleClassifier(text_encoder=clip).fit(rows, LABELS)
+        proba.append(candle.add_unlabeled(rows).predict_proba(rows))
+    assert type(proba[0]) is np.ndarray
+    assert_array_equal(*proba)
+
+
 def test_the_published_classifier_refuses_rows_of_another_model(clip, other, stored):
     candle = PublishedCandleClassifier(text_encoder=clip, max_iter=0).fit(stored(clip), LABELS)
     with pytest.raises(ModelError, match=refusal_of(clip, other)):
