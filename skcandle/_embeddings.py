@@ -19,14 +19,27 @@ class Embeddings(np.ndarray):
     Attributes
     ----------
     model : ModelIdentity or None
-        Name and fingerprint of the model, or None if it is unknown.
+        Name (``X.model.name``) and fingerprints of the model, or None if it is unknown.
     """
 
     model: Optional["ModelIdentity"] = None
 
     @classmethod
     def of(cls, rows, model):
-        """A view of an array with its model; the array itself if the model is unknown."""
+        """Return a view of an array that remembers its model.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_images, n_features)
+            Embeddings.
+        model : ModelIdentity or None
+            The model that made them, for example ``X.model`` after ``np.concatenate([X, Z])``.
+
+        Returns
+        -------
+        X : Embeddings or ndarray
+            The array itself if `model` is None.
+        """
         if model is None:
             return rows
         tagged = np.asanyarray(rows).view(cls)

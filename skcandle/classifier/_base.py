@@ -549,7 +549,7 @@ def _check_one_model(images, names):
         raise ModelError(
             f"X was made by the CLIP {images}, but text_encoder is the CLIP {names}. Use one model "
             "for both. If the two share one embedding space, set text_encoder to the method "
-            "encode_text of the second."
+            "encode_text of the latter, which is not checked."
         )
 
 

@@ -82,7 +82,10 @@ def save_embeddings(
     if featurizer is not None:
         given = featurizer._identity or featurizer._present_identity()
         if model is not None and not model.is_same(given):
-            raise ModelError(f"X was made by the CLIP {model}, but featurizer is {given}.")
+            raise ModelError(
+                f"X was made by the CLIP {model}, but featurizer is the CLIP {given}; pass the "
+                "featurizer that made X, or None."
+            )
         model = given
     if model is None:
         raise ValueError(
@@ -147,12 +150,12 @@ def load_embeddings(path: Path) -> tuple[np.ndarray | None, Embeddings]:
         except Exception as error:  # damaged files raise errors of many types
             raise ValueError(
                 f"{str(path)!r} is not an intact file from save_embeddings "
-                f"({type(error).__name__}: {error}). Embed the images again."
+                f"({type(error).__name__}: {error}). Make the file again with save_embeddings."
             ) from error
     if rows.ndim != 2 or keys is not None and keys.shape != (len(rows),):
         raise ValueError(
             f"{str(path)!r} has embeddings of shape {rows.shape}"
             + ("" if keys is None else f" and keys of shape {keys.shape}")
-            + ", which do not fit together. Embed the images again."
+            + ", which do not fit together. Make the file again with save_embeddings."
         )
     return keys, Embeddings.of(rows, model)

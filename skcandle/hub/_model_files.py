@@ -2,13 +2,16 @@
 
 import os
 import zipfile
+from collections.abc import Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 from sklearn.base import clone
 
+from .._embeddings import Embeddings
 from ..exceptions import ModelError
 from ._contents import check_plain, check_shapes
 from ._limits import RefusedFileError, check_limits
@@ -226,6 +229,11 @@ def portable(pipe):
         candle.class_prior = to_dict()
     if isinstance(candle.text_encoder, CLIPFeaturizer):
         candle.text_encoder = _portable_clip(candle.text_encoder)
+    elif isinstance(candle.text_encoder, Mapping):
+        candle.text_encoder = {
+            label: np.asarray(vector) if isinstance(vector, Embeddings) else vector
+            for label, vector in candle.text_encoder.items()
+        }
     if candle._text_encoder is not None:
         encoder, _ = class_text_encoder(
             candle.text_encoder, candle.templates, candle.n_features_in_, candle.device

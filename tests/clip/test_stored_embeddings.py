@@ -173,7 +173,7 @@ def damaged(path, how):
 def test_a_damaged_file_is_named(how, clip, stored, tmp_path):
     stored(clip)
     damaged(tmp_path / "rows.npz", how)
-    with pytest.raises(ValueError, match=r"rows.npz' .* Embed the images again"):
+    with pytest.raises(ValueError, match=r"rows.npz' .* Make the file again"):
         load_embeddings(tmp_path / "rows.npz")
 
 
@@ -249,6 +249,18 @@ def test_images_and_names_of_different_models_are_refused_if_the_rows_can_tell(c
         candle.fit(stored(clip), LABELS)
     assert candle._identity is None  # as before the failed fit
     candle.set_params(text_encoder=other.encode_text).fit(stored(clip), LABELS)
+
+
+def test_stored_text_vectors_are_saved_with_a_pipeline(clip, tmp_path):
+    names = ["ant", "bee"]
+    save_embeddings(tmp_path / "names.npz", clip.encode_text(names), clip, keys=names)
+    keys, vectors = load_embeddings(tmp_path / "names.npz")
+    text_encoder = dict(zip(keys.tolist(), vectors, strict=True))
+    candle = CandleClassifier(text_encoder=text_encoder, **CANDLE)
+    pipe = CandlePipeline([("clip", clip), ("candle", candle)]).fit(IMAGES, LABELS)
+    save_pipeline(pipe, tmp_path / "folder")
+    again = load_pipeline(tmp_path / "folder")
+    assert_array_equal(again.predict_proba(IMAGES), pipe.predict_proba(IMAGES))
 
 
 @pytest.fixture
