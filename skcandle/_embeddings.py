@@ -1,8 +1,9 @@
 """An array of embeddings that remembers which model made it."""
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from .clip._identity import ModelIdentity
@@ -16,44 +17,40 @@ class Embeddings(np.ndarray):
     copies and pickles keep the model. Results of arithmetic, ``np.concatenate`` and
     ``np.asarray(X)`` are plain arrays, whose model is unknown.
 
+    Parameters
+    ----------
+    X : array-like of shape (n_images, n_features)
+        Embeddings. An array is not copied.
+
+    model : ModelIdentity or None
+        The model that made them, for example ``A.model`` after ``X = np.concatenate([A, B])``.
+        None if it is unknown.
+
     Attributes
     ----------
     model : ModelIdentity or None
-        Name (``X.model.name``) and fingerprints of the model, or None if it is unknown.
+        Name (``X.model.name``) and fingerprints of the model.
+
+    See Also
+    --------
+    save_embeddings : Write embeddings and their model into a file.
     """
 
-    model: Optional["ModelIdentity"] = None
+    model: Optional["ModelIdentity"]
 
-    @classmethod
-    def of(cls, rows, model):
-        """Return a view of an array that remembers its model.
+    def __new__(cls, X: ArrayLike, model: Optional["ModelIdentity"]) -> "Embeddings":
+        view = np.asanyarray(X).view(cls)
+        view.model = model
+        return view
 
-        Parameters
-        ----------
-        rows : ndarray of shape (n_images, n_features)
-            Embeddings.
-        model : ModelIdentity or None
-            The model that made them, for example ``X.model`` after ``np.concatenate([X, Z])``.
-
-        Returns
-        -------
-        X : Embeddings or ndarray
-            The array itself if `model` is None.
-        """
-        if model is None:
-            return rows
-        tagged = np.asanyarray(rows).view(cls)
-        tagged.model = model
-        return tagged
-
-    def __array_finalize__(self, source):
+    def __array_finalize__(self, source: Any) -> None:
         self.model = getattr(source, "model", None)
-
-    def __reduce__(self):
-        return Embeddings.of, (np.asarray(self), self.model)
 
     def __array_wrap__(self, result, *context):
         return np.asarray(result)[()]  # of a reduction, a number
+
+    def __reduce__(self):
+        return Embeddings, (np.asarray(self), self.model)
 
 
 def model_of(X):

@@ -123,6 +123,7 @@ def load_embeddings(path: Path) -> tuple[np.ndarray | None, Embeddings]:
     Parameters
     ----------
     path : str or path-like
+        File to read.
 
     Returns
     -------
@@ -158,4 +159,4 @@ def load_embeddings(path: Path) -> tuple[np.ndarray | None, Embeddings]:
             + ("" if keys is None else f" and keys of shape {keys.shape}")
             + ", which do not fit together. Make the file again with save_embeddings."
         )
-    return keys, Embeddings.of(rows, model)
+    return keys, Embeddings(rows, model)

@@ -167,7 +167,7 @@ def encode_dataset(
 
 def read_embeddings(
     folder: Path, keys: Any = None, *, out: Path | None = None, overwrite: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Embeddings]:
     """Read the embeddings that :func:`encode_dataset` has stored, as an array.
 
     Parameters
@@ -193,8 +193,7 @@ def read_embeddings(
         The given keys, or those of all images.
     X : Embeddings of shape (n_images, n_features) and dtype float32
         Row i is the embedding of image ``keys[i]``; rows have length 1. The array remembers its
-        model, see :class:`skcandle.Embeddings`. For a folder from an earlier version, which does
-        not contain the model, it is a plain array.
+        model, see :class:`skcandle.Embeddings`; a folder from an earlier version does not tell.
 
     Examples
     --------
@@ -222,7 +221,7 @@ def read_embeddings(
     n_rows = sum(map(shards.n_rows, parts)) if wanted is None else len(wanted)
     if out is None:
         X = np.empty((n_rows, n_features), dtype=np.float32)
-        return _read_into(X, shards, parts, wanted), Embeddings.of(X, model)
+        return _read_into(X, shards, parts, wanted), Embeddings(X, model)
     out = pathlib.Path(out)
     if out.suffix != ".npy":
         raise ValueError(f"out must end in .npy, got {str(out)!r}.")
@@ -231,7 +230,7 @@ def read_embeddings(
         keys = _read_into(X, shards, parts, wanted)
         X.flush()
         del X  # Windows cannot rename a file while it is mapped
-    return keys, Embeddings.of(np.load(out, mmap_mode="r"), model)
+    return keys, Embeddings(np.load(out, mmap_mode="r"), model)
 
 
 def _read_into(X, shards, parts, wanted):
