@@ -107,7 +107,7 @@ def save_embeddings(
         entries["keys"] = np.asarray(keys, dtype=str)
         if entries["keys"].shape != (len(rows),):
             raise ValueError(
-                f"keys must have one key per row, got {len(entries['keys'])} keys for "
+                f"keys must have one key per row, got the shape {entries['keys'].shape} for "
                 f"{len(rows)} rows."
             )
     with (

@@ -129,7 +129,8 @@ def test_pickles_know_the_model(protocol, clip, stored):
         (np.ones(64), None, r"shape \(n_images, n_features\), got shape \(64,\)"),
         (np.ones((2, 64), int), None, "got shape .* dtype int"),
         (np.ones((2, 32)), None, "X has 32 columns, but embeddings of .* have 64"),
-        (np.ones((2, 64)), ["a"], "got 1 keys for 2 rows"),
+        (np.ones((2, 64)), ["a"], r"one key per row, got the shape \(1,\) for 2 rows"),
+        (np.ones((2, 64)), "ab", r"one key per row, got the shape \(\) for 2 rows"),
     ],
 )
 def test_what_cannot_be_stored(X, keys, message, clip, tmp_path):

@@ -39,6 +39,7 @@ def test_equal_pipelines_have_no_changes():
     assert changed_answers(one, one, [1, 0]) == []
 
 
+@pytest.mark.filterwarnings("ignore:Zero-shot predictions are correct")  # random weights
 def test_a_pipeline_moves_to_another_clip(tmp_path):
     """The recipe of doc/models.rst, with a model of random weights and another width."""
     emoji = load_emoji()

@@ -571,6 +571,7 @@ def test_a_folder_of_an_earlier_version_is_read_and_continued(
     assert len(read_embeddings(folder)[1]) == len(paths)
 
 
+@pytest.mark.filterwarnings("ignore:Zero-shot predictions are correct")  # random weights
 @pytest.mark.parametrize("rows_can_tell", [True, False])
 def test_predictions_for_embeddings_of_another_model_are_refused(
     rows_can_tell, encode_as_before, paths, clip, folder, tmp_path
