@@ -17,8 +17,16 @@ if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first
         model_selection,
         scale_out,
     )
+    from ._embeddings import Embeddings
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
-    from .clip import CacheInfo, CLIPFeaturizer, EmbeddingCache, clear_memory
+    from .clip import (
+        CacheInfo,
+        CLIPFeaturizer,
+        EmbeddingCache,
+        clear_memory,
+        load_embeddings,
+        save_embeddings,
+    )
     from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "CandleClassifier",
     "CandlePipeline",
     "EmbeddingCache",
+    "Embeddings",
     "PublishedCandleClassifier",
     "RejectingClassifier",
     "clear_memory",
@@ -36,9 +45,11 @@ __all__ = [
     "hub",
     "inspection",
     "labelling",
+    "load_embeddings",
     "make_candle_pipeline",
     "metrics",
     "model_selection",
+    "save_embeddings",
     "scale_out",
 ]
 
@@ -52,9 +63,12 @@ __getattr__, __dir__ = lazy_names(
         "CandleClassifier": "classifier",
         "CandlePipeline": "pipeline",
         "EmbeddingCache": "clip",
+        "Embeddings": "_embeddings",
         "PublishedCandleClassifier": "classifier",
         "RejectingClassifier": "classifier",
         "clear_memory": "clip",
+        "load_embeddings": "clip",
         "make_candle_pipeline": "pipeline",
+        "save_embeddings": "clip",
     },
 )

@@ -24,7 +24,7 @@ LAYERS = [
     ["metrics", "model_selection", "_images"],
     ["_labels", "_devices", "_earlier_fit", "_persistence"],
     ["_sklearn_private", "_warnings", "exceptions", "_files", "_locks", "_typing"],
-    ["_bundled", "_documentation", "_lazy", "_version"],
+    ["_bundled", "_embeddings", "_documentation", "_lazy", "_version"],
 ]
 HEIGHTS = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 

@@ -13,12 +13,14 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from .._devices import resolve_device
 from .._documentation import DocumentedMixin
+from .._embeddings import model_of
 from .._labels import check_label_types, without_nulls
 from .._locks import ForkSafeLock
 from .._persistence import VersionedStateMixin
@@ -31,7 +33,7 @@ from .._sklearn_private import (
 )
 from .._typing import Labels
 from .._warnings import warn_user
-from ..exceptions import TextFeaturesWarning
+from ..exceptions import ModelError, TextFeaturesWarning
 from ._array_api import is_dispatched, labels_in_place, on_host, predict_in_place
 from ._embeddings import check_sizes, refuse_images, rescale_extreme_rows, stack_lists, unit
 from ._missing_images import MISSING, answers, missing_rows, warn_left_out
@@ -71,6 +73,7 @@ class BaseCandle(
         "verbose": ["verbose"],
     }
     _needs_text = False
+    _identity = None  # of the CLIP that made the embeddings of the fit, if it was known
     _fits_names = False  # whether there may be no image at all
     _log_prior = None  # of classes_, if it is not part of the model
     _to_unit_rows = True  # whether, with text, only the directions of images count
@@ -332,6 +335,7 @@ class BaseCandle(
         text_encoder : ClassTextEncoder or None
         """
         categories = getattr(getattr(y, "dtype", None), "categories", None)
+        self._identity = model_of(X)
         if self._is_fit_of_names(X, y):
             X, y, sample_weight = self._check_no_images(X, sample_weight)
             weightless = y
@@ -352,6 +356,7 @@ class BaseCandle(
         else:
             text_features = text_encoder(classes, universe.names, X.shape[1]).astype(X.dtype)
             text_encoder = text_encoder.with_identity()
+            _check_one_model(self._identity, text_encoder.identity)
             given = self.class_names if isinstance(self.class_names, Mapping) else ()
             text_encoder.warn_of_codes(classes, universe.names, given)
             X = rescale_extreme_rows(X, X.dtype)
@@ -394,6 +399,8 @@ class BaseCandle(
         """
         X, y, sample_weight = on_host(X), on_host(y), on_host(sample_weight)
         check_label_types(y)
+        if not reset:
+            self._check_model_of(X)
         refuse_images(X)
         X = stack_lists(X)
         dtype = [np.float64, np.float32]
@@ -420,6 +427,12 @@ class BaseCandle(
         if len(y) == 0:
             raise ValueError("At least one sample must have a positive weight.")
         return X, y, sample_weight, weightless
+
+    def _check_model_of(self, X):
+        """Raise if embeddings are known to be of another model than those of the fit."""
+        of_rows, of_fit = model_of(X), model_of_fit(self)
+        if of_rows is not None and of_fit is not None:
+            of_fit.check_rows(of_rows)
 
     def _check_without_text(self, reason, new_classes):
         if self._needs_text:
@@ -483,6 +496,7 @@ class BaseCandle(
 
     def _check_embeddings(self, X, min_samples=1):
         """Check embeddings without labels; rows of NaN are allowed."""
+        self._check_model_of(X)
         refuse_images(X)
         return validate_data(
             self,
@@ -510,6 +524,33 @@ class BaseCandle(
             else:  # only directions matter
                 block = rescale_extreme_rows(block, dtype, rows.start)
             yield rows, missing, block
+
+
+def model_of_fit(estimator):
+    """The CLIP whose embeddings a fitted classifier takes, or None if it is unknown.
+
+    It is the model of the rows of the fit or, if these were a plain array, of the text encoder.
+    The classifier may be in a pipeline, a search or a RejectingClassifier.
+    """
+    if isinstance(estimator, BaseCandle):
+        text_encoder = getattr(estimator, "_text_encoder", None)
+        return estimator._identity or getattr(text_encoder, "identity", None)
+    if isinstance(estimator, Pipeline):
+        return model_of_fit(estimator[-1])
+    for name in ("best_estimator_", "estimator_", "estimator"):
+        if hasattr(estimator, name):
+            return model_of_fit(getattr(estimator, name))
+    return None
+
+
+def _check_one_model(images, names):
+    """Raise if images and class names were embedded by different models, as far as is known."""
+    if images is not None and names is not None and not images.is_same(names):
+        raise ModelError(
+            f"X was made by the CLIP {images}, but text_encoder is the CLIP {names}. Use one model "
+            "for both. If the two share one embedding space, set text_encoder to the method "
+            "encode_text of the latter, which is not checked."
+        )
 
 
 def _scorer(model, device):

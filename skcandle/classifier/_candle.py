@@ -338,8 +338,16 @@ class CandleClassifier(SelectivePrediction):
         self : CandleClassifier
             Fitted estimator.
 
+        Raises
+        ------
+        ModelError
+            If `X` is known to be from another CLIP than `text_encoder`, see
+            :class:`skcandle.Embeddings`.
+
         Notes
         -----
+        Tensors on a GPU are copied to the host, where array API dispatch is enabled.
+
         In float64, an image of weight n is equivalent to n copies of it, and the order of the rows
         does not matter: probabilities agree within 1e-5. In float32, the estimates amplify rounding
         errors: in 300 small fits the probabilities differed by up to 0.003. With more than
@@ -481,6 +489,8 @@ class CandleClassifier(SelectivePrediction):
         ------
         ValueError, TypeError
             If `X` has the wrong number of columns, or labels have the wrong type or no name.
+        ModelError
+            If `X` is known to be from another CLIP than the images of the fit.
 
         Notes
         -----
@@ -556,6 +566,8 @@ class CandleClassifier(SelectivePrediction):
         ------
         ValueError
             If `X` has the wrong number of columns, no image could be read, or a weight is negative.
+        ModelError
+            If `X` is known to be from another CLIP than the images of the fit.
 
         Warns
         -----

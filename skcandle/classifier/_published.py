@@ -253,6 +253,12 @@ class PublishedCandleClassifier(BaseCandle):
         -------
         self : PublishedCandleClassifier
             Fitted estimator.
+
+        Raises
+        ------
+        ModelError
+            If `X` is known to be from another CLIP than `text_encoder`, see
+            :class:`skcandle.Embeddings`.
         """
         device = resolve_device(self.device)
         data, universe, text_encoder = self._check_training_set(X, y, sample_weight)

@@ -26,6 +26,7 @@ from .._labels import is_textual, type_for, with_answer
 from .._persistence import VersionedStateMixin
 from .._sklearn_private import HasMethods, Interval, fit_context
 from .._typing import Images, Labels
+from ._array_api import on_host
 from ._missing_images import missing_answer
 
 
@@ -286,6 +287,7 @@ class RejectingClassifier(
         """
         check_is_fitted(self)
         X, classifier = _embedded(X, self.estimator_)
+        X = on_host(X)
         score, is_new = classifier.novelty_score(X, return_is_new=True)
         rejected = score > self.thresholds_[is_new.astype(int)]
         return with_answer(classifier.predict(X), rejected, self.reject_label_)

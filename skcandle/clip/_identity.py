@@ -57,6 +57,38 @@ class ModelIdentity:
                 "weights or another preprocessing; use the model of the fit, or fit again."
             )
 
+    def check_rows(self, made_by):
+        """Check embeddings for a classifier that was fitted on those of this model.
+
+        Parameters
+        ----------
+        made_by : ModelIdentity
+            The model of the embeddings.
+
+        Raises
+        ------
+        ModelError
+            If it is another model.
+        """
+        if not self.is_same(made_by):
+            raise ModelError(
+                f"The classifier was fitted with the CLIP {self}, but these embeddings are from "
+                f"the CLIP {made_by}, with other weights or another preprocessing; embed the "
+                "images with the model of the fit, or fit again."
+            )
+
+    def facts(self):
+        """The identity as a dict for JSON."""
+        return {"name": self.name, "fingerprints": list(self.fingerprints)}
+
+    @classmethod
+    def from_facts(cls, facts):
+        """The identity from a dict of :meth:`facts`, which a file may have damaged."""
+        name, fingerprints = facts["name"], facts["fingerprints"]
+        if not fingerprints or not all(isinstance(text, str) for text in (name, *fingerprints)):
+            raise ValueError("the name and the fingerprints of a model must be strings")
+        return cls(name, tuple(fingerprints))
+
     def __str__(self):
         return f"{self.name!r} (fingerprint {self.fingerprints[-1][:N_DIGITS]})"
 

@@ -18,6 +18,7 @@ from .._files import check_output, replacing
 from .._labels import is_textual, type_for
 from .._version import __version__
 from ..classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
+from ..classifier._base import model_of_fit
 from ..classifier._missing_images import missing_answer
 from ..classifier._rejecting import unfrozen
 from ..clip._featurizer import is_featurizer
@@ -211,8 +212,7 @@ def _metadata(featurizer, classifier):
     if featurizer is not None:
         identity = featurizer._identity or featurizer._present_identity()
     else:
-        encoder = classifier._text_encoder
-        identity = None if encoder is None else encoder.identity
+        identity = model_of_fit(classifier)
     metadata = {
         "classes": json.dumps(classifier.classes_.tolist()),
         "versions": json.dumps({"skcandle": __version__, "torch": torch.__version__}),

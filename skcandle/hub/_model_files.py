@@ -2,13 +2,17 @@
 
 import os
 import zipfile
+from collections.abc import Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 from sklearn.base import clone
 
+from .._embeddings import Embeddings
+from ..exceptions import ModelError
 from ._contents import check_plain, check_shapes
 from ._limits import RefusedFileError, check_limits
 
@@ -70,6 +74,7 @@ def to_bytes(pipe):
     pipe = portable(pipe)
     if pipe["clip"]._identity is None:
         pipe["clip"]._identity = pipe["clip"]._present_identity()
+    _check_one_model(pipe)
     return skops.io.dumps(pipe)
 
 
@@ -142,6 +147,7 @@ def from_bytes(data, path, *, trusted=()):
         if not trusted:
             check_plain(pipe, fitted_candle(pipe))
         check_shapes(pipe["candle"], fitted_candle(pipe))
+    _check_one_model(pipe)
     return pipe
 
 
@@ -196,6 +202,16 @@ def fitted_candle(pipe):
     return last
 
 
+def _check_one_model(pipe):
+    """Raise if the classifier was fitted on embeddings of another model than the pipeline has."""
+    images, fit = pipe["clip"]._identity, fitted_candle(pipe)._identity
+    if images is not None and fit is not None and not fit.is_same(images):
+        raise ModelError(
+            f"The classifier of this pipeline was fitted on embeddings of the CLIP {fit}, but the "
+            f"pipeline embeds images with the CLIP {images}; use one model for both."
+        )
+
+
 def portable(pipe):
     """The same pipeline without settings that belong to one machine.
 
@@ -213,6 +229,11 @@ def portable(pipe):
         candle.class_prior = to_dict()
     if isinstance(candle.text_encoder, CLIPFeaturizer):
         candle.text_encoder = _portable_clip(candle.text_encoder)
+    elif isinstance(candle.text_encoder, Mapping):
+        candle.text_encoder = {
+            label: np.asarray(vector) if isinstance(vector, Embeddings) else vector
+            for label, vector in candle.text_encoder.items()
+        }
     if candle._text_encoder is not None:
         encoder, _ = class_text_encoder(
             candle.text_encoder, candle.templates, candle.n_features_in_, candle.device

@@ -6,6 +6,7 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:  # at run time on first use, as in the package itself
     from ._base_new_curve import BaseNewCurveDisplay
+    from ._changes import ChangedAnswer, changed_answers
     from ._long_tail import LongTailDisplay
     from ._prediction_grid import PredictionGridDisplay
     from ._prototype_map import PrototypeDisplay
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # at run time on first use, as in the package itself
 
 __all__ = [
     "BaseNewCurveDisplay",
+    "ChangedAnswer",
     "Flag",
     "ImageReport",
     "LongTailDisplay",
@@ -23,12 +25,14 @@ __all__ = [
     "Reliability",
     "ReliabilityDisplay",
     "SearchResult",
+    "changed_answers",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "BaseNewCurveDisplay": "_base_new_curve",
+        "ChangedAnswer": "_changes",
         "Flag": "_report",
         "ImageReport": "_report",
         "LongTailDisplay": "_long_tail",
@@ -37,5 +41,6 @@ __getattr__, __dir__ = lazy_names(
         "Reliability": "_reliability",
         "ReliabilityDisplay": "_reliability",
         "SearchResult": "_search",
+        "changed_answers": "_changes",
     },
 )

@@ -11,14 +11,17 @@ from numpy.lib.format import open_memmap
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._embeddings import Embeddings
 from .._files import replacing
 from .._images.failures import is_url
 from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
 from .._typing import Images, Path
 from .._warnings import warn_user
+from ..classifier._base import model_of_fit
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
+from ..clip._identity import ModelIdentity
 from ._cluster import check_workers, compute, require_dask
 from ._shards import ID, ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
@@ -164,7 +167,7 @@ def encode_dataset(
 
 def read_embeddings(
     folder: Path, keys: Any = None, *, out: Path | None = None, overwrite: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Embeddings]:
     """Read the embeddings that :func:`encode_dataset` has stored, as an array.
 
     Parameters
@@ -178,7 +181,8 @@ def read_embeddings(
 
     out : str or path-like, default=None
         For embeddings that do not fit into memory: a file with the suffix .npy to write them to.
-        `X` is then a read-only memory map of it. The keys are in memory.
+        `X` is then a read-only memory map of it. The keys are in memory. The file is an ordinary
+        NumPy file and does not contain the model.
 
     overwrite : bool, default=False
         Whether `out` may replace a file that exists.
@@ -187,8 +191,9 @@ def read_embeddings(
     -------
     keys : ndarray of shape (n_images,) of str objects
         The given keys, or those of all images.
-    X : ndarray of shape (n_images, n_features) and dtype float32
-        Row i is the embedding of image ``keys[i]``; rows have length 1.
+    X : Embeddings of shape (n_images, n_features) and dtype float32
+        Row i is the embedding of image ``keys[i]``; rows have length 1. The array remembers its
+        model, see :class:`skcandle.Embeddings`; a folder from an earlier version does not tell.
 
     Examples
     --------
@@ -207,7 +212,8 @@ def read_embeddings(
     import pandas as pd
 
     shards = ShardFolder(folder)
-    n_features = shards.facts().get("n_features")
+    facts = shards.facts()
+    n_features, model = facts.get("n_features"), _model(facts)
     if n_features is None:
         raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
@@ -215,7 +221,7 @@ def read_embeddings(
     n_rows = sum(map(shards.n_rows, parts)) if wanted is None else len(wanted)
     if out is None:
         X = np.empty((n_rows, n_features), dtype=np.float32)
-        return _read_into(X, shards, parts, wanted), X
+        return _read_into(X, shards, parts, wanted), Embeddings(X, model)
     out = pathlib.Path(out)
     if out.suffix != ".npy":
         raise ValueError(f"out must end in .npy, got {str(out)!r}.")
@@ -224,7 +230,7 @@ def read_embeddings(
         keys = _read_into(X, shards, parts, wanted)
         X.flush()
         del X  # Windows cannot rename a file while it is mapped
-    return keys, np.load(out, mmap_mode="r")
+    return keys, Embeddings(np.load(out, mmap_mode="r"), model)
 
 
 def _read_into(X, shards, parts, wanted):
@@ -292,6 +298,16 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     proba : bool, default=False
         Whether to store the probabilities of all classes, with 4 bytes per image and class.
 
+    Raises
+    ------
+    ModelError
+        If the embeddings are from another CLIP than those that the classifier was fitted on, as
+        far as both are known. For a fit on a plain array, the CLIP is that of `text_encoder`.
+    ValueError
+        If a folder has other contents, or the classifier takes another number of features.
+    TypeError
+        If the classifier has no `predict_proba`.
+
     See Also
     --------
     encode_dataset : Make the embeddings; its documentation says where the work runs.
@@ -317,6 +333,9 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     n_features = found.get("n_features")
     if n_features is None:
         raise ValueError(f"The folder {str(source.path)!r} contains no embeddings.")
+    of_fit, of_rows = model_of_fit(classifier), _model(found)
+    if of_fit is not None and of_rows is not None:
+        of_fit.check_rows(of_rows)
     if getattr(classifier, "n_features_in_", n_features) != n_features:
         raise ValueError(
             f"classifier was fitted on {classifier.n_features_in_} features, but the embeddings "
@@ -343,6 +362,11 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         if part not in present
     ]
     compute(*tasks)
+
+
+def _model(facts):
+    """The CLIP of a folder of embeddings, or None for folders of earlier versions."""
+    return ModelIdentity.from_facts(facts["clip"]) if facts.get("clip") else None
 
 
 def _as_bag(images, keys, shard_size):

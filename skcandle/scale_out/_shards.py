@@ -33,28 +33,29 @@ class ShardFolder:
 
         Parameters
         ----------
-        facts : dict of str to str, int or bool
+        facts : dict of str to str, int, bool or dict
             What the parts were computed from; they are written into each part. An error names
-            the first that differs. "model" is only for messages: it may contain a path and differ
-            between machines.
+            the first that differs. "model" and "clip" are not compared: their names may contain a
+            path and differ between machines, and "fingerprint" says the same.
         remedy : str
             What to do if the folder has other facts.
 
         Returns
         -------
         facts : dict
-            The same facts, with the "model" of the call that created the folder.
+            The same facts, with the "model" and "clip" of the call that created the folder, which
+            has no "clip" if it is of an earlier version.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / MANIFEST_NAME).exists():
             found = self.facts()
             for name in facts:
-                if name != "model" and found.get(name) != facts[name]:
+                if name not in ("model", "clip") and found.get(name) != facts[name]:
                     raise ValueError(
                         f"The folder {str(self.path)!r} has {_shown(found, name)}, not "
                         f"{_shown(facts, name)}. {remedy}"
                     )
-            facts = {name: found.get(name) for name in facts}
+            facts = {name: found[name] for name in facts if name in found}
         elif self.part_names():
             raise ValueError(
                 f"The folder {str(self.path)!r} has Parquet files that skcandle did not write. Use "

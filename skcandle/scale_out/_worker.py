@@ -18,6 +18,7 @@ from .._images.inputs import check_kind
 from .._warnings import warn_user
 from ..clip._checkpoint import describe
 from ..clip._featurizer import embed_images
+from ..clip._identity import identify
 from ..exceptions import ModelError
 from ._cluster import on_all_workers
 from ._stored_keys import StoredKeys
@@ -35,6 +36,7 @@ def model_facts(featurizer):
         "fingerprint": encoder.fingerprint.hex(),
         "weights": encoder.text_fingerprint.hex(),
         "n_features": encoder.n_features,
+        "clip": identify(encoder.checkpoint, featurizer._shown_name()).facts(),
     }
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
 
-from skcandle import CandleClassifier, PublishedCandleClassifier
+from skcandle import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
 
 RNG = np.random.default_rng(0)
 TEXT = RNG.normal(size=(4, 16))
@@ -147,6 +149,23 @@ def test_fit_and_other_methods_read_arrays_of_other_libraries(library):
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
     np.testing.assert_array_equal(clf.top_k(library(X), 2)[0], expected.top_k(X, 2)[0])
     np.testing.assert_array_equal(clf.novelty_score(library(X)), expected.novelty_score(X))
+
+
+@needs_dispatch
+def test_answers_with_rejection_are_numpy_arrays(library):
+    clf = RejectingClassifier(fitted(), rejection_rate=0.1).fit(library(X), library(Y))
+    found = clf.predict(library(X))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, clf.predict(X))
+
+
+@needs_dispatch
+def test_a_pipeline_of_arrays_answers_with_the_arrays_that_it_takes(library):
+    pipe = make_pipeline(Normalizer(), fitted())
+    expected = pipe.fit(X, Y).predict_proba(X)
+    found = pipe.fit(library(X), library(Y)).predict_proba(library(X))
+    assert type(found) is type(library(X))
+    np.testing.assert_allclose(np.from_dlpack(found), expected, atol=1e-4)
 
 
 @needs_dispatch

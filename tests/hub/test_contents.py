@@ -24,6 +24,7 @@ from skcandle import (
     RejectingClassifier,
     make_candle_pipeline,
 )
+from skcandle.clip._identity import ModelIdentity
 from skcandle.exceptions import ModelError
 from skcandle.hub import load_pipeline, save_pipeline
 from skcandle.hub._model_files import fitted_candle, from_bytes, to_bytes
@@ -79,6 +80,7 @@ ALLOWED = {
         "_training_images": object,
         "_prior": (float, str, dict),
         "_log_prior": (np.ndarray, type(None)),
+        "_identity": (ModelIdentity, type(None)),
     }
     | dict.fromkeys(ARRAYS_OF_CLASSES, (np.ndarray, type(None)))
     | {"unlabeled_count_": np.ndarray},

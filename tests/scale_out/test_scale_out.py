@@ -147,7 +147,7 @@ def test_embeddings_are_read_into_a_memory_map(some, paths, clip, folder, tmp_pa
     asked = paths[::-3] if some else None
     keys, X = read_embeddings(folder, asked, out=tmp_path / "X.npy")
     expected_keys, expected = read_embeddings(folder, asked)
-    assert isinstance(X, np.memmap) and not X.flags.writeable
+    assert isinstance(X.base, np.memmap) and not X.flags.writeable
     assert keys.tolist() == expected_keys.tolist()
     np.testing.assert_array_equal(X, expected)
     np.testing.assert_array_equal(np.load(tmp_path / "X.npy"), expected)
@@ -538,6 +538,61 @@ def test_fingerprint_is_in_every_file(paths, clip, folder):
     for path in folder.glob("part-*"):
         metadata = pq.read_schema(path).metadata[b"skcandle"].decode()
         assert clip._encoder().fingerprint.hex() in metadata
+
+
+def test_embeddings_remember_the_model_that_made_them(paths, clip, folder, tmp_path):
+    encode_dataset(paths, folder, clip)
+    for options in ({}, {"keys": paths[:3]}, {"out": tmp_path / "X.npy"}):
+        assert read_embeddings(folder, **options)[1].model == clip._present_identity()
+
+
+@pytest.fixture
+def encode_as_before(monkeypatch):
+    """Encode into a folder like those of earlier versions, which do not know their model."""
+    model_facts = _worker.model_facts
+
+    def earlier_facts(featurizer):
+        return {name: fact for name, fact in model_facts(featurizer).items() if name != "clip"}
+
+    def encode(*args):
+        with monkeypatch.context() as patched:
+            patched.setattr(_worker, "model_facts", earlier_facts)
+            encode_dataset(*args)
+
+    return encode
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_continued(
+    encode_as_before, paths, clip, folder
+):
+    encode_as_before(paths[:3], folder, clip)
+    assert read_embeddings(folder)[1].model is None
+    encode_dataset(paths, folder, clip)
+    assert len(read_embeddings(folder)[1]) == len(paths)
+
+
+@pytest.mark.filterwarnings("ignore:Zero-shot predictions are correct")  # random weights
+@pytest.mark.parametrize("rows_can_tell", [True, False])
+def test_predictions_for_embeddings_of_another_model_are_refused(
+    rows_can_tell, encode_as_before, paths, clip, folder, tmp_path
+):
+    """Whether the classifier knows its model by its rows or by its text encoder."""
+    (tmp_path / "model").mkdir()
+    other = CLIPFeaturizer(f"local-dir:{save_tiny_clip(tmp_path / 'model', seed=1)}")
+    encode_dataset(paths, folder, clip)
+    encode_dataset(paths, tmp_path / "others", other)
+    y = np.arange(N_IMAGES) % 2
+    X = read_embeddings(folder)[1] if rows_can_tell else clip.transform(paths)
+    text_encoder = None if rows_can_tell else clip
+    classifier = CandleClassifier(text_encoder=text_encoder, class_names=["ant", "bee"])
+    classifier.fit(X, y)
+    match = f"fitted with the CLIP '{clip.model_name}'.* from the CLIP '{other.model_name}'"
+    with pytest.raises(ModelError, match=match):
+        predict_dataset(classifier, tmp_path / "others", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    predict_dataset(classifier, folder, tmp_path / "out")
+    encode_as_before(paths, tmp_path / "unknown", other)
+    predict_dataset(classifier, tmp_path / "unknown", tmp_path / "answers")
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # Dask's own
