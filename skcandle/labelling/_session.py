@@ -13,26 +13,22 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .. import _files
-from .._image_files import check_folder, find_images
+from .._image_files import check_folder
 from .._typing import Path as PathLike
 from ..classifier import CandleClassifier
-from ..classifier._active_learning import choose_rows
 from ..classifier._embeddings import unit
-from ..classifier._text_features import class_text_encoder
-from ..cli._images import encode
 from ..cli._sorting import sort_into
 from ..clip import CLIPFeaturizer
 from ..hub._model_files import fitted_candle, to_bytes
 from ..pipeline import CandlePipeline
-from ._answers import Answers, Learner, answers_of
+from ._answers import N_UNLABELED, Answers, Learner, answers_of
 from ._journal import Journal
-from ._labels import NONE, SKIP, UNLABELLED, Labels, Snapshot, checked_name, now
+from ._labels import NONE, SKIP, UNLABELLED, Labels, Snapshot, now
 from ._progress import Progress, progress_of
-from ._table import MODEL, PERSON, is_text, labels_in_table, path_in_table, table_text
+from ._table import MODEL, PERSON, labels_in_table, path_in_table, readable_images, table_text
 
 BY = ("help", "doubt", "class", "none", "random", "image", "words", "labelled")
 SHORTLIST = 500  # images that are scored again before some of them are chosen
-N_UNLABELED = 500  # images that teach without labels while one labels
 
 
 class _Folder(NamedTuple):
@@ -158,14 +154,12 @@ class LabellingSession:
         self.n_images = len(X)
         self.problems: list[tuple[str, str]] = []
         self._X = unit(X.astype(np.float32, copy=False))
-        self._text_encoder, self._templates = text_encoder, templates
         self._random_order = np.random.default_rng(0).permutation(self.n_images)
         sample = self._random_order[:N_UNLABELED]
-        self._learner = Learner(self._X, self._text_features_of, classifier, sample)
+        self._learner = Learner(self._X, text_encoder, templates, classifier, sample)
         given = [] if classifier is None else classifier.classes_.tolist()
         self._journal = journal
-        self._labels = Labels(self.names, given, journal)
-        self._check_embedded(classes)
+        self._labels = Labels(self.names, given, journal, self._learner.text_features)
         self._labels.give_classes(classes)
         self._fitting, self._answering = threading.Lock(), threading.Lock()
         self._fitted: Any = (None, None)  # a snapshot, and what follows from it
@@ -237,23 +231,16 @@ class LabellingSession:
         _files.check_output(output, overwrite=True)
         journal = Journal(output.with_suffix(".journal.jsonl"), folder)
         try:
-            pipeline = model if isinstance(model, Pipeline) else None
-            start = None if pipeline is None else fitted_candle(pipeline)
-            clip = CLIPFeaturizer(model, pretrained) if pipeline is None else pipeline["clip"]
+            clip, start = _clip_and_classifier(model, pretrained)
             clip = copy(clip).set_params(cache=cache, device=device, verbose=verbose)
-            if start is None:
-                encoder = clone(clip)
-            else:
+            if start is not None:
                 start = copy(start).set_params(device=device)
-                encoder = start.text_encoder
-                if start.classes_.dtype.kind not in "UO":
-                    raise TypeError("The labels of the model must be names, but they are numbers.")
-            files, X, contents, problems = _readable_images(folder, clip)
+            files, X, contents, problems = readable_images(folder, clip)
             session = cls(
                 files,
                 X,
                 classes=classes,
-                text_encoder=encoder,
+                text_encoder=clone(clip) if start is None else start.text_encoder,
                 templates=templates,
                 classifier=start,
                 names=[Path(file).relative_to(folder).as_posix() for file in files],
@@ -342,12 +329,10 @@ class LabellingSession:
         for name, each in {"answer": answers, "shown": shown}.items():
             if each is not None and len(each) != len(rows):
                 raise ValueError(f"{name} has {len(each)} entries for {len(rows)} images.")
-        self._check_embedded([each for each in answers if isinstance(each, str)])
         self._labels.label(rows, answers, shown, order)
 
     def add_class(self, name: str) -> None:
         """Add a class without an image; see :meth:`label` for errors."""
-        self._check_embedded([name])
         self._labels.add_class(name)
 
     def undo(self) -> list[int] | None:
@@ -475,7 +460,7 @@ class LabellingSession:
             similarity[row] = -np.inf
             return _largest(similarity, min(n, self.n_images - 1))
         if by == "words":
-            return _largest(self._X @ self._embedded_words(words), n)
+            return _largest(self._X @ self._learner.word_features(words), n)
         if by == "labelled":
             labels = self._labels.snapshot().labels
             rows = [i for i, label in labels if class_name in (None, label.answer)]
@@ -508,7 +493,8 @@ class LabellingSession:
         if len(snapshot.class_names) < 2:
             raise ValueError("A model needs at least two classes. Label more images, or add names.")
         is_unlabelled = np.isin(snapshot.codes, (UNLABELLED, SKIP))
-        return self._fitted_on_labels(snapshot).add_unlabeled(self._X[is_unlabelled])
+        fitted = self._learner.fit_with_weights(snapshot.class_names, snapshot.with_class)
+        return fitted.add_unlabeled(self._X[is_unlabelled])
 
     def save_model(self, path: PathLike) -> Path:
         """Write a pipeline with the classifier of :meth:`fit` to a file.
@@ -652,15 +638,6 @@ class LabellingSession:
             raise ValueError("An image occurs twice.")
         return rows
 
-    def _check_embedded(self, names):
-        """Raise an error, before a label is stored, if a name cannot be a class."""
-        known = self.class_names.copy()
-        n_known = len(known)
-        for name in names:
-            name = checked_name(name, known)
-            known += [name] if name not in known else []
-        self._learner.text_features(known[n_known:])
-
     def _current(self):
         """Labels and classes as they are now, and the classifier that follows from them."""
         with self._fitting:
@@ -682,73 +659,40 @@ class LabellingSession:
 
     def _best(self, rows, n, by, class_name, wait):
         """The best of some images by their answers."""
-
-        def score(answers, names):
-            if by == "class":
-                if class_name not in names:  # at an earlier moment
-                    return answers.doubt
-                is_answer = answers.label == names.index(class_name)
-                return np.where(is_answer, answers.probability, -1)
-            return answers.novelty if by == "none" else answers.doubt
-
         if wait or self._answered[0] is None:
             self._answer_all()
         earlier, answers = self._answered
-        scores = score(answers.at(rows), earlier.class_names)
+        scores = _scores(answers.at(rows), by, earlier.class_names, class_name)
         shortlist = rows[_largest(scores, SHORTLIST + 3 * n)]
         snapshot, classifier = self._current()
         answers = answers_of(classifier, self._X[shortlist], snapshot.class_names)
-        scores = score(answers, snapshot.class_names)
+        scores = _scores(answers, by, snapshot.class_names, class_name)
         best = shortlist[_largest(scores, 3 * n if by == "help" else n)]
         if by == "class":
             return best[: np.sum(scores >= 0)]
-        if by == "help" and len(best) and classifier is not None:
-            proba = classifier.predict_proba(self._X[best])
-            return best[choose_rows(proba, classifier.class_count_, min(n, len(best)))]
+        if by == "help" and n and len(best) and classifier is not None:
+            return best[classifier.choose_to_label(self._X[best], min(n, len(best)))]
         return best[:n]
 
-    def _fitted_on_labels(self, snapshot):
-        names, labelled = snapshot.class_names, sorted(snapshot.with_class)
-        if self._learner.start is not None:
-            return self._learner.grown(names, labelled)
-        y = [name for _, name in labelled]
-        classifier = CandleClassifier(
-            new_classes=sorted(set(names).difference(y)),
-            text_encoder=self._text_encoder,
-            templates=self._templates,
-        )
-        return classifier.fit(self._X[[row for row, _ in labelled]], y)
 
-    def _text_features_of(self, names):
-        encoder, reason = class_text_encoder(
-            self._text_encoder, self._templates, self._X.shape[1], "auto"
-        )
-        if encoder is None:
-            raise ValueError(f"Classes need a text_encoder, but {reason}.")
-        return encoder(names, names, self._X.shape[1])
-
-    def _embedded_words(self, words):
-        if not isinstance(words, str) or not words.strip():
-            raise ValueError(f"words must be a text to search for, got {words!r}.")
-        encode = getattr(self._text_encoder, "encode_text", self._text_encoder)
-        if not callable(encode):
-            raise ValueError("Search by words needs a text_encoder that embeds any text.")
-        return unit(np.asarray(encode([words]), dtype=self._X.dtype))[0]
+def _scores(answers, by, class_names, class_name):
+    """What is largest for the images that come first."""
+    if by == "none":
+        return answers.novelty
+    if by == "doubt" or by == "help" or class_name not in class_names:  # at an earlier moment
+        return answers.doubt
+    is_answer = answers.label == class_names.index(class_name)
+    return np.where(is_answer, answers.probability, -1)
 
 
-def _readable_images(folder, clip):
-    """Paths, embeddings and digests of the images that can be used, and what others lack."""
-    found, problems = find_images(folder)
-    files = [file for file in found if is_text(file)]
-    problems += [
-        (file, "has a name that is not valid UTF-8") for file in found if not is_text(file)
-    ]
-    X, reasons, contents = encode(clip.fit(files), files) if files else ((), {}, ())
-    problems += [(files[i], reason) for i, reason in reasons.items()]
-    kept = [i for i in range(len(files)) if i not in reasons]
-    if not kept:
-        raise ValueError(f"None of the images in {str(folder)!r} can be read.")
-    return [files[i] for i in kept], X[kept], contents[kept], problems
+def _clip_and_classifier(model, pretrained):
+    """The CLIP of a session, and the classifier from which it starts, if there is one."""
+    if not isinstance(model, Pipeline):
+        return CLIPFeaturizer(model, pretrained), None
+    start = fitted_candle(model)
+    if start.classes_.dtype.kind not in "UO":
+        raise TypeError("The labels of the model must be names, but they are numbers.")
+    return model["clip"], start
 
 
 def _largest(values, n):
