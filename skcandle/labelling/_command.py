@@ -88,18 +88,21 @@ def label(
     note_loading()
     serve = _server()
     from ..cli._models import load_model
+    from ..clip import CLIPFeaturizer
+    from ..hub._model_files import fitted_candle
     from ._session import LabellingSession
 
+    settings = {"cache": _cache(cache, no_cache), "device": device}
+    settings["verbose"] = int(sys.stderr.isatty())
+    if start is None:
+        clip_or_pipe = CLIPFeaturizer(model, pretrained, **settings)
+    else:
+        clip_or_pipe = load_model(start, trust=trust)
+        clip_or_pipe["clip"].set_params(**settings)
+        fitted_candle(clip_or_pipe).set_params(device=device)
+
     with LabellingSession.open(
-        folder,
-        output,
-        classes=names,
-        model=model if start is None else load_model(start, trust=trust),
-        pretrained=pretrained,
-        templates=template,
-        cache=_cache(cache, no_cache),
-        device=device,
-        verbose=int(sys.stderr.isatty()),
+        folder, output, classes=names, model=clip_or_pipe, templates=template
     ) as session:
         n_problems = len(session.problems)
         check_problems(session.problems, session.n_images + n_problems, "skip")

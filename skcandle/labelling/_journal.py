@@ -23,11 +23,6 @@ class Journal:
     folder : Path
         The folder of the images.
 
-    Attributes
-    ----------
-    actions : list of dict
-        What the file holds, without the first line.
-
     Raises
     ------
     BlockingIOError
@@ -44,7 +39,7 @@ class Journal:
         try:
             self._lock = _locked(folder, self.path)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
-            self.actions = self._read(folder)
+            self.actions: list[dict[str, Any]] = self._read(folder)
         except BaseException:
             self.close()
             raise
@@ -57,10 +52,7 @@ class Journal:
     def append(self, action: dict[str, Any]) -> None:
         """Add an action, and return when it is on the disk.
 
-        Raises
-        ------
-        OSError
-            If it could not be stored, for example on a full disk. The file is then as before.
+        On an OSError, such as that of a full disk, the file is as before.
         """
         if self.is_closed:
             raise ValueError("The journal is closed.")

@@ -67,28 +67,8 @@ def serve(
 ) -> None:
     """Serve the page of a session until the process is interrupted.
 
-    Parameters
-    ----------
-    session : LabellingSession
-    host : str, default="127.0.0.1"
-        Address to listen on. Any other than that of this machine warns, since the connection is
-        not encrypted.
-    port : int, default=0
-        0 takes a free one.
-    model_path : str or path-like, default="model.skops"
-        File that the button of the page writes.
-    title : str, default="photos"
-        What is labelled, such as the name of the folder.
-    open_browser : bool, default=True
-        Whether to open the page. Other users of this machine may then see its address, with the
-        token, among the processes.
-    show : callable, default=print
-        Called with the address, which contains the token.
-
-    Raises
-    ------
-    OSError
-        If `host` and `port` cannot be listened on.
+    `show` is called with the address, which contains the token. With `open_browser`, other users of
+    this machine may see it among the processes.
     """
     if not is_loopback(host):
         warn_user(

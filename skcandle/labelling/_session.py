@@ -54,26 +54,19 @@ class LabellingSession:
     ----------
     images : list
         Paths, or images of any kind; they are not opened here.
-
     X : array-like of shape (n_images, n_features)
         CLIP embeddings of the images, of any length.
-
     classes : list of str, default=()
         Names of classes to begin with. Undo does not remove them.
-
     text_encoder : CLIPFeaturizer, callable or mapping
         Embeds the names of classes, see :class:`skcandle.CandleClassifier`. With a mapping to
         vectors, only its names can become classes, and there is no search by words.
-
     templates : str or list of str, default="a photo of a {}."
         Prompt templates, each with one ``{}`` for the name of the class.
-
     classifier : CandleClassifier, default=None
         A fitted classifier, whose labels are strings, from which the labelling starts.
-
     names : list of str, default=None
         A unique name for each image, which the journal uses; by default, the numbers of the images.
-
     journal : Journal, default=None
         Where actions are stored. With None they are only in memory.
 
@@ -81,18 +74,14 @@ class LabellingSession:
     ----------
     images : list
         The images, without those that cannot be read.
-
-    NONE, SKIP, UNLABELLED : int
-        The answers "none of these" and "skip", and the absence of a label.
-
     names : list of str
         Name of each image: after :meth:`open`, its path below the folder, with "/".
-
     n_images : int
         Number of images.
-
     problems : list of (str, str)
         Path of each image that cannot be used, and the reason; they are not in `images`.
+    NONE, SKIP, UNLABELLED : int
+        The answers "none of these" and "skip", and the absence of a label.
 
     See Also
     --------
@@ -173,12 +162,8 @@ class LabellingSession:
         output: PathLike = "labels.csv",
         *,
         classes: Sequence[str] = (),
-        model: str | Pipeline = "ViT-B-16-quickgelu",
-        pretrained: PathLike | None = "openai",
+        model: str | CLIPFeaturizer | Pipeline = "ViT-B-16-quickgelu",
         templates: str | Sequence[str] = "a photo of a {}.",
-        cache: PathLike | None = None,
-        device: str = "auto",
-        verbose: int = 0,
     ) -> "LabellingSession":
         """Start or continue labelling a folder.
 
@@ -195,19 +180,11 @@ class LabellingSession:
             class wrote it, the labels of persons in it are taken over.
         classes : list of str, default=()
             Names of classes to begin with.
-        model : str or Pipeline, default="ViT-B-16-quickgelu"
-            Name of a CLIP model, see :class:`skcandle.CLIPFeaturizer`, or a fitted pipeline from
+        model : str, CLIPFeaturizer or Pipeline, default="ViT-B-16-quickgelu"
+            Name of a CLIP model, a featurizer, which may have a cache, or a fitted pipeline from
             :func:`skcandle.make_candle_pipeline` whose labels are strings.
-        pretrained : str, path-like or None, default="openai"
-            Weights, if `model` is a name.
         templates : str or list of str, default="a photo of a {}."
-            Prompt templates, if `model` is a name.
-        cache : path-like, default=None
-            Folder of embeddings, see :class:`skcandle.CLIPFeaturizer`.
-        device : str, default="auto"
-            Device of CLIP and of the classifier.
-        verbose : int, default=0
-            If positive, a progress bar shows the encoding.
+            Prompt templates, unless `model` is a pipeline.
 
         Returns
         -------
@@ -231,10 +208,7 @@ class LabellingSession:
         _files.check_output(output, overwrite=True)
         journal = Journal(output.with_suffix(".journal.jsonl"), folder)
         try:
-            clip, start = _clip_and_classifier(model, pretrained)
-            clip = copy(clip).set_params(cache=cache, device=device, verbose=verbose)
-            if start is not None:
-                start = copy(start).set_params(device=device)
+            clip, start = _clip_and_classifier(model)
             files, X, contents, problems = readable_images(folder, clip)
             session = cls(
                 files,
@@ -340,8 +314,8 @@ class LabellingSession:
 
         Returns
         -------
-        indices : list of int, or None
-            The images whose label changed; None if there is nothing to undo.
+        indices : list of int or None
+            The images that it labelled; None if there is nothing to undo.
         """
         return self._labels.undo()
 
@@ -372,12 +346,12 @@ class LabellingSession:
         return self.labels_and_answers(indices)[1]
 
     def labels_and_answers(self, indices: Sequence[int] | None = None) -> tuple[Snapshot, Answers]:
-        """All labels at one moment, and the answers that follow from them for some or all images.
+        """Labels and classes, and the answers that follow from them.
 
         Parameters
         ----------
         indices : list of int, default=None
-            Positions in `images`. None means all.
+            Images of the answers. None means all.
 
         Returns
         -------
@@ -528,17 +502,12 @@ class LabellingSession:
         )
         return _files.write_file(path, to_bytes(pipe), overwrite=True)
 
-    def to_csv(self, path: PathLike | None = None) -> Path:
-        """Write a table with a row for each image that has a class.
+    def to_csv(self) -> Path:
+        """Write the `output` of :meth:`open`: a table with a row for each image that has a class.
 
         Its columns are ``image``, the path from the folder of the table; ``label``; ``who``, which
         is "person" or "model"; ``when``; and ``probability``, for answers of the model. Images that
         are labelled NONE or SKIP are left out.
-
-        Parameters
-        ----------
-        path : str or path-like, default=None
-            Replaced if it exists. None means the `output` of :meth:`open`.
 
         Returns
         -------
@@ -547,15 +516,11 @@ class LabellingSession:
         Raises
         ------
         ValueError
-            If no image has a class yet, or there is no `path`.
+            If no image has a class yet, or the session is not one of :meth:`open`.
         """
-        is_output = path is None
-        if path is None:
-            if self._folder is None:
-                raise ValueError("Give a path.")
-            path = self._folder.output
-        path = Path(path)
-        when, rows = now(), []
+        if self._folder is None:
+            raise ValueError("A session of embeddings has no table; open a folder.")
+        path, when, rows = self._folder.output, now(), []
         for image, (name, label, probability) in zip(self.images, self._says(), strict=True):
             if name is not None:
                 by_model = (MODEL, when, f"{probability:.4f}")
@@ -564,8 +529,8 @@ class LabellingSession:
         if not rows:
             raise ValueError("No image has a class yet, so there is nothing to write.")
         content = table_text(rows).encode()
-        if is_output:  # the table is then known, should the process end before it is complete
-            self._labels.remember_table(_digest(content))
+        # the table is then known, should the process end before it is complete
+        self._labels.remember_table(_digest(content))
         return _files.write_file(path, content, overwrite=True)
 
     def sort_into(self, folder: PathLike) -> int:
@@ -685,14 +650,14 @@ def _scores(answers, by, class_names, class_name):
     return np.where(is_answer, answers.probability, -1)
 
 
-def _clip_and_classifier(model, pretrained):
+def _clip_and_classifier(model):
     """The CLIP of a session, and the classifier from which it starts, if there is one."""
     if not isinstance(model, Pipeline):
-        return CLIPFeaturizer(model, pretrained), None
+        return copy(model) if isinstance(model, CLIPFeaturizer) else CLIPFeaturizer(model), None
     start = fitted_candle(model)
     if start.classes_.dtype.kind not in "UO":
         raise TypeError("The labels of the model must be names, but they are numbers.")
-    return model["clip"], start
+    return copy(model["clip"]), start
 
 
 def _largest(values, n):

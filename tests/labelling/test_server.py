@@ -264,7 +264,9 @@ def test_nothing_is_done_without_the_token(stranger, session, action):
 
 def test_the_list_of_actions_above_is_complete(session):
     routes = server.create_app(session, TOKEN).routes
-    assert {each.path[1:] for each in routes if "POST" in getattr(each, "methods", ())} == set(ACTIONS)
+    assert {each.path[1:] for each in routes if "POST" in getattr(each, "methods", ())} == set(
+        ACTIONS
+    )
 
 
 @pytest.mark.parametrize("token", ["", "the-toke", "the-token2", "the-tokén", "x" * 900])
