@@ -207,6 +207,7 @@ class Actions:
         rows = zip(on_screen, labels, best, answers.probability.tolist(), strict=True)
         return {
             "version": snapshot.version,
+            "class_names": snapshot.class_names,
             "can_undo": snapshot.can_undo,
             "can_redo": snapshot.can_redo,
             "progress": progress_of(snapshot)._asdict(),

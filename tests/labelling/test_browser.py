@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from skcandle.labelling import NONE, SKIP, UNLABELLED
+from skcandle.hub import load_pipeline
+from skcandle.labelling import NONE, SKIP, UNLABELLED, LabellingSession
 from skcandle.labelling._server import create_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -50,18 +53,24 @@ def chromium():
     driver.quit()
 
 
-@pytest.fixture
-def serve(session):
-    """Serve the page of the session in a thread; returns its address."""
+@contextmanager
+def served(session, **options):
+    """Serve the page of a session in a thread; yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        app = create_app(session, "the-token", port=port, title="colours")
+        app = create_app(session, "the-token", port=port, title="colours", **options)
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         yield f"http://127.0.0.1:{port}/?token=the-token"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def serve(session):
+    with served(session) as address:
+        yield address
 
 
 class Page:
@@ -406,54 +415,50 @@ def test_the_keyboard_reaches_everything_in_a_few_steps(page):
     assert sum(each == "card" for each in seen[: seen.index("reload") + 10]) <= 2
 
 
-@pytest.fixture
-def command(folder, tmp_path):
-    """Start the command, and return its process and the address that it prints."""
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_after_a_killed_command_the_next_one_goes_on_until_ctrl_c(chromium, folder, tmp_path):
+    table = tmp_path / "new.csv"
     line = [
-        *(sys.executable, "-m", "skcandle", "label", str(folder), "-o", str(tmp_path / "new.csv")),
+        *(sys.executable, "-m", "skcandle", "label", str(folder), "-o", str(table)),
         *("--classes", "red, green", "--model", "emoji-clip", "--no-browser"),
         *("--cache", str(tmp_path / "cache")),
     ]
-    processes = []
 
     def start():
         process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-        processes.append(process)
         address = next(text for text in process.stderr if text.startswith("http"))
         return process, address.split()[0]
 
-    yield start
-    for process in processes:
+    process, address = start()
+    with process:
+        page = Page(chromium, address)
+        first = page.focused
+        page.press("teal", Keys.ENTER)
+        page.says("teal")
         process.kill()
-        process.communicate()
+        page.wait(lambda: "does not answer" in page.text("#alert"))
+        page.press("red", Keys.ENTER)
+        page.wait(lambda: not page.all(".card.pending"))
+    process, address = start()
+    with process:
+        page.open(address)
+        page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
+        page.click('#classes tr:nth-child(3) [data-by="labelled"]')
+        page.wait(lambda: page.shown == [first])
+        assert "teal" in page.card(first).text
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 0
+    assert f"{table}: the table, with 1 of your labels" in said
+    assert "teal" in table.read_text()
 
 
-def test_after_a_killed_command_the_next_one_goes_on(chromium, command):
-    process, address = command()
-    page = Page(chromium, address)
-    first, second = page.shown[:2]
-    page.press("teal", Keys.ENTER)
-    page.says("teal")
-    process.kill()
-    page.wait(lambda: "does not answer" in page.text("#alert"))
-    page.press("red", Keys.ENTER)
-    page.wait(lambda: not page.all(".card.pending"))
-    _, address = command()
-    page.open(address)
-    page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
-    page.click('#classes tr:nth-child(3) [data-by="labelled"]')
-    page.wait(lambda: page.shown == [first])
-    assert "teal" in page.card(first).text
-    page.press("z", held=[Keys.CONTROL])
-    page.wait(lambda: "0 of 12 photos labelled" in page.text("#progress"))
-
-
-def test_the_button_writes_a_model_and_says_where(chromium, command, tmp_path):
-    _, address = command()
-    page = Page(chromium, address)
-    for name in ["red", "green", "blue"]:
-        page.press(name, Keys.ENTER)
-        page.says(name)
-    page.click("#save-model")
-    page.says(str(tmp_path / "new.skops"))
-    assert (tmp_path / "new.skops").stat().st_size > 0
+def test_the_button_writes_a_model_and_says_where(chromium, folder, tmp_path):
+    table, model = tmp_path / "new.csv", tmp_path / "new.skops"
+    classes = ["red", "green"]
+    with LabellingSession.open(folder, table, classes=classes, model="emoji-clip") as session:
+        with served(session, model_path=model) as address:
+            page = Page(chromium, address)
+            page.click("#save-model")
+            page.says(f"Written: {model}")
+    assert load_pipeline(model).classes_.tolist() == sorted(classes)
