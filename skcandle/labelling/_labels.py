@@ -78,11 +78,8 @@ class Labels:
         self._version = 0
         self._journal, self._check = journal, check
         self._lock = threading.RLock()
-        for line, action in enumerate([] if journal is None else journal.actions, 2):
-            try:
-                self._apply(action)
-            except (IndexError, KeyError, TypeError, ValueError) as error:
-                raise journal.damaged(line) from error
+        if journal is not None:
+            self._replay(journal)
         self._snapshot = self._present()
 
     def snapshot(self) -> Snapshot:
@@ -145,6 +142,13 @@ class Labels:
             checked.append(answer)
         self._check(names[n_known:])
         return checked
+
+    def _replay(self, journal):
+        for line, action in enumerate(journal.actions, 2):
+            try:
+                self._apply(action)
+            except (IndexError, KeyError, TypeError, ValueError) as error:
+                raise journal.damaged(line) from error
 
     def _do(self, action):
         if self._journal is not None:

@@ -102,9 +102,11 @@ def create_app(
 ) -> Starlette:
     """Create the ASGI application; see :func:`serve` for the parameters."""
     actions = Actions(session, model_path, title)
-    posts = {do: partial(actions.change, do) for do in ("label", "undo", "redo", "add_class")}
-    for action in (actions.photos, actions.answers, actions.classes, actions.save_model):
-        posts[action.__name__] = action
+    posts: dict[str, Callable] = {
+        do: partial(actions.change, do) for do in ("label", "undo", "redo", "add_class")
+    }
+    for do in ("photos", "answers", "classes", "save_model"):
+        posts[do] = getattr(actions, do)
     return Starlette(
         routes=[
             Route("/photos/{index:int}/{size}", _photo_route(session.images)),
