@@ -31,7 +31,7 @@ class Snapshot(NamedTuple):
     """Labels and classes at one moment."""
 
     version: int  # grows with every change
-    class_names: list[str]  # given ones first, others in the order in which they were added
+    class_names: list[str]  # given ones first, others in the order in which they were first added
     lasting_names: list[str]  # those that stay when no image has them
     codes: np.ndarray  # of shape (n_images,): position of a class, UNLABELLED, NONE or SKIP
     labels: list[tuple[int, Label]]  # images with a label, in the order of their first ones
