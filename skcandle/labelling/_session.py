@@ -235,7 +235,7 @@ class LabellingSession:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes: given ones, then others in the order in which they were first added.
+        """Names of the classes: given ones, then others in the order in which they first came.
 
         A class that came with a label is there as long as an image has it.
         """

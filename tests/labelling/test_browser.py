@@ -415,40 +415,52 @@ def test_the_keyboard_reaches_everything_in_a_few_steps(page):
     assert sum(each == "card" for each in seen[: seen.index("reload") + 10]) <= 2
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_after_a_killed_command_the_next_one_goes_on_until_ctrl_c(chromium, folder, tmp_path):
-    table = tmp_path / "new.csv"
+@pytest.fixture
+def command(folder, tmp_path):
+    """Start the command, and return its process and the address that it prints."""
     line = [
-        *(sys.executable, "-m", "skcandle", "label", str(folder), "-o", str(table)),
+        *(sys.executable, "-m", "skcandle", "label", str(folder), "-o", str(tmp_path / "new.csv")),
         *("--classes", "red, green", "--model", "emoji-clip", "--no-browser"),
         *("--cache", str(tmp_path / "cache")),
     ]
+    processes = []
 
     def start():
         process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
         address = next(text for text in process.stderr if text.startswith("http"))
         return process, address.split()[0]
 
-    process, address = start()
-    with process:
-        page = Page(chromium, address)
-        first = page.focused
-        page.press("teal", Keys.ENTER)
-        page.says("teal")
+    yield start
+    for process in processes:
         process.kill()
-        page.wait(lambda: "does not answer" in page.text("#alert"))
-        page.press("red", Keys.ENTER)
-        page.wait(lambda: not page.all(".card.pending"))
-    process, address = start()
-    with process:
-        page.open(address)
-        page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
-        page.click('#classes tr:nth-child(3) [data-by="labelled"]')
-        page.wait(lambda: page.shown == [first])
-        assert "teal" in page.card(first).text
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 0
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_after_a_killed_command_the_next_one_goes_on_until_ctrl_c(chromium, command, tmp_path):
+    process, address = command()
+    page = Page(chromium, address)
+    first = page.focused
+    page.press("teal", Keys.ENTER)
+    page.says("teal")
+    process.kill()
+    page.wait(lambda: "does not answer" in page.text("#alert"))
+    page.press("red", Keys.ENTER)
+    page.wait(lambda: not page.all(".card.pending"))
+    process, address = command()
+    page.open(address)
+    page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
+    page.click('#classes tr:nth-child(3) [data-by="labelled"]')
+    page.wait(lambda: page.shown == [first])
+    assert "teal" in page.card(first).text
+    page.press("z", held=[Keys.CONTROL])
+    page.wait(lambda: "0 of 12 photos labelled" in page.text("#progress"))
+    page.press("y", held=[Keys.CONTROL])
+    page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
+    process.send_signal(signal.SIGINT)
+    said, table = process.stderr.read(), tmp_path / "new.csv"
+    assert process.wait() == 0
     assert f"{table}: the table, with 1 of your labels" in said
     assert "teal" in table.read_text()
 
