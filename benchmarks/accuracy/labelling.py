@@ -38,7 +38,8 @@ def accuracies(features, seed, by, labels_only):
                 session.label([image], names[features.y[folder[image]]])
         answers = answers_of(session.classifier, features.X[test], names)
         found.append(np.mean(answers.label == features.y[test]))
-    fitted = session._fitted_on_labels(session._current()[0]) if labels_only else session.fit()
+    labelled = session._labels.snapshot().with_class
+    fitted = session._learner.fit_with_weights(names, labelled) if labels_only else session.fit()
     return [*found, np.mean(fitted.predict(features.X[test]) == np.array(names)[features.y[test]])]
 
 

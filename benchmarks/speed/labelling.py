@@ -75,7 +75,7 @@ def served(session):
         connection = HTTPConnection("127.0.0.1", port)
 
         def send(image, name):
-            content = {"photos": [image], "answer": name, "shown": None, "order": None}
+            content = {"indices": [image], "answer": name, "shown": None, "order": None}
             body = json.dumps(content | {"on_screen": list(range(ON_SCREEN))})
             connection.request("POST", "/label", body, headers)
             response = connection.getresponse()

@@ -239,9 +239,12 @@ def _kernel_ridge(coordinates, target, y, sample_weight, device):
     remaining = 1 - share * (1 - ridge * np.diagonal(inverse))
     one = target - (ridge / remaining)[:, None] * alpha
     whole = target.copy()
-    for k in np.unique(y):
-        rows = np.flatnonzero(y == k)
-        whole[rows] -= np.linalg.solve(inverse[np.ix_(rows, rows)], alpha[rows])
+    by_class = np.argsort(y, kind="stable")
+    _, first, size = np.unique(y[by_class], return_index=True, return_counts=True)
+    for n_images in np.unique(size):  # classes of one size at a time: there may be many classes
+        rows = by_class[first[size == n_images, None] + np.arange(n_images)]
+        inverses = inverse[rows[:, :, None], rows[:, None, :]]
+        whole[rows] -= np.linalg.solve(inverses, alpha[rows])
     return alpha, one, whole
 
 

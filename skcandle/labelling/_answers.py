@@ -1,7 +1,6 @@
 """The classifier that follows from labels, and its answers for many images."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from ..classifier import CandleClassifier
 from ..classifier._embeddings import unit
 from ..classifier._logit_weights import CLIP_TEMPERATURE
+from ..classifier._text_features import class_text_encoder
 
 # Weights of the logits, until enough labels for an estimate are there: the priors of the estimates,
 # and an offset of one because the first images of a class say little about all of them.
@@ -22,11 +22,12 @@ WEIGHTS: dict[str, Any] = {
 # With more labels, images are compared to prototypes alone: the single-image term would take longer
 # than a person waits.
 MAX_SINGLE_IMAGES = 1000
+WITHOUT_SINGLE_IMAGES = WEIGHTS | {"single_image_weight": 0.0}
 # With fewer labels, images without labels teach, too, unless most classes came with a label: then
 # many unlabelled images are of classes that have no name yet. In both cases they lowered the
 # accuracy on WHU-RS19, since the weights are fixed. The final fit, which estimates them, gained.
 LABELS_PER_CLASS = 4
-WITHOUT_SINGLE_IMAGES = WEIGHTS | {"single_image_weight": 0.0}
+N_UNLABELED = 500  # images that teach without labels while one labels
 
 
 class Answers(NamedTuple):
@@ -50,7 +51,7 @@ class Answers(NamedTuple):
     novelty: np.ndarray
 
     def at(self, rows):
-        """The answers of some of the images."""
+        """The answers for some of the images."""
         return Answers(*(column[rows] for column in self))
 
 
@@ -67,38 +68,45 @@ class Learner:
     ----------
     X : ndarray of shape (n_images, n_features)
         Embeddings of all images, of length one.
-    text_features_of : callable
-        Takes a list of class names; returns their embeddings.
+    text_encoder, templates
+        As for :class:`CandleClassifier`.
     start : CandleClassifier or None
         A fitted classifier from which the labelling starts.
     sample : ndarray of int
         Rows of the images that teach without labels.
     """
 
-    def __init__(
-        self,
-        X: np.ndarray,
-        text_features_of: Callable,
-        start: CandleClassifier | None,
-        sample: np.ndarray,
-    ) -> None:
+    def __init__(self, X, text_encoder, templates, start, sample):
         self.X = X
+        self.text_encoder, self.templates = text_encoder, templates
         self.start = start
         self.sample = sample
-        self._text_features_of = text_features_of
         self._vectors: dict[str, np.ndarray] = {}
-        self._adapted: tuple[Any, CandleClassifier | None] = (None, None)
+        self._adapted: tuple[Any, Any] = (None, None)
 
     def text_features(self, names):
-        """Embeddings of class names, of length one; each name is embedded once."""
+        """Embeddings of class names, of length one, by name; each name is embedded once."""
         unknown = [name for name in names if name not in self._vectors]
         if unknown:
-            rows = unit(np.asarray(self._text_features_of(unknown), dtype=self.X.dtype))
+            width = self.X.shape[1]
+            encoder, reason = class_text_encoder(self.text_encoder, self.templates, width, "auto")
+            if encoder is None:
+                raise ValueError(f"Classes need a text_encoder, but {reason}.")
+            rows = unit(np.asarray(encoder(unknown, unknown, width), dtype=self.X.dtype))
             self._vectors.update(zip(unknown, rows, strict=True))
-        return dict(zip(names, map(self._vectors.get, names), strict=True))
+        return {name: self._vectors[name] for name in names}
+
+    def word_features(self, words):
+        """The embedding of a text, of length one."""
+        if not isinstance(words, str) or not words.strip():
+            raise ValueError(f"words must be a text to search for, got {words!r}.")
+        encode = getattr(self.text_encoder, "encode_text", self.text_encoder)
+        if not callable(encode):
+            raise ValueError("Search by words needs a text_encoder that embeds any text.")
+        return unit(np.asarray(encode([words]), dtype=self.X.dtype))[0]
 
     def fit(self, class_names, lasting_names, labelled):
-        """Make the classifier.
+        """The classifier, or None if there are less than two classes.
 
         Parameters
         ----------
@@ -107,67 +115,62 @@ class Learner:
             Those that did not come with a label.
         labelled : list of (int, str)
             Row and class of each labelled image, in the order in which they were labelled.
-
-        Returns
-        -------
-        classifier : CandleClassifier or None
-            None if there are less than two classes.
         """
         if len(class_names) < 2:
             return None
         weights = WEIGHTS if len(labelled) <= MAX_SINGLE_IMAGES else WITHOUT_SINGLE_IMAGES
         n_needed = LABELS_PER_CLASS * len(class_names)
         if len(labelled) >= n_needed or 2 * len(lasting_names) < len(class_names):
-            return self.grown(class_names, sorted(labelled), weights)
+            return self._grown(class_names, sorted(labelled), weights)
         n_first = _rounded_down(len(labelled))
         first, later = sorted(labelled[:n_first]), sorted(labelled[n_first:])
         known = {*lasting_names, *(name for _, name in first)}
         key = [name for name in class_names if name in known], first, weights
         if key != self._adapted[0]:
-            labelled_rows = [row for row, _ in first]
-            unlabeled = self.X[np.setdiff1d(self.sample, labelled_rows)]
+            unlabeled = self.X[np.setdiff1d(self.sample, [row for row, _ in first])]
             with warnings.catch_warnings():  # the page says how well the classes fit
                 warnings.filterwarnings("ignore", "Most unlabelled images look like none")
-                self._adapted = key, self.grown(*key).add_unlabeled(unlabeled)
-        return self._with_images(self._with_names(self._adapted[1], class_names), later)
+                self._adapted = key, self._grown(*key).add_unlabeled(unlabeled)
+        return self._extended(self._adapted[1], class_names, later)
 
-    def grown(self, names, labelled, weights=WEIGHTS):
+    def fit_with_weights(self, class_names, labelled):
+        """A classifier with estimated weights, which takes longer, or one grown from the start."""
+        labelled = sorted(labelled)
+        if self.start is not None:
+            return self._grown(class_names, labelled)
+        y = [name for _, name in labelled]
+        classifier = CandleClassifier(
+            new_classes=sorted(set(class_names).difference(y)),
+            text_encoder=self.text_encoder,
+            templates=self.templates,
+        )
+        return classifier.fit(self.X[[row for row, _ in labelled]], y)
+
+    def _grown(self, names, labelled, weights=WEIGHTS):
         """A classifier that has learned from names and labels only."""
         classifier = self.start
         if classifier is None:
             text = self.text_features(names)
             classifier = CandleClassifier(new_classes=names, text_encoder=text, **weights)
             classifier.fit(self.X[:0], [])
-        return self._with_images(self._with_names(classifier, names), labelled)
+        return self._extended(classifier, names, labelled)
 
-    def _with_names(self, classifier, names):
+    def _extended(self, classifier, names, labelled):
+        """A classifier with further names and labels."""
         known = set(classifier.classes_.tolist())
         new: Any = [name for name in names if name not in known]
-        if new and self.start is None:
-            new = self.text_features(new)
-        return classifier.add_classes(new) if new else classifier
-
-    def _with_images(self, classifier, labelled):
-        if not labelled:
-            return classifier
-        rows, names = zip(*labelled, strict=True)
-        return classifier.add_images(self.X[list(rows)], list(names))
+        if new:
+            classifier = classifier.add_classes(
+                new if self.start is not None else self.text_features(new)
+            )
+        if labelled:
+            rows, y = zip(*labelled, strict=True)
+            classifier = classifier.add_images(self.X[list(rows)], list(y))
+        return classifier
 
 
 def answers_of(classifier, X, class_names):
-    """Answers of a classifier for images.
-
-    Parameters
-    ----------
-    classifier : CandleClassifier or None
-        None if there are less than two classes.
-    X : ndarray of shape (n, n_features)
-    class_names : list of str
-
-    Returns
-    -------
-    answers : Answers
-    """
+    """The :class:`Answers` of a classifier, or None with less than two classes, for rows of X."""
     if classifier is None or not len(X):  # the only class is the answer
         n_classes, nothing = len(class_names), np.zeros(len(X), dtype=np.float32)
         return Answers(np.full(len(X), n_classes - 1), nothing + n_classes, nothing + 1, nothing)

@@ -23,7 +23,7 @@ from ..cli._app import (
     _go_offline,
     _split,
 )
-from ..cli._failures import note, note_loading, say
+from ..cli._failures import note_loading, say
 
 
 def label(
@@ -88,18 +88,21 @@ def label(
     note_loading()
     serve = _server()
     from ..cli._models import load_model
+    from ..clip import CLIPFeaturizer
+    from ..hub._model_files import fitted_candle
     from ._session import LabellingSession
 
+    settings = {"cache": _cache(cache, no_cache), "device": device}
+    settings["verbose"] = int(sys.stderr.isatty())
+    if start is None:
+        clip_or_pipe = CLIPFeaturizer(model, pretrained, **settings)
+    else:
+        clip_or_pipe = load_model(start, trust=trust)
+        clip_or_pipe["clip"].set_params(**settings)
+        fitted_candle(clip_or_pipe).set_params(device=device)
+    model_path = output.with_suffix(".skops")
     with LabellingSession.open(
-        folder,
-        output,
-        classes=names,
-        model=model if start is None else load_model(start, trust=trust),
-        pretrained=pretrained,
-        templates=template,
-        cache=_cache(cache, no_cache),
-        device=device,
-        verbose=int(sys.stderr.isatty()),
+        folder, output, classes=names, model=clip_or_pipe, templates=template
     ) as session:
         n_problems = len(session.problems)
         check_problems(session.problems, session.n_images + n_problems, "skip")
@@ -108,7 +111,7 @@ def label(
                 session,
                 host=host,
                 port=port,
-                model_path=output.with_suffix(".skops"),
+                model_path=model_path,
                 title=folder.resolve().name,
                 open_browser=not no_browser,
                 show=lambda address: say(f"{address} (Ctrl-C ends the command)"),
@@ -116,9 +119,13 @@ def label(
         except KeyboardInterrupt:  # the usual end
             pass
         if sort_into is not None:
-            note(f"{sort_into}: {session.sort_into(sort_into)} copies.")
-        n_labelled = session.progress.n_labelled
-    note(f"{output}: {n_labelled} labels are yours. The same command continues.")
+            say(f"{sort_into}: {session.sort_into(sort_into)} copies.")
+        n_labelled = int((session.labels >= 0).sum())
+    if output.exists():
+        say(f"{output}: the table, with {n_labelled} of your labels.")
+    if model_path.exists():
+        say(f"{model_path}: the model.")
+    say("The same command continues.")
 
 
 def _server():

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,6 @@ class Journal:
     folder : Path
         The folder of the images.
 
-    Attributes
-    ----------
-    actions : list of dict
-        What the file holds, without the first line.
-
     Raises
     ------
     BlockingIOError
@@ -40,41 +36,41 @@ class Journal:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, folder = Path(path), Path(folder).resolve()
-        self._file = self._lock = -1
-        try:
-            self._lock = _locked(folder, self.path)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
-            self.actions = self._read(folder)
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as stack:
+            stack.callback(os.close, _locked(folder, self.path))
+            self._file = stack.enter_context(open(path, "a+b", buffering=0))
+            self.actions: list[dict[str, Any]] = self._read(folder)
+            self._open = stack.pop_all()
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be appended any more."""
-        return self._file < 0
+        return self._file.closed
+
+    def close(self) -> None:
+        """Close the file, and unlock the folder."""
+        self._open.close()
 
     def append(self, action: dict[str, Any]) -> None:
         """Add an action, and return when it is on the disk.
 
-        Raises
-        ------
-        OSError
-            If it could not be stored, for example on a full disk. The file is then as before.
+        After an OSError, such as that of a full disk, the file is as before.
         """
         if self.is_closed:
             raise ValueError("The journal is closed.")
-        if os.fstat(self._file).st_size != self._size:
+        file = self._file.fileno()
+        if os.fstat(file).st_size != self._size:
             raise OSError(
                 f"The journal {str(self.path)!r} was changed by another program. Start the command "
                 "again."
             )
-        line = json.dumps(action, separators=(",", ":")).encode() + b"\n"
+        line = data = json.dumps(action, separators=(",", ":")).encode() + b"\n"
         try:
-            _write(self._file, line)
-            os.fsync(self._file)
+            while data:  # a disk that fills up may take some of it first
+                data = data[os.write(file, data) :]
+            os.fsync(file)
         except BaseException as error:
-            os.ftruncate(self._file, self._size)  # frees what was written of the line
+            os.ftruncate(file, self._size)  # frees what was written of the line
             if not isinstance(error, OSError):
                 raise
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
@@ -88,30 +84,22 @@ class Journal:
         what = "is not a journal of labels" if line == 1 else f"is damaged in line {line}"
         return ValueError(f"{str(self.path)!r} {what}. Rename it, or choose another file with -o.")
 
-    def close(self) -> None:
-        """Close the file, and unlock the folder."""
-        for name in ("_file", "_lock"):
-            if getattr(self, name) >= 0:
-                os.close(getattr(self, name))
-            setattr(self, name, -1)
-
     def _read(self, folder):
-        with open(self._file, "rb", closefd=False) as file:
-            content = file.read()
+        self._file.seek(0)
+        content = self._file.read()
         complete, _, torn = content.rpartition(b"\n")
         self._size = len(content) - len(torn)
         if torn:  # the process ended while it wrote this line
-            os.ftruncate(self._file, self._size)
-        lines = complete.split(b"\n") if complete else []
-        if not lines:
+            self._file.truncate(self._size)
+        if not complete:
             self.append({"format": FORMAT, "version": VERSION, "folder": os.fspath(folder)})
             _sync_folder(self.path.parent)
             return []
-        header, *actions = [self._parsed(line, i) for i, line in enumerate(lines, 1)]
+        header, *actions = [self._parsed(*line) for line in enumerate(complete.split(b"\n"), 1)]
         self._check_header(header, folder)
         return actions
 
-    def _parsed(self, line, number):
+    def _parsed(self, number, line):
         try:
             entry = json.loads(line)
         except ValueError:
@@ -137,9 +125,6 @@ class Journal:
             )
 
 
-_BINARY = getattr(os, "O_BINARY", 0)  # on Windows, which would change line ends
-
-
 def _locked(folder, path):
     """A handle that locks a folder, in which nothing is written, until it is closed."""
     if sys.platform == "win32":  # pragma: no cover - it cannot lock folders
@@ -161,12 +146,6 @@ def _locked(folder, path):
             "it first."
         ) from error
     return handle
-
-
-def _write(file, data):
-    """Write all bytes; a disk that fills up may take some of them first."""
-    while data:
-        data = data[os.write(file, data) :]
 
 
 def _sync_folder(folder):

@@ -17,9 +17,8 @@ class Progress(NamedTuple):
 
     Parameters
     ----------
-    n_labelled : int
-        Images with a class, or with the answer "none of these".
-    n_skipped : int
+    n_labelled, n_skipped : int
+        Images with a class or the answer "none of these", and images that were skipped.
     accuracy : float or None
         Share, in [0, 1], of the latest labels that agree with the answer that was shown before. At
         most 100 labels count. None if there is no such label.
@@ -45,25 +44,24 @@ class Progress(NamedTuple):
 
 def progress_of(snapshot: Snapshot) -> Progress:
     """Compare labels with the answers that were shown before."""
-    labels = [label for _, label in snapshot.labels]
-    said = [label for label in labels if label.answer != SKIP]
+    said = [label for _, label in snapshot.labels if label.answer != SKIP]
     compared = [(i, label) for i, label in enumerate(said, 1) if label.shown is not None]
     at_random = [(i, label) for i, label in compared if label.order == "random"]
     drawn_at_random = len(at_random) >= MIN_RANDOM
     if drawn_at_random:
         compared = at_random
-    counts = len(said), len(labels) - len(said)
+    counts = len(said), len(snapshot.labels) - len(said)
     if not compared:
         return Progress(*counts, None, None, 0, False, [])
     agrees = np.cumsum([0, *(label.answer == label.shown for _, label in compared)])
     last = np.unique(np.linspace(1, len(compared), MAX_POINTS).round().astype(int))
-    first = np.maximum(last - WINDOW, 0)
-    share = (agrees[last] - agrees[first]) / (last - first)
-    low, high = wilson_interval(share, last - first)
+    n = np.minimum(last, WINDOW)
+    share = (agrees[last] - agrees[last - n]) / n
+    low, high = wilson_interval(share, n)
     numbers = [compared[i - 1][0] for i in last]
     curve = list(zip(numbers, share.tolist(), low.tolist(), high.tolist(), strict=True))
-    n_compared, interval = min(len(compared), WINDOW), curve[-1][2:]
-    return Progress(*counts, curve[-1][1], interval, n_compared, drawn_at_random, curve)
+    _, accuracy, *interval = curve[-1]
+    return Progress(*counts, accuracy, tuple(interval), int(n[-1]), drawn_at_random, curve)
 
 
 def wilson_interval(share, n):

@@ -4,31 +4,30 @@ Everything that the page shows is in the :class:`LabellingSession`. The server o
 to those who have the token.
 """
 
-import asyncio
 import hmac
 import io
 import json
+import mimetypes
 import os
 import secrets
 import socket
 import threading
 import webbrowser
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from importlib.resources import files
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from .._warnings import warn_user
 from ..inspection._thumbnails import thumbnail
@@ -36,16 +35,8 @@ from ._labels import NONE, SKIP, UNLABELLED
 from ._progress import progress_of
 from ._session import LabellingSession
 
-PAGE = {
-    "index.html": "text/html",
-    "style.css": "text/css",
-    "script.js": "text/javascript",
-    "chooser.js": "text/javascript",
-    "curve.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
 SIZES = {"small": 256, "large": 1280}  # maximum width and height of photos, in pixels
-N_CACHED = {"small": 4000, "large": 20}  # photos kept in memory, of about 10 and 150 kB
+N_CACHED = 1000  # photos kept in memory, of about 10 kB
 WEBP_QUALITY = 80
 MAX_BODY = 1 << 18  # bytes; enough for several thousand photos
 MAX_QUERY = 1000  # characters
@@ -61,6 +52,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 NO_TOKEN = "Please open the address that the command printed; it contains the token of this page."
+mimetypes.add_type("text/javascript", ".js")  # the settings of Windows may say something else
 
 
 def serve(
@@ -75,28 +67,8 @@ def serve(
 ) -> None:
     """Serve the page of a session until the process is interrupted.
 
-    Parameters
-    ----------
-    session : LabellingSession
-    host : str, default="127.0.0.1"
-        Address to listen on. Any other than that of this machine warns, since the connection is
-        not encrypted.
-    port : int, default=0
-        0 takes a free one.
-    model_path : str or path-like, default="model.skops"
-        File that the button of the page writes.
-    title : str, default="photos"
-        What is labelled, such as the name of the folder.
-    open_browser : bool, default=True
-        Whether to open the page. Other users of this machine may then see its address, with the
-        token, among the processes.
-    show : callable, default=print
-        Called with the address, which contains the token.
-
-    Raises
-    ------
-    OSError
-        If `host` and `port` cannot be listened on.
+    `show` is called with the address, which contains the token. With `open_browser`, other users of
+    this machine may see it among the processes.
     """
     if not is_loopback(host):
         warn_user(
@@ -130,71 +102,46 @@ def create_app(
 ) -> Starlette:
     """Create the ASGI application; see :func:`serve` for the parameters."""
     actions = Actions(session, model_path, title)
-    quick = [
-        actions.photos, actions.answers, actions.label, actions.undo, actions.redo,
-        actions.add_class,
-    ]  # fmt: skip
-    one_by_one = ThreadPoolExecutor(1)  # so that each answer fits the label before it
-    photos = {size: _photo_reader(session.images, size) for size in SIZES}
-
-    def photo(request: Request) -> Response:
-        index, size = request.path_params["index"], request.path_params["size"]
-        if index >= session.n_images or size not in SIZES:
-            return PlainTextResponse("There is no such photo.", 404)
-        try:
-            return Response(photos[size](index), media_type="image/webp")
-        except Exception:  # the file was changed or removed after it was encoded
-            return PlainTextResponse("This photo cannot be read.", 404)
-
+    posts: dict[str, Callable] = {
+        do: partial(actions.change, do) for do in ("label", "undo", "redo", "add_class")
+    }
+    for do in ("photos", "answers", "classes", "save_model"):
+        posts[do] = getattr(actions, do)
     return Starlette(
         routes=[
-            Route("/", _page_file("index.html")),
-            *(Route(f"/{name}", _page_file(name)) for name in PAGE if name != "index.html"),
-            Route("/photos/{index:int}/{size}", photo),
+            Route("/photos/{index:int}/{size}", _photo_route(session.images)),
             Route("/version", lambda request: JSONResponse(session.version)),
-            *(_route(action, one_by_one) for action in quick),
-            *(_route(action, None) for action in (actions.classes, actions.save_model)),
+            *(Route(f"/{do}", _endpoint(act), methods=["POST"]) for do, act in posts.items()),
+            Mount("/", StaticFiles(packages=[(__package__, "page")], html=True)),
         ],
-        middleware=[Middleware(Guard, token=token, host=host, port=port)],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=Guard(token, host, port))],
+        exception_handlers={
+            TypeError: lambda request, error: PlainTextResponse(str(error), 400),
+            ValueError: lambda request, error: PlainTextResponse(str(error), 400),
+            OSError: lambda request, error: PlainTextResponse(str(error), 500),
+        },
     )
 
 
 class Guard:
-    """Middleware that lets only requests of the page through, and only with the token.
+    """Lets only requests of the page through, and only with the token.
 
     * The token in the address becomes a cookie, so that it stands neither in the address bar nor
-      in links.
+      in links. All ports share cookies, so its name has the port.
     * ``Host`` must name this machine, or a name of another site that resolves to it would do
       (DNS rebinding).
     * ``Origin`` must be the page itself: pages on other ports of this machine share its cookies.
-
-    Parameters
-    ----------
-    app : callable
-    token : str
-    host : str
-    port : int
-        For the name of the cookie, since all ports share cookies.
     """
 
-    def __init__(self, app, *, token, host, port):
-        self.app = app
+    def __init__(self, token, host, port):
         self.token = token.encode()
         self.host = host
         self.cookie = f"skcandle-{port}"
 
-    async def __call__(self, scope, receive, send):
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message):
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        answer = self._answer(Request(scope)) or self.app
-        await answer(scope, receive, send_with_headers)
+    async def __call__(self, request, call_next):
+        response = self._answer(request) or await call_next(request)
+        response.headers.update(HEADERS)
+        return response
 
     def _answer(self, request):
         """Response to a request that does not reach the application, or None."""
@@ -231,14 +178,7 @@ class Guard:
 
 
 class Actions:
-    """What the page asks for: each method takes decoded JSON and returns what becomes JSON.
-
-    Parameters
-    ----------
-    session : LabellingSession
-    model_path : str or path-like
-    title : str
-    """
+    """What the page asks for: each method takes decoded JSON and returns what becomes JSON."""
 
     def __init__(self, session, model_path, title):
         self.session = session
@@ -248,83 +188,28 @@ class Actions:
     def photos(self, by, n, class_name=None, image=None, words=None):
         """Photos in the order of :meth:`LabellingSession.next`."""
         if not isinstance(n, int) or not 0 <= n <= MAX_PHOTOS:
-            raise HTTPException(400, f"n must be an integer from 0 to {MAX_PHOTOS}.")
-        if image is not None:
-            self._check([image])
+            raise ValueError(f"n must be an integer from 0 to {MAX_PHOTOS}.")
         indices = self.session.next(
             n, by, class_name=class_name, image=image, words=words, wait=False
         )
-        return self._state([int(index) for index in indices])
+        return self.answers(indices.tolist())
+
+    def change(self, do, on_screen, **arguments):
+        """Label photos, undo, redo, or add a class, by the method `do` of the session."""
+        self._check(on_screen)
+        changed = getattr(self.session, do)(**arguments)
+        return self.answers(on_screen) | {"changed": changed}
 
     def answers(self, on_screen):
         """Labels and answers of the photos on the screen."""
-        return self._changed(lambda: None, on_screen)
-
-    def label(self, photos, answer, shown, order, on_screen):
-        """Label photos."""
-        self._check(photos)
-        return self._changed(
-            lambda: self.session.label(photos, answer, shown=shown, order=order), on_screen
-        )
-
-    def undo(self, on_screen):
-        """Take back the last action."""
-        return self._changed(self.session.undo, on_screen)
-
-    def redo(self, on_screen):
-        """Take back the last undo."""
-        return self._changed(self.session.redo, on_screen)
-
-    def add_class(self, name, on_screen):
-        """Add a class without a photo."""
-        return self._changed(lambda: self.session.add_class(name), on_screen)
-
-    def classes(self):
-        """Names of all classes, and how many photos are labelled with and answered as each."""
-        snapshot, answers = self.session.labels_and_answers()
-        names, labels = snapshot.class_names, snapshot.codes
-        n_labelled, n_answered = (
-            np.bincount(each[each >= 0], minlength=len(names)).tolist()
-            for each in (labels, answers.label[labels == UNLABELLED])
-        )
-        return {
-            "title": self.title,
-            "n_images": self.session.n_images,
-            "n_problems": len(self.session.problems),
-            "classes": [
-                {"name": name, "n_labelled": n_labelled[k], "n_answered": n_answered[k]}
-                for k, name in enumerate(names)
-            ],
-            "n_none": int(np.sum(labels == NONE)),
-            "n_skipped": int(np.sum(labels == SKIP)),
-            "n_unlabelled": int(np.sum(labels == UNLABELLED)),
-        }
-
-    def save_model(self):
-        """Write the model file."""
-        return {"path": os.fspath(self.session.save_model(self.model_path))}
-
-    def _check(self, indices):
-        n_images = self.session.n_images
-        if not isinstance(indices, list) or not all(
-            type(index) is int and 0 <= index < n_images for index in indices
-        ):
-            raise HTTPException(400, f"Photos are integers from 0 to {n_images - 1}.")
-        if len(indices) > MAX_PHOTOS:
-            raise HTTPException(400, f"At most {MAX_PHOTOS} photos fit on the screen.")
-
-    def _changed(self, change, on_screen):
-        """Make a change, and return the photos that it labelled and the state after it."""
         self._check(on_screen)
-        changed = change()
-        indices = None if changed is None else [int(index) for index in changed]
-        return self._state(on_screen) | {"changed": indices}
-
-    def _state(self, indices):
-        snapshot, answers = self.session.labels_and_answers(indices)
+        snapshot, answers = self.session.labels_and_answers(on_screen)
         names = [*snapshot.class_names, None]  # None is at -1, without classes
+        labels, best = snapshot.codes[on_screen].tolist(), answers.label.tolist()
+        rows = zip(on_screen, labels, best, answers.probability.tolist(), strict=True)
         return {
             "version": snapshot.version,
+            "class_names": snapshot.class_names,
             "can_undo": snapshot.can_undo,
             "can_redo": snapshot.can_redo,
             "progress": progress_of(snapshot)._asdict(),
@@ -336,15 +221,42 @@ class Actions:
                     "answer": names[answer],
                     "probability": probability,
                 }
-                for index, label, answer, probability in zip(
-                    indices,
-                    snapshot.codes[indices].tolist(),
-                    answers.label.tolist(),
-                    answers.probability.tolist(),
-                    strict=True,
-                )
+                for index, label, answer, probability in rows
             ],
         }
+
+    def classes(self):
+        """Names of all classes, and how many photos are labelled with and answered as each."""
+        snapshot, answers = self.session.labels_and_answers()
+        names, labels = snapshot.class_names, snapshot.codes
+        labelled, answered = (
+            np.bincount(each[each >= 0], minlength=len(names)).tolist()
+            for each in (labels, answers.label[labels == UNLABELLED])
+        )
+        return {
+            "title": self.title,
+            "n_images": self.session.n_images,
+            "n_problems": len(self.session.problems),
+            "classes": [
+                {"name": name, "n_labelled": n_labelled, "n_answered": n_answered}
+                for name, n_labelled, n_answered in zip(names, labelled, answered, strict=True)
+            ],
+            "n_none": int(np.sum(labels == NONE)),
+            "n_skipped": int(np.sum(labels == SKIP)),
+            "n_unlabelled": int(np.sum(labels == UNLABELLED)),
+        }
+
+    def save_model(self):
+        """Write the model file."""
+        return {"path": os.fspath(self.session.save_model(self.model_path))}
+
+    def _check(self, on_screen):
+        """Raise an error for photos that do not exist, before anything is changed."""
+        n_images = self.session.n_images
+        if not isinstance(on_screen, list) or len(on_screen) > MAX_PHOTOS:
+            raise ValueError(f"on_screen must be a list of at most {MAX_PHOTOS} photos.")
+        if not all(type(index) is int and 0 <= index < n_images for index in on_screen):
+            raise ValueError(f"Photos are integers from 0 to {n_images - 1}.")
 
 
 def is_loopback(host: str) -> bool:
@@ -363,36 +275,31 @@ def _listen(host, port):
         raise OSError(f"Cannot listen on port {port} of {host!r}: {error.strerror}.") from error
 
 
-def _page_file(name):
-    content = files(__package__).joinpath("page", name).read_bytes()
-    return lambda request: Response(content, media_type=PAGE[name])
+def _photo_route(images):
+    """An endpoint for small copies of images, which are kept in memory."""
 
-
-def _photo_reader(images, size):
-    """A function from the index of a photo to a small copy of it, which is kept in memory."""
-
-    @lru_cache(maxsize=N_CACHED[size])
-    def read(index):
+    @lru_cache(maxsize=N_CACHED)
+    def read(index, size):
         file = io.BytesIO()
         thumbnail(images[index], SIZES[size]).save(file, "WEBP", quality=WEBP_QUALITY, method=2)
         return file.getvalue()
 
-    return read
+    def photo(request):
+        try:
+            return Response(read(**request.path_params), media_type="image/webp")
+        except Exception:  # there is none, or the file was changed after it was encoded
+            return PlainTextResponse("This photo cannot be read.", 404)
+
+    return photo
 
 
-def _route(action, executor):
-    """Route to an action, which gets the keys of a JSON object and runs in a thread."""
+def _endpoint(action):
+    """An endpoint for an action, which gets the keys of a JSON object and runs in a thread."""
 
     async def endpoint(request):
-        call = partial(action, **await _json_object(request))
-        try:
-            return JSONResponse(await asyncio.get_running_loop().run_in_executor(executor, call))
-        except (TypeError, ValueError) as error:
-            return PlainTextResponse(str(error), 400)
-        except OSError as error:
-            return PlainTextResponse(str(error), 500)
+        return JSONResponse(await run_in_threadpool(action, **await _json_object(request)))
 
-    return Route(f"/{action.__name__}", endpoint, methods=["POST"])
+    return endpoint
 
 
 async def _json_object(request):
@@ -407,5 +314,5 @@ async def _json_object(request):
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise HTTPException(400, "The request must be a JSON object.")
+        raise ValueError("The request must be a JSON object.")
     return content

@@ -13,26 +13,22 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .. import _files
-from .._image_files import check_folder, find_images
+from .._image_files import check_folder
 from .._typing import Path as PathLike
 from ..classifier import CandleClassifier
-from ..classifier._active_learning import choose_rows
 from ..classifier._embeddings import unit
-from ..classifier._text_features import class_text_encoder
-from ..cli._images import encode
 from ..cli._sorting import sort_into
 from ..clip import CLIPFeaturizer
 from ..hub._model_files import fitted_candle, to_bytes
 from ..pipeline import CandlePipeline
-from ._answers import Answers, Learner, answers_of
+from ._answers import N_UNLABELED, Answers, Learner, answers_of
 from ._journal import Journal
-from ._labels import NONE, SKIP, UNLABELLED, Labels, Snapshot, checked_name, now
+from ._labels import NONE, SKIP, UNLABELLED, Labels, Snapshot, now
 from ._progress import Progress, progress_of
-from ._table import MODEL, PERSON, is_text, labels_in_table, path_in_table, table_text
+from ._table import MODEL, PERSON, labels_in_table, path_in_table, readable_images, table_text
 
 BY = ("help", "doubt", "class", "none", "random", "image", "words", "labelled")
 SHORTLIST = 500  # images that are scored again before some of them are chosen
-N_UNLABELED = 500  # images that teach without labels while one labels
 
 
 class _Folder(NamedTuple):
@@ -58,26 +54,19 @@ class LabellingSession:
     ----------
     images : list
         Paths, or images of any kind; they are not opened here.
-
     X : array-like of shape (n_images, n_features)
         CLIP embeddings of the images, of any length.
-
     classes : list of str, default=()
         Names of classes to begin with. Undo does not remove them.
-
     text_encoder : CLIPFeaturizer, callable or mapping
         Embeds the names of classes, see :class:`skcandle.CandleClassifier`. With a mapping to
         vectors, only its names can become classes, and there is no search by words.
-
     templates : str or list of str, default="a photo of a {}."
         Prompt templates, each with one ``{}`` for the name of the class.
-
     classifier : CandleClassifier, default=None
         A fitted classifier, whose labels are strings, from which the labelling starts.
-
     names : list of str, default=None
         A unique name for each image, which the journal uses; by default, the numbers of the images.
-
     journal : Journal, default=None
         Where actions are stored. With None they are only in memory.
 
@@ -85,18 +74,14 @@ class LabellingSession:
     ----------
     images : list
         The images, without those that cannot be read.
-
-    NONE, SKIP, UNLABELLED : int
-        The answers "none of these" and "skip", and the absence of a label.
-
     names : list of str
         Name of each image: after :meth:`open`, its path below the folder, with "/".
-
     n_images : int
         Number of images.
-
     problems : list of (str, str)
         Path of each image that cannot be used, and the reason; they are not in `images`.
+    NONE, SKIP, UNLABELLED : int
+        The answers "none of these" and "skip", and the absence of a label.
 
     See Also
     --------
@@ -158,14 +143,12 @@ class LabellingSession:
         self.n_images = len(X)
         self.problems: list[tuple[str, str]] = []
         self._X = unit(X.astype(np.float32, copy=False))
-        self._text_encoder, self._templates = text_encoder, templates
         self._random_order = np.random.default_rng(0).permutation(self.n_images)
         sample = self._random_order[:N_UNLABELED]
-        self._learner = Learner(self._X, self._text_features_of, classifier, sample)
+        self._learner = Learner(self._X, text_encoder, templates, classifier, sample)
         given = [] if classifier is None else classifier.classes_.tolist()
         self._journal = journal
-        self._labels = Labels(self.names, given, journal)
-        self._check_embedded(classes)
+        self._labels = Labels(self.names, given, journal, self._learner.text_features)
         self._labels.give_classes(classes)
         self._fitting, self._answering = threading.Lock(), threading.Lock()
         self._fitted: Any = (None, None)  # a snapshot, and what follows from it
@@ -179,12 +162,8 @@ class LabellingSession:
         output: PathLike = "labels.csv",
         *,
         classes: Sequence[str] = (),
-        model: str | Pipeline = "ViT-B-16-quickgelu",
-        pretrained: PathLike | None = "openai",
+        model: str | CLIPFeaturizer | Pipeline = "ViT-B-16-quickgelu",
         templates: str | Sequence[str] = "a photo of a {}.",
-        cache: PathLike | None = None,
-        device: str = "auto",
-        verbose: int = 0,
     ) -> "LabellingSession":
         """Start or continue labelling a folder.
 
@@ -201,19 +180,11 @@ class LabellingSession:
             class wrote it, the labels of persons in it are taken over.
         classes : list of str, default=()
             Names of classes to begin with.
-        model : str or Pipeline, default="ViT-B-16-quickgelu"
-            Name of a CLIP model, see :class:`skcandle.CLIPFeaturizer`, or a fitted pipeline from
+        model : str, CLIPFeaturizer or Pipeline, default="ViT-B-16-quickgelu"
+            Name of a CLIP model, a featurizer, which may have a cache, or a fitted pipeline from
             :func:`skcandle.make_candle_pipeline` whose labels are strings.
-        pretrained : str, path-like or None, default="openai"
-            Weights, if `model` is a name.
         templates : str or list of str, default="a photo of a {}."
-            Prompt templates, if `model` is a name.
-        cache : path-like, default=None
-            Folder of embeddings, see :class:`skcandle.CLIPFeaturizer`.
-        device : str, default="auto"
-            Device of CLIP and of the classifier.
-        verbose : int, default=0
-            If positive, a progress bar shows the encoding.
+            Prompt templates, unless `model` is a pipeline.
 
         Returns
         -------
@@ -237,23 +208,13 @@ class LabellingSession:
         _files.check_output(output, overwrite=True)
         journal = Journal(output.with_suffix(".journal.jsonl"), folder)
         try:
-            pipeline = model if isinstance(model, Pipeline) else None
-            start = None if pipeline is None else fitted_candle(pipeline)
-            clip = CLIPFeaturizer(model, pretrained) if pipeline is None else pipeline["clip"]
-            clip = copy(clip).set_params(cache=cache, device=device, verbose=verbose)
-            if start is None:
-                encoder = clone(clip)
-            else:
-                start = copy(start).set_params(device=device)
-                encoder = start.text_encoder
-                if start.classes_.dtype.kind not in "UO":
-                    raise TypeError("The labels of the model must be names, but they are numbers.")
-            files, X, contents, problems = _readable_images(folder, clip)
+            clip, start = _clip_and_classifier(model)
+            files, X, contents, problems = readable_images(folder, clip)
             session = cls(
                 files,
                 X,
                 classes=classes,
-                text_encoder=encoder,
+                text_encoder=clone(clip) if start is None else start.text_encoder,
                 templates=templates,
                 classifier=start,
                 names=[Path(file).relative_to(folder).as_posix() for file in files],
@@ -274,7 +235,7 @@ class LabellingSession:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes, in the order in which they were added.
+        """Names of the classes: given ones, then others in the order in which they first came.
 
         A class that came with a label is there as long as an image has it.
         """
@@ -342,12 +303,10 @@ class LabellingSession:
         for name, each in {"answer": answers, "shown": shown}.items():
             if each is not None and len(each) != len(rows):
                 raise ValueError(f"{name} has {len(each)} entries for {len(rows)} images.")
-        self._check_embedded([each for each in answers if isinstance(each, str)])
         self._labels.label(rows, answers, shown, order)
 
     def add_class(self, name: str) -> None:
         """Add a class without an image; see :meth:`label` for errors."""
-        self._check_embedded([name])
         self._labels.add_class(name)
 
     def undo(self) -> list[int] | None:
@@ -355,8 +314,8 @@ class LabellingSession:
 
         Returns
         -------
-        indices : list of int, or None
-            The images whose label changed; None if there is nothing to undo.
+        indices : list of int or None
+            The images that it labelled; None if there is nothing to undo.
         """
         return self._labels.undo()
 
@@ -387,12 +346,12 @@ class LabellingSession:
         return self.labels_and_answers(indices)[1]
 
     def labels_and_answers(self, indices: Sequence[int] | None = None) -> tuple[Snapshot, Answers]:
-        """All labels at one moment, and the answers that follow from them for some or all images.
+        """Labels and classes, and the answers that follow from them.
 
         Parameters
         ----------
         indices : list of int, default=None
-            Positions in `images`. None means all.
+            Images of the answers. None means all.
 
         Returns
         -------
@@ -475,7 +434,7 @@ class LabellingSession:
             similarity[row] = -np.inf
             return _largest(similarity, min(n, self.n_images - 1))
         if by == "words":
-            return _largest(self._X @ self._embedded_words(words), n)
+            return _largest(self._X @ self._learner.word_features(words), n)
         if by == "labelled":
             labels = self._labels.snapshot().labels
             rows = [i for i, label in labels if class_name in (None, label.answer)]
@@ -508,7 +467,8 @@ class LabellingSession:
         if len(snapshot.class_names) < 2:
             raise ValueError("A model needs at least two classes. Label more images, or add names.")
         is_unlabelled = np.isin(snapshot.codes, (UNLABELLED, SKIP))
-        return self._fitted_on_labels(snapshot).add_unlabeled(self._X[is_unlabelled])
+        fitted = self._learner.fit_with_weights(snapshot.class_names, snapshot.with_class)
+        return fitted.add_unlabeled(self._X[is_unlabelled])
 
     def save_model(self, path: PathLike) -> Path:
         """Write a pipeline with the classifier of :meth:`fit` to a file.
@@ -542,17 +502,12 @@ class LabellingSession:
         )
         return _files.write_file(path, to_bytes(pipe), overwrite=True)
 
-    def to_csv(self, path: PathLike | None = None) -> Path:
-        """Write a table with a row for each image that has a class.
+    def to_csv(self) -> Path:
+        """Write the `output` of :meth:`open`: a table with a row for each image that has a class.
 
         Its columns are ``image``, the path from the folder of the table; ``label``; ``who``, which
         is "person" or "model"; ``when``; and ``probability``, for answers of the model. Images that
         are labelled NONE or SKIP are left out.
-
-        Parameters
-        ----------
-        path : str or path-like, default=None
-            Replaced if it exists. None means the `output` of :meth:`open`.
 
         Returns
         -------
@@ -561,15 +516,11 @@ class LabellingSession:
         Raises
         ------
         ValueError
-            If no image has a class yet, or there is no `path`.
+            If no image has a class yet, or the session is not one of :meth:`open`.
         """
-        is_output = path is None
-        if path is None:
-            if self._folder is None:
-                raise ValueError("Give a path.")
-            path = self._folder.output
-        path = Path(path)
-        when, rows = now(), []
+        if self._folder is None:
+            raise ValueError("A session of embeddings has no table; open a folder.")
+        path, when, rows = self._folder.output, now(), []
         for image, (name, label, probability) in zip(self.images, self._says(), strict=True):
             if name is not None:
                 by_model = (MODEL, when, f"{probability:.4f}")
@@ -578,8 +529,8 @@ class LabellingSession:
         if not rows:
             raise ValueError("No image has a class yet, so there is nothing to write.")
         content = table_text(rows).encode()
-        if is_output:  # the table is then known, should the process end before it is complete
-            self._labels.remember_table(_digest(content))
+        # the table is then known, should the process end before it is complete
+        self._labels.remember_table(_digest(content))
         return _files.write_file(path, content, overwrite=True)
 
     def sort_into(self, folder: PathLike) -> int:
@@ -652,15 +603,6 @@ class LabellingSession:
             raise ValueError("An image occurs twice.")
         return rows
 
-    def _check_embedded(self, names):
-        """Raise an error, before a label is stored, if a name cannot be a class."""
-        known = self.class_names.copy()
-        n_known = len(known)
-        for name in names:
-            name = checked_name(name, known)
-            known += [name] if name not in known else []
-        self._learner.text_features(known[n_known:])
-
     def _current(self):
         """Labels and classes as they are now, and the classifier that follows from them."""
         with self._fitting:
@@ -682,73 +624,40 @@ class LabellingSession:
 
     def _best(self, rows, n, by, class_name, wait):
         """The best of some images by their answers."""
-
-        def score(answers, names):
-            if by == "class":
-                if class_name not in names:  # at an earlier moment
-                    return answers.doubt
-                is_answer = answers.label == names.index(class_name)
-                return np.where(is_answer, answers.probability, -1)
-            return answers.novelty if by == "none" else answers.doubt
-
         if wait or self._answered[0] is None:
             self._answer_all()
         earlier, answers = self._answered
-        scores = score(answers.at(rows), earlier.class_names)
+        scores = _scores(answers.at(rows), by, earlier.class_names, class_name)
         shortlist = rows[_largest(scores, SHORTLIST + 3 * n)]
         snapshot, classifier = self._current()
         answers = answers_of(classifier, self._X[shortlist], snapshot.class_names)
-        scores = score(answers, snapshot.class_names)
+        scores = _scores(answers, by, snapshot.class_names, class_name)
         best = shortlist[_largest(scores, 3 * n if by == "help" else n)]
         if by == "class":
             return best[: np.sum(scores >= 0)]
-        if by == "help" and len(best) and classifier is not None:
-            proba = classifier.predict_proba(self._X[best])
-            return best[choose_rows(proba, classifier.class_count_, min(n, len(best)))]
+        if by == "help" and n and len(best) and classifier is not None:
+            return best[classifier.choose_to_label(self._X[best], min(n, len(best)))]
         return best[:n]
 
-    def _fitted_on_labels(self, snapshot):
-        names, labelled = snapshot.class_names, sorted(snapshot.with_class)
-        if self._learner.start is not None:
-            return self._learner.grown(names, labelled)
-        y = [name for _, name in labelled]
-        classifier = CandleClassifier(
-            new_classes=sorted(set(names).difference(y)),
-            text_encoder=self._text_encoder,
-            templates=self._templates,
-        )
-        return classifier.fit(self._X[[row for row, _ in labelled]], y)
 
-    def _text_features_of(self, names):
-        encoder, reason = class_text_encoder(
-            self._text_encoder, self._templates, self._X.shape[1], "auto"
-        )
-        if encoder is None:
-            raise ValueError(f"Classes need a text_encoder, but {reason}.")
-        return encoder(names, names, self._X.shape[1])
-
-    def _embedded_words(self, words):
-        if not isinstance(words, str) or not words.strip():
-            raise ValueError(f"words must be a text to search for, got {words!r}.")
-        encode = getattr(self._text_encoder, "encode_text", self._text_encoder)
-        if not callable(encode):
-            raise ValueError("Search by words needs a text_encoder that embeds any text.")
-        return unit(np.asarray(encode([words]), dtype=self._X.dtype))[0]
+def _scores(answers, by, class_names, class_name):
+    """What is largest for the images that come first."""
+    if by == "none":
+        return answers.novelty
+    if by == "doubt" or by == "help" or class_name not in class_names:  # at an earlier moment
+        return answers.doubt
+    is_answer = answers.label == class_names.index(class_name)
+    return np.where(is_answer, answers.probability, -1)
 
 
-def _readable_images(folder, clip):
-    """Paths, embeddings and digests of the images that can be used, and what others lack."""
-    found, problems = find_images(folder)
-    files = [file for file in found if is_text(file)]
-    problems += [
-        (file, "has a name that is not valid UTF-8") for file in found if not is_text(file)
-    ]
-    X, reasons, contents = encode(clip.fit(files), files) if files else ((), {}, ())
-    problems += [(files[i], reason) for i, reason in reasons.items()]
-    kept = [i for i in range(len(files)) if i not in reasons]
-    if not kept:
-        raise ValueError(f"None of the images in {str(folder)!r} can be read.")
-    return [files[i] for i in kept], X[kept], contents[kept], problems
+def _clip_and_classifier(model):
+    """The CLIP of a session, and the classifier from which it starts, if there is one."""
+    if not isinstance(model, Pipeline):
+        return copy(model) if isinstance(model, CLIPFeaturizer) else CLIPFeaturizer(model), None
+    start = fitted_candle(model)
+    if start.classes_.dtype.kind not in "UO":
+        raise TypeError("The labels of the model must be names, but they are numbers.")
+    return copy(model["clip"]), start
 
 
 def _largest(values, n):

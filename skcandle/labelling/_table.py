@@ -1,9 +1,10 @@
-"""The table of labels, which `load_image_table` and spreadsheets read."""
+"""The images of a folder, and the table of their labels."""
 
 import os
 from pathlib import Path
 
-from .._image_files import read_columns
+from .._image_files import find_images, read_columns
+from ..cli._images import encode
 from ..inspection._csv import FORMULA, csv_text
 
 COLUMNS = ("image", "label", "who", "when", "probability")
@@ -16,16 +17,7 @@ def table_text(rows):
 
 
 def labels_in_table(path):
-    """What persons said in a table, which may have been edited.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    labels : list of (str, str)
-        Image, as it is written there, and label.
+    """What persons said in a table, which may have been edited: pairs of an image and a label.
 
     Raises
     ------
@@ -49,7 +41,22 @@ def path_in_table(image, folder):
     return f"./{path}" if path.startswith(FORMULA) else path
 
 
-def is_text(path):
+def readable_images(folder, clip):
+    """Paths, embeddings and digests of the images that can be used, and what others lack."""
+    found, problems = find_images(folder)
+    files = [file for file in found if _is_text(file)]
+    problems += [
+        (file, "has a name that is not valid UTF-8") for file in found if not _is_text(file)
+    ]
+    X, reasons, contents = encode(clip.fit(files), files) if files else ((), {}, ())
+    problems += [(files[i], reason) for i, reason in reasons.items()]
+    kept = [i for i in range(len(files)) if i not in reasons]
+    if not kept:
+        raise ValueError(f"None of the images in {str(folder)!r} can be read.")
+    return [files[i] for i in kept], X[kept], contents[kept], problems
+
+
+def _is_text(path):
     """Whether a path can be written in a table: it is valid UTF-8."""
     try:
         os.fspath(path).encode()

@@ -15,18 +15,17 @@ from skcandle.labelling._labels import Labels
 
 NAMES = [f"{i}.png" for i in range(1000)]
 SECONDS = 60
-# labels image after image, and prints each number when its label is stored
-LABELS_UNTIL_KILLED = """
+# stores label after label, and prints the number of each when it is stored; it is killed before the
+# last one, because the pipe to the test fills up
+STORES_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from skcandle.labelling._journal import Journal
-from skcandle.labelling._labels import Labels
 
-names = [f"{i}.png" for i in range(1000)]
 journal = Journal(Path(sys.argv[1]), Path(sys.argv[2]))
-labels = Labels(names, [], journal)
-for i in range(len(labels.snapshot().labels), 1000):
-    labels.label([i], [f"class {i % 7}"])
+for i in range(len(journal.actions), 100_000):
+    answers, when = [f"class {i % 7}"], "2026-01-01T00:00:00+00:00"
+    journal.append({"do": "label", "images": [f"{i}.png"], "answers": answers, "when": when})
     print(i, flush=True)
 """
 
@@ -48,10 +47,10 @@ def open_labels(path, photos):
     """Open the journal; it is closed when the next one is opened, and at the end."""
     opened = []
 
-    def open_labels():
+    def open_labels(names=NAMES):
         close()
         opened.append(Journal(path, photos))
-        return Labels(NAMES, [], opened[-1])
+        return Labels(names, [], opened[-1])
 
     def close():
         for journal in opened:
@@ -97,12 +96,11 @@ def test_a_label_is_synced_before_it_counts(open_labels, monkeypatch):
     assert seen == [[]]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_killed_process_loses_no_label(path, photos, open_labels):
-    stored = -1
+    stored, names = -1, [f"{i}.png" for i in range(100_000)]
     for n_lines in (1, 5, 20):
-        command = [sys.executable, "-c", LABELS_UNTIL_KILLED, str(path), str(photos)]
+        command = [sys.executable, "-c", STORES_UNTIL_KILLED, str(path), str(photos)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for _ in range(n_lines):
                 stored = int(process.stdout.readline())
@@ -110,7 +108,7 @@ def test_a_killed_process_loses_no_label(path, photos, open_labels):
             said = process.stdout.read().splitlines()
             stored = int(said[-1]) if said else stored
         assert process.returncode == -signal.SIGKILL
-        found = [i for i, _ in open_labels().snapshot().labels]
+        found = [i for i, _ in open_labels(names).snapshot().labels]
         assert found[: stored + 1] == list(range(stored + 1))
         open_labels()._journal.close()
 
@@ -184,12 +182,11 @@ def test_a_journal_that_another_program_changed_takes_no_label(open_labels, path
         labels.label([0], ["cat"])
 
 
-@pytest.mark.slow
 def test_a_second_process_on_a_folder_is_refused(open_labels, photos, tmp_path):
     open_labels()
     with pytest.raises(BlockingIOError, match="Another process is labelling the folder"):
         Journal(tmp_path / "other.jsonl", photos)
-    command = [sys.executable, "-c", LABELS_UNTIL_KILLED, str(tmp_path / "b.jsonl"), str(photos)]
+    command = [sys.executable, "-c", STORES_UNTIL_KILLED, str(tmp_path / "b.jsonl"), str(photos)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert "Another process is labelling the folder" in result.stderr
     assert not (tmp_path / "b.jsonl").exists()

@@ -9,7 +9,7 @@ from helpers import clip_like
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import binomtest
 
-from skcandle import CandleClassifier, make_candle_pipeline
+from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
 from skcandle.datasets import load_emoji, load_image_table
 from skcandle.hub import load_pipeline
 from skcandle.labelling import NONE, SKIP, UNLABELLED, LabellingSession
@@ -410,10 +410,10 @@ def photos(tmp_path):
 
 @pytest.fixture
 def open_session(photos, tmp_path):
+    clip = CLIPFeaturizer("emoji-clip", cache=tmp_path / "cache")
+
     def open_session(folder=photos, output=tmp_path / "labels.csv", **options):
-        return LabellingSession.open(
-            folder, output, **{"model": "emoji-clip", "cache": tmp_path / "cache"} | options
-        )
+        return LabellingSession.open(folder, output, **{"model": clip} | options)
 
     return open_session
 
@@ -598,7 +598,7 @@ def test_without_classes_there_is_no_table(open_session, tmp_path):
     with open_session() as session, pytest.raises(ValueError, match="No image has a class yet"):
         session.to_csv()
     assert not (tmp_path / "labels.csv").exists()
-    with pytest.raises(ValueError, match="Give a path"):
+    with pytest.raises(ValueError, match="open a folder"):
         new_session().to_csv()
 
 

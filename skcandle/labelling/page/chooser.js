@@ -6,8 +6,7 @@ const input = document.getElementById("chooser-input");
 const list = document.getElementById("chooser-list");
 
 let names = [];
-let active = 0;
-let finish = () => {};
+let resolve = () => {};
 
 // The server also tells apart names such as "ice_cream" and "Ice cream" only by their words.
 const simplified = (name) =>
@@ -21,26 +20,21 @@ export function chooseClass(title, classNames, typed = "") {
   dialog.showModal();
   input.focus();
   showMatches();
-  return new Promise((resolve) => {
-    finish = (name) => {
-      finish = () => {};
-      dialog.close();
-      resolve(name);
-    };
-  });
+  return new Promise((fulfil) => (resolve = fulfil));
+}
+
+function finish(name) {
+  dialog.close();
+  resolve(name);
 }
 
 // The same name first, then names that begin with the text, names in which a word does, the rest.
 function matches(text) {
-  const rank = (name) => {
-    if (name === text) return 0;
-    if (name.startsWith(text)) return 1;
-    if (name.includes(` ${text}`)) return 2;
-    return name.includes(text) ? 3 : 4;
-  };
+  const rank = (name) =>
+    [name === text, name.startsWith(text), name.includes(` ${text}`), name.includes(text)].indexOf(true);
   return names
     .map((name) => ({ name, rank: rank(simplified(name)) }))
-    .filter((match) => match.rank < 4)
+    .filter((match) => match.rank >= 0)
     .sort((a, b) => a.rank - b.rank || a.name.localeCompare(b.name))
     .map((match) => match.name);
 }
@@ -50,42 +44,35 @@ function showMatches() {
   const options = matches(text).slice(0, MAX_SHOWN).map((name) => option(name, name));
   if (text && !names.some((name) => simplified(name) === text)) {
     const name = input.value.trim();
-    const added = option(name, `New class “${name}”`);
-    added.className = "new";
-    options.push(added);
+    options.push(option(name, `New class “${name}”`, "new"));
   }
   options.forEach((each, position) => (each.id = `option-${position}`));
   list.replaceChildren(...options);
-  activate(0);
+  activate(options[0]);
 }
 
-function option(name, text) {
+function option(name, text, kind = "") {
   const element = document.createElement("li");
-  element.setAttribute("role", "option");
+  element.role = "option";
+  element.className = kind;
   element.dataset.name = name;
   element.textContent = text;
   return element;
 }
 
-function activate(position) {
-  const options = [...list.children];
-  active = Math.max(0, Math.min(position, options.length - 1));
-  options.forEach((each, i) => each.setAttribute("aria-selected", String(i === active)));
-  if (options.length) {
-    input.setAttribute("aria-activedescendant", options[active].id);
-    options[active].scrollIntoView({ block: "nearest" });
-  } else {
-    input.removeAttribute("aria-activedescendant");
-  }
+function activate(option) {
+  for (const each of list.children) each.ariaSelected = String(each === option);
+  input.setAttribute("aria-activedescendant", option?.id ?? "");
+  option?.scrollIntoView({ block: "nearest" });
 }
 
 input.addEventListener("input", showMatches);
 input.addEventListener("keydown", (event) => {
-  if (event.isComposing) return;
-  const last = list.children.length - 1;
-  if (event.key === "ArrowDown") activate(active === last ? 0 : active + 1);
-  else if (event.key === "ArrowUp") activate(active === 0 ? last : active - 1);
-  else if (event.key === "Enter" && last >= 0) finish(list.children[active].dataset.name);
+  const active = list.querySelector('[aria-selected="true"]');
+  if (event.isComposing || !active) return;
+  if (event.key === "ArrowDown") activate(active.nextElementSibling ?? list.firstElementChild);
+  else if (event.key === "ArrowUp") activate(active.previousElementSibling ?? list.lastElementChild);
+  else if (event.key === "Enter") finish(active.dataset.name);
   else return;
   event.preventDefault();
 });
@@ -95,4 +82,4 @@ list.addEventListener("click", (event) => {
   if (chosen) finish(chosen.dataset.name);
 });
 document.getElementById("chooser-cancel").addEventListener("click", () => finish(null));
-dialog.addEventListener("close", () => finish(null)); // also after Escape
+dialog.addEventListener("cancel", () => resolve(null)); // after Escape

@@ -5,30 +5,37 @@ import { chooseClass } from "./chooser.js";
 import { drawCurve, percent } from "./curve.js";
 
 const UNLABELLED = -1, NONE = -2, SKIPPED = -3; // labels that are not names of classes
+const OTHER_LABELS = new Map([[UNLABELLED, "no label"], [NONE, "none of these"], [SKIPPED, "skipped"]]);
+const TO_LABEL = ["help", "doubt", "none", "random", "class"]; // views without labelled photos
 const PER_PAGE = 36;
 const MAX_PHOTOS = 2000; // on the screen; the limit of the server
 const POLL_MS = 2000;
 const RETRY_MS = 3000; // until a photo that did not load is requested once more
+
 const byId = (id) => document.getElementById(id);
+const on = (id, type, act) => byId(id).addEventListener(type, act);
+const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
+const plural = (n, noun) => `${n.toLocaleString()} ${noun}${n === 1 ? "" : "s"}`;
+const nameOf = (label) => OTHER_LABELS.get(label) ?? label;
 const groups = byId("groups");
 
 let view = { by: "help" }; // which photos are shown, as for LabellingSession.next
 let order = []; // the indices of the photos on the screen
 let current = null; // the index of the photo with the frame, to which keys apply
 let anchor = null; // where a range of marked photos begins
-let version = null;
-let classes = [];
+let state = { class_names: [] }; // the latest answer of the server
+let counts = null; // of each class
 const photos = new Map(); // what the server said about each photo, by index
-const cards = new Map();
+const cards = new Map(); // the elements on the screen
 const marked = new Set();
 const pending = new Set(); // photos whose labels are not yet on disk
 
 // Requests
 
-async function request(path, options) {
+async function request(path, content) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, content && { method: "POST", body: JSON.stringify(content) });
   } catch {
     throw new Error("The server does not answer. Start the same command again; no label is lost.");
   }
@@ -37,16 +44,9 @@ async function request(path, options) {
   throw new Error("The server was started again. Open the address that it printed; no label is lost.");
 }
 
-function post(path, content = {}) {
-  return request(path, { method: "POST", body: JSON.stringify(content) });
-}
-
 // Requests go out one after another, so that answers arrive in the order of the actions.
 let queue = Promise.resolve();
-function enqueue(work) {
-  queue = queue.then(work).catch(alarm);
-  return queue;
-}
+const enqueue = (work) => (queue = queue.then(work).catch(alarm));
 
 function alarm(error) {
   byId("status").textContent = "";
@@ -61,50 +61,50 @@ function say(text) {
   statusTimer = setTimeout(() => (byId("status").textContent = ""), 6000);
 }
 
-// What the server says
-
-function load(newView, focus = true) {
+// Shows the photos of a view, or more of them.
+function load(newView, { more = false, focus = true } = {}) {
   return enqueue(async () => {
-    const answer = await post("photos", { ...newView, n: PER_PAGE });
+    const shown = more ? order : [];
+    const answer = await request("photos", { ...newView, n: shown.length + PER_PAGE });
+    const added = answer.photos.map((photo) => photo.index).filter((index) => !shown.includes(index));
     view = newView;
-    order = answer.photos.map((photo) => photo.index);
-    photos.clear();
-    cards.clear();
-    marked.clear();
-    current = anchor = order[0] ?? null;
+    order = [...shown, ...added];
+    if (!more) {
+      cards.clear();
+      marked.clear();
+      current = anchor = order[0] ?? null;
+    }
+    byId("grouped").disabled = ["image", "words"].includes(view.by);
+    byId("more").hidden = added.length < PER_PAGE || order.length + PER_PAGE > MAX_PHOTOS;
     update(answer);
-    showView(answer.photos.length === PER_PAGE);
-    scrollTo(0, Math.min(scrollY, groups.offsetTop));
-    if (focus) focusCard(current);
-    refreshClasses();
-  });
-}
-
-function loadMore() {
-  return enqueue(async () => {
-    const answer = await post("photos", { ...view, n: order.length + PER_PAGE });
-    const added = answer.photos.map((photo) => photo.index).filter((index) => !photos.has(index));
-    order = order.concat(added);
-    update(answer);
-    showView(added.length >= PER_PAGE);
-    if (added.length) moveTo(added[0]);
+    showView();
+    if (!more) scrollTo(0, Math.min(scrollY, groups.offsetTop));
+    if (focus && (added.length || !more)) moveTo(more ? added[0] : current);
+    refreshCounts();
   });
 }
 
 function update(answer) {
+  state = answer;
   for (const photo of answer.photos) photos.set(photo.index, photo);
-  version = answer.version;
   byId("undo").disabled = !answer.can_undo;
   byId("redo").disabled = !answer.can_redo;
-  showProgress(answer.progress);
+  showAccuracy(answer.progress);
   showPhotos();
 }
 
 // The counts of all classes need the answers for all photos, so what is on the screen comes first.
-let classesTimer = 0;
-function refreshClasses() {
-  clearTimeout(classesTimer);
-  classesTimer = setTimeout(() => post("classes").then(showClasses).catch(alarm), 100);
+let countsTimer = 0;
+function refreshCounts() {
+  clearTimeout(countsTimer);
+  countsTimer = setTimeout(async () => {
+    try {
+      counts = await request("classes", {});
+      showCounts();
+    } catch (error) {
+      alarm(error);
+    }
+  }, 100);
 }
 
 // Another window may have changed the labels, or the server may have stopped.
@@ -112,13 +112,10 @@ let isLost = false;
 async function poll() {
   try {
     if (document.hidden) return;
-    const latest = await request("version");
+    const version = await request("version");
     if (isLost) byId("alert").textContent = "";
     isLost = false;
-    if (version !== null && latest !== version) {
-      enqueue(async () => update(await post("answers", { on_screen: order })));
-      refreshClasses();
-    }
+    if (state.version !== undefined && version !== state.version) enqueue(() => change("answers"));
   } catch (error) {
     isLost = true;
     alarm(error);
@@ -136,6 +133,14 @@ function targets() {
   return current === null ? [] : [current];
 }
 
+// Sends an action, and shows what follows from it.
+async function change(path, content = {}) {
+  const answer = await request(path, { ...content, on_screen: order });
+  update(answer);
+  refreshCounts();
+  return answer.changed;
+}
+
 // Gives each photo its answer; all are undone together.
 function label(indices, answers) {
   if (!indices.length) return;
@@ -143,27 +148,20 @@ function label(indices, answers) {
   for (const index of indices) pending.add(index);
   byId("undo").disabled = false; // an undo waits in the queue
   const next = nextToLabel(indices);
-  unmarkAll();
+  marked.clear();
   enqueue(async () => {
     try {
-      const content = { photos: indices, answer: answers, shown, order: view.by, on_screen: order };
-      update(await post("label", content));
-      const names = [...new Set(answers)];
-      for (const name of names) {
-        const isNew = typeof name === "string" && !classNames().includes(name);
-        if (isNew) classes.push({ name }); // its counts follow with those of the others
-      }
-      say(`${plural(indices.length, "photo")}: ${names.map(nameOf).join(", ")}`);
+      await change("label", { indices, answer: answers, shown, order: view.by });
+      say(`${plural(indices.length, "photo")}: ${[...new Set(answers)].map(nameOf).join(", ")}`);
     } catch (error) {
       moveTo(indices[0]);
       throw error;
     } finally {
       for (const index of indices) pending.delete(index);
-      showPhotos();
+      showMarks();
     }
-    refreshClasses();
-    if (isToLabel() && order.every((index) => photos.get(index).label !== UNLABELLED)) {
-      load(view, groups.contains(document.activeElement));
+    if (TO_LABEL.includes(view.by) && order.every((index) => photos.get(index).label !== UNLABELLED)) {
+      load(view, { focus: groups.contains(document.activeElement) });
     }
   });
   moveTo(next);
@@ -182,64 +180,48 @@ function confirm(indices) {
 
 async function choose(indices, typed = "") {
   if (!indices.length) return;
-  const name = await chooseClass(`Class of ${plural(indices.length, "photo")}`, classNames(), typed);
+  const name = await chooseClass(`Class of ${plural(indices.length, "photo")}`, state.class_names, typed);
   focusCard(current);
   if (name !== null) labelAll(indices, name);
 }
 
 async function addClass() {
-  const name = await chooseClass("New class", classNames());
-  if (name !== null && !classNames().includes(name)) {
-    enqueue(async () => {
-      update(await post("add_class", { name, on_screen: order }));
-      say(`New class: ${name}`);
-      refreshClasses();
-    });
-  }
+  const name = await chooseClass("New class", state.class_names);
+  if (name === null || state.class_names.includes(name)) return;
+  enqueue(async () => {
+    await change("add_class", { name });
+    say(`New class: ${name}`);
+  });
 }
 
 function takeBack(path, done) {
   enqueue(async () => {
-    const answer = await post(path, { on_screen: order });
-    update(answer);
-    if (answer.changed === null) return;
-    say(`${done}: ${answer.changed.length ? plural(answer.changed.length, "photo") : "the new class"}`);
-    moveTo(answer.changed.find((index) => photos.has(index)) ?? current);
-    refreshClasses();
+    const changed = await change(path);
+    if (changed === null) return;
+    say(`${done}: ${changed.length ? plural(changed.length, "photo") : "the new class"}`);
+    moveTo(changed.find((index) => cards.has(index)) ?? current);
   });
 }
 
-function saveModel() {
+async function saveModel() {
   byId("save-model").disabled = true;
   say("Writing the model …");
-  post("save_model")
-    .then((answer) => say(`Written: ${answer.path}`))
-    .catch(alarm)
-    .finally(() => (byId("save-model").disabled = false));
+  try {
+    say(`Written: ${(await request("save_model", {})).path}`);
+  } catch (error) {
+    alarm(error);
+  }
+  byId("save-model").disabled = false;
 }
 
 // Photos on the screen
-
-// Whether the view lists photos without a label, which are replaced once they all have one.
-const isToLabel = () => ["help", "doubt", "none", "random", "class"].includes(view.by);
-
-const OTHER_LABELS = new Map([[UNLABELLED, "no label"], [NONE, "none of these"], [SKIPPED, "skipped"]]);
-const nameOf = (label) => OTHER_LABELS.get(label) ?? label;
-
-function groupOf(photo) {
-  if (photo.label !== UNLABELLED) return photo.label;
-  return photo.answer;
-}
 
 function showPhotos() {
   const focused = groups.contains(document.activeElement) ? cards.get(current) : null;
   const top = focused?.getBoundingClientRect().top;
   const isGrouped = byId("grouped").checked && !byId("grouped").disabled;
-  const members = new Map();
-  for (const index of order) {
-    const key = isGrouped ? groupOf(photos.get(index)) : undefined;
-    members.set(key, [...(members.get(key) ?? []), index]);
-  }
+  const keyOf = ({ label, answer }) => (label === UNLABELLED ? answer : label);
+  const members = Map.groupBy(order, (index) => isGrouped ? keyOf(photos.get(index)) : undefined);
   groups.replaceChildren(...[...members].map(([key, indices]) => groupElement(key, indices)));
   showMarks();
   if (focused?.isConnected) {
@@ -249,69 +231,62 @@ function showPhotos() {
 }
 
 function groupElement(key, indices) {
-  const section = byId("group-template").content.firstElementChild.cloneNode(true);
-  const title = key === null ? "No answer yet" : nameOf(key);
-  if (key === undefined) {
-    section.querySelector(".group-head").remove();
-    section.setAttribute("aria-label", "Photos");
-  } else {
-    const [count, button] = section.querySelectorAll("span, button");
-    const nLabelled = indices.filter((index) => isLabelled(photos.get(index))).length;
-    section.setAttribute("aria-label", title);
-    section.querySelector("bdi").textContent = title;
-    count.textContent = plural(indices.length, "photo") + (nLabelled ? `, ${nLabelled} labelled` : "");
-    button.setAttribute("aria-label", `Mark all photos of ${title}`);
-    count.hidden = button.hidden = indices.length === 1;
-  }
+  const section = copyOf("group-template");
+  const title = key === undefined ? "Photos" : key === null ? "No answer yet" : nameOf(key);
+  const [name, count, button] = section.querySelectorAll("bdi, span, button");
+  const nLabelled = indices.filter((index) => isLabelled(photos.get(index))).length;
+  section.ariaLabel = name.textContent = title;
+  count.textContent = plural(indices.length, "photo") + (nLabelled ? `, ${nLabelled} labelled` : "");
+  button.ariaLabel = `Mark all photos of ${title}`;
+  count.hidden = button.hidden = indices.length === 1;
+  if (key === undefined) section.querySelector(".group-head").remove();
   section.querySelector("ul").append(...indices.map(cardElement));
   return section;
 }
 
 function cardElement(index) {
   const photo = photos.get(index);
-  let card = cards.get(index);
-  if (!card) {
-    card = byId("card-template").content.firstElementChild.cloneNode(true);
-    card.dataset.index = index;
-    card.querySelector("img").src = `photos/${index}/small`;
-    card.querySelector(".file").textContent = card.querySelector(".file").title = photo.name;
-    cards.set(index, card);
-  }
+  if (!cards.has(index)) cards.set(index, newCard(photo));
+  const card = cards.get(index);
+  const [box, name, note, confirm] = card.querySelectorAll("input, bdi, small, .confirm");
   const isOpen = photo.label === UNLABELLED;
-  const answer = photo.answer === null ? "no answer yet" : photo.answer;
+  const answer = photo.answer ?? "no answer yet";
   const share = photo.answer === null ? "" : percent(photo.probability);
-  const seen = isOpen ? share : photo.label === photo.answer ? "" : `answer: ${answer} ${share}`;
   card.classList.toggle("labelled", !isOpen);
-  card.classList.toggle("pending", pending.has(index));
-  card.querySelector(".name bdi").textContent = isOpen ? answer : `✓ ${nameOf(photo.label)}`;
-  card.querySelector(".name small").textContent = seen;
-  card.querySelector(".confirm").hidden = !isOpen || photo.answer === null;
-  card.querySelector(".confirm").setAttribute("aria-label", `Confirm ${answer}`);
-  card.querySelector("input").setAttribute(
-    "aria-label",
-    isOpen ? `${photo.name}, answer: ${answer} ${share}` : `${photo.name}, label: ${nameOf(photo.label)}`,
-  );
+  name.textContent = isOpen ? answer : `✓ ${nameOf(photo.label)}`;
+  note.textContent = isOpen ? share : photo.label === photo.answer ? "" : `answer: ${answer} ${share}`;
+  confirm.hidden = !isOpen || photo.answer === null;
+  confirm.ariaLabel = `Confirm ${answer}`;
+  box.ariaLabel = `${photo.name}, ` + (isOpen ? `answer: ${answer} ${share}` : `label: ${nameOf(photo.label)}`);
+  return card;
+}
+
+function newCard({ index, name }) {
+  const card = copyOf("card-template");
+  card.dataset.index = index;
+  card.querySelector("img").src = `photos/${index}/small`;
+  card.querySelector(".file").textContent = card.querySelector(".file").title = name;
   return card;
 }
 
 function showMarks() {
   for (const [index, card] of cards) {
+    const box = card.querySelector("input");
     card.classList.toggle("marked", marked.has(index));
-    card.querySelector("input").checked = marked.has(index);
-    card.querySelector("input").tabIndex = index === current ? 0 : -1;
+    card.classList.toggle("pending", pending.has(index));
+    box.checked = marked.has(index);
+    box.tabIndex = index === current ? 0 : -1;
   }
   byId("actions").hidden = !marked.size;
   byId("n-marked").textContent = `${marked.size} marked`;
-  for (const action of ["similar", "enlarge"]) {
-    byId("actions").querySelector(`[data-action="${action}"]`).hidden = marked.size !== 1;
-  }
+  for (const button of byId("actions").querySelectorAll(".of-one")) button.hidden = marked.size !== 1;
 }
 
 // The cards from top to bottom; groups change their order.
-const inOrder = () => [...groups.querySelectorAll(".card")].map((card) => Number(card.dataset.index));
+const indicesIn = (element) => [...element.querySelectorAll(".card")].map((card) => Number(card.dataset.index));
 
 function nextToLabel(indices) {
-  const all = inOrder();
+  const all = indicesIn(groups);
   const from = all.indexOf(indices.at(-1));
   const isOpen = (index) => photos.get(index).label === UNLABELLED && !pending.has(index);
   return [...all.slice(from + 1), ...all.slice(0, from)].find(isOpen) ?? current;
@@ -336,107 +311,81 @@ function mark(indices, isMarked = true) {
   showMarks();
 }
 
-function unmarkAll() {
+function markOnly(indices) {
   marked.clear();
-  showMarks();
+  mark(indices);
 }
 
 function markRange(to) {
-  const all = inOrder();
+  const all = indicesIn(groups);
   const [first, last] = [all.indexOf(anchor), all.indexOf(to)].sort((a, b) => a - b);
-  marked.clear();
-  mark(all.slice(Math.max(first, 0), last + 1));
+  markOnly(all.slice(Math.max(first, 0), last + 1));
 }
 
 // The rest of the page
 
-function showView(hasMore) {
-  const select = byId("by");
-  const isRanking = ["image", "words"].includes(view.by);
+function showView() {
   const named = nameOf(view.class_name);
-  select.querySelector('[value="class"]').textContent = `what is answered “${named}”`;
-  select.querySelector('[value="labelled"]').textContent =
-    view.by === "labelled" && view.class_name !== undefined ? `what is labelled “${named}”` : "what is labelled";
-  select.querySelector('[value="words"]').textContent = `what is like “${view.words}”`;
-  for (const option of select.options) {
-    if (["class", "image", "words"].includes(option.value)) option.hidden = option.value !== view.by;
-  }
-  select.value = view.by;
+  const special = {
+    class: `what is answered “${named}”`,
+    labelled: named && `what is labelled “${named}”`,
+    words: `what is like “${view.words}”`,
+    image: `what is like ${photos.get(view.image)?.name}`,
+  }[view.by];
+  byId("special").hidden = !special;
+  byId("special").textContent = special;
+  byId("by").value = special ? "" : view.by;
   if (view.by !== "words") byId("words").value = "";
-  byId("grouped").disabled = isRanking;
-  byId("more").hidden = !hasMore || order.length + PER_PAGE > MAX_PHOTOS;
   byId("empty").hidden = order.length > 0;
-  byId("empty").textContent = isToLabel() ? "No photo without a label is left here." : "There is no such photo.";
-  showPhotos();
-  showPressed();
+  byId("empty").textContent =
+    TO_LABEL.includes(view.by) ? "No photo without a label is left here." : "There is no such photo.";
+  showCounts();
 }
 
-function showProgress(progress) {
-  const { accuracy, interval, n_compared: n } = progress;
-  byId("accuracy").replaceChildren();
-  if (accuracy === null) {
-    byId("accuracy").textContent = "Confirm or correct an answer to see it.";
-  } else {
+function showAccuracy({ accuracy, interval, n_compared: n, drawn_at_random: isRandom, curve }) {
+  byId("accuracy").textContent = "Confirm or correct an answer to see it.";
+  if (accuracy !== null) {
     const value = document.createElement("strong");
     value.textContent = percent(accuracy);
     const [low, high] = interval.map(percent);
-    const bias = progress.drawn_at_random
-      ? ""
-      : " Photos in random order would give an unbiased estimate.";
-    byId("accuracy").append(value, `between ${low} and ${high} (95 % interval), from ${plural(n, "label")}.${bias}`);
+    const bias = isRandom ? "" : " Photos in random order would give an unbiased estimate.";
+    byId("accuracy").replaceChildren(
+      value, `between ${low} and ${high} (95 % interval), from ${plural(n, "label")}.${bias}`,
+    );
   }
-  drawCurve(byId("curve"), progress.curve);
+  drawCurve(byId("curve"), curve);
 }
 
-function showClasses(content) {
-  classes = content.classes;
-  document.title = `Label ${content.title}`;
-  byId("title").textContent = content.title;
-  const nLabelled = content.n_images - content.n_unlabelled - content.n_skipped;
+function showCounts() {
+  if (!counts) return;
+  document.title = `Label ${counts.title}`;
+  byId("title").textContent = counts.title;
+  const nLabelled = counts.n_images - counts.n_unlabelled - counts.n_skipped;
   byId("progress").textContent =
-    `${nLabelled.toLocaleString()} of ${plural(content.n_images, "photo")} labelled` +
-    (content.n_skipped ? `, ${content.n_skipped.toLocaleString()} skipped` : "") +
-    (content.n_problems ? `, ${plural(content.n_problems, "file")} unreadable` : "");
-  const rows = classes.map(({ name, n_labelled, n_answered }) => [name, name, n_labelled, n_answered]);
-  rows.push(["None of these", NONE, content.n_none, null], ["Skipped", SKIPPED, content.n_skipped, null]);
-  const focused = byId("classes").contains(document.activeElement) ? document.activeElement : null;
-  byId("classes").replaceChildren(...rows.map(classRow));
-  if (focused) {
-    const { label } = focused.closest("tr").dataset;
-    const row = [...byId("classes").rows].find((each) => each.dataset.label === label);
-    row?.querySelector(`[data-by="${focused.dataset.by}"]`)?.focus({ preventScroll: true });
-  }
-  showPressed();
-}
-
-function classRow([text, label, nLabelled, nAnswered]) {
-  const row = byId("row-template").content.firstElementChild.cloneNode(true);
-  const [labelled, answered] = row.querySelectorAll("button");
-  row.querySelector("bdi").textContent = text;
-  row.dataset.label = JSON.stringify(label);
-  labelled.textContent = nLabelled.toLocaleString();
-  labelled.disabled = nLabelled === 0;
-  labelled.setAttribute("aria-label", `${text}: show ${nLabelled} labelled`);
-  if (nAnswered === null) answered.remove();
-  else {
-    answered.textContent = nAnswered.toLocaleString();
-    answered.disabled = nAnswered === 0;
-    answered.setAttribute("aria-label", `${text}: show ${nAnswered} answered`);
-  }
-  return row;
-}
-
-function showPressed() {
-  for (const button of byId("classes").querySelectorAll("button")) {
-    const isShown =
-      button.dataset.by === view.by &&
-      button.closest("tr").dataset.label === JSON.stringify(view.class_name);
-    button.setAttribute("aria-pressed", String(isShown));
-  }
+    `${nLabelled.toLocaleString()} of ${plural(counts.n_images, "photo")} labelled` +
+    (counts.n_skipped ? `, ${counts.n_skipped.toLocaleString()} skipped` : "") +
+    (counts.n_problems ? `, ${plural(counts.n_problems, "file")} unreadable` : "");
+  const classes = counts.classes.map((each) => [each.name, each.name, each.n_labelled, each.n_answered]);
+  classes.push(["None of these", NONE, counts.n_none], ["Skipped", SKIPPED, counts.n_skipped]);
+  const { rows } = byId("classes"); // they stay, so that the focus stays
+  while (rows.length < classes.length) byId("classes").append(copyOf("row-template"));
+  while (rows.length > classes.length) byId("classes").lastElementChild.remove();
+  classes.forEach(([text, label, ...numbers], i) => {
+    rows[i].label = label;
+    rows[i].querySelector("bdi").textContent = text;
+    rows[i].querySelectorAll("button").forEach((button, column) => {
+      const { by } = button.dataset;
+      const n = numbers[column];
+      button.hidden = n === undefined;
+      button.disabled = !n;
+      button.textContent = n?.toLocaleString();
+      button.ariaLabel = `${text}: show ${n} ${by === "class" ? "answered" : "labelled"}`;
+      button.ariaPressed = String(view.by === by && view.class_name === label);
+    });
+  });
 }
 
 function showSimilar(index) {
-  byId("by").querySelector('[value="image"]').textContent = `what is like ${photos.get(index).name}`;
   load({ by: "image", image: index });
 }
 
@@ -445,9 +394,6 @@ function enlarge(index) {
   byId("enlarged-name").textContent = photos.get(index).name;
   byId("enlarged").showModal();
 }
-
-const classNames = () => classes.map((each) => each.name);
-const plural = (n, noun) => `${n.toLocaleString()} ${noun}${n === 1 ? "" : "s"}`;
 
 // Mouse and touch
 
@@ -459,14 +405,14 @@ const actions = {
   remove: () => labelAll(targets(), UNLABELLED),
   similar: () => showSimilar(targets()[0]),
   enlarge: () => enlarge(targets()[0]),
-  unmark: unmarkAll,
+  unmark: () => markOnly([]),
 };
 
 let wasDragged = false;
-groups.addEventListener("click", (event) => {
+on("groups", "click", (event) => {
   const card = event.target.closest(".card");
   if (event.target.closest(".group-head button")) {
-    mark([...event.target.closest(".group").querySelectorAll(".card")].map((each) => Number(each.dataset.index)));
+    mark(indicesIn(event.target.closest(".group")));
   } else if (card && !wasDragged) {
     const index = Number(card.dataset.index);
     const these = marked.has(index) ? targets() : [index];
@@ -478,51 +424,47 @@ groups.addEventListener("click", (event) => {
     if (event.target.closest(".photo")) focusCard(index, true);
   }
 });
-groups.addEventListener("change", (event) => {
+on("groups", "change", (event) => {
   anchor = Number(event.target.closest(".card").dataset.index);
   mark([anchor], event.target.checked);
 });
-groups.addEventListener("focusin", (event) => {
+on("groups", "focusin", (event) => {
   const card = event.target.closest(".card");
   if (card) current = Number(card.dataset.index);
 });
-groups.addEventListener("error", (event) => {
-  const image = event.target;
+groups.addEventListener("error", ({ target: image }) => {
   image.alt = "This photo cannot be read.";
   image.parentElement.classList.add("unreadable");
   if (!image.dataset.retried) setTimeout(() => (image.src = image.src), RETRY_MS);
   image.dataset.retried = true;
 }, true);
-groups.addEventListener("load", (event) => {
-  event.target.alt = "";
-  event.target.parentElement.classList.remove("unreadable");
+groups.addEventListener("load", ({ target: image }) => {
+  image.alt = "";
+  image.parentElement.classList.remove("unreadable");
 }, true);
 
 // A frame that is drawn with the mouse marks the photos that it touches.
-groups.addEventListener("pointerdown", (down) => {
+on("groups", "pointerdown", (down) => {
   if (down.pointerType !== "mouse" || down.button !== 0 || down.target.closest("button")) return;
   const before = down.shiftKey || down.ctrlKey || down.metaKey ? [...marked] : [];
   const frame = document.createElement("div");
   frame.id = "frame";
-  const start = { x: down.pageX, y: down.pageY };
 
   function move(event) {
-    const [left, right] = [start.x, event.pageX].sort((a, b) => a - b);
-    const [top, bottom] = [start.y, event.pageY].sort((a, b) => a - b);
+    const [left, right] = [down.pageX, event.pageX].sort((a, b) => a - b);
+    const [top, bottom] = [down.pageY, event.pageY].sort((a, b) => a - b);
     if (!wasDragged && right - left + bottom - top < 8) return;
     wasDragged = true;
     groups.setPointerCapture(down.pointerId);
     document.body.append(frame);
-    Object.assign(frame.style, {
-      left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px`,
-    });
-    marked.clear();
-    mark(before);
-    mark(order.filter((index) => {
+    const sides = { left, top, width: right - left, height: bottom - top };
+    for (const [side, pixels] of Object.entries(sides)) frame.style[side] = `${pixels}px`;
+    const touched = order.filter((index) => {
       const box = cards.get(index).getBoundingClientRect();
       return box.left + scrollX < right && box.right + scrollX > left
         && box.top + scrollY < bottom && box.bottom + scrollY > top;
-    }));
+    });
+    markOnly([...before, ...touched]);
   }
   function up() {
     groups.removeEventListener("pointermove", move);
@@ -535,26 +477,24 @@ groups.addEventListener("pointerdown", (down) => {
   groups.addEventListener("pointercancel", up, { once: true });
 });
 
-byId("actions").addEventListener("click", (event) => actions[event.target.dataset.action]?.());
-byId("classes").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (button) load({ by: button.dataset.by, class_name: JSON.parse(button.closest("tr").dataset.label) });
+on("actions", "click", (event) => actions[event.target.dataset.action]?.());
+on("classes", "click", ({ target }) => {
+  if (target.dataset.by) load({ by: target.dataset.by, class_name: target.closest("tr").label });
 });
-byId("by").addEventListener("change", (event) => load({ by: event.target.value }, false));
-byId("search").addEventListener("submit", (event) => {
+on("by", "change", (event) => load({ by: event.target.value }, { focus: false }));
+on("search", "submit", (event) => {
   event.preventDefault();
   const words = byId("words").value.trim();
   load(words ? { by: "words", words } : { by: "help" });
 });
-byId("grouped").addEventListener("change", showPhotos);
-byId("reload").addEventListener("click", () => load(view));
-byId("more").addEventListener("click", loadMore);
-byId("undo").addEventListener("click", () => takeBack("undo", "Undone"));
-byId("redo").addEventListener("click", () => takeBack("redo", "Done again"));
-byId("save-model").addEventListener("click", saveModel);
-byId("new-class").addEventListener("click", addClass);
-byId("show-keys").addEventListener("click", () => byId("keys").showModal());
-for (const id of ["keys", "enlarged"]) byId(`${id}-close`).addEventListener("click", () => byId(id).close());
+on("grouped", "change", showPhotos);
+on("reload", "click", () => load(view));
+on("more", "click", () => load(view, { more: true }));
+on("undo", "click", () => takeBack("undo", "Undone"));
+on("redo", "click", () => takeBack("redo", "Done again"));
+on("save-model", "click", saveModel);
+on("new-class", "click", addClass);
+on("show-keys", "click", () => byId("keys").showModal());
 
 // Keyboard
 
@@ -567,10 +507,10 @@ const keys = {
   "F2": actions.choose,
   "+": () => enlarge(current),
   "=": () => showSimilar(current),
-  "Escape": unmarkAll,
+  "Escape": actions.unmark,
 };
 
-groups.addEventListener("keydown", (event) => {
+on("groups", "keydown", (event) => {
   if (!event.target.matches("input") || event.altKey) return;
   const isCommand = event.ctrlKey || event.metaKey;
   const to = isCommand ? null : neighbour(event.key);
@@ -598,7 +538,7 @@ document.addEventListener("keydown", (event) => {
 
 // The card to which an arrow key goes, or null for other keys and at the edges.
 function neighbour(key) {
-  const all = inOrder();
+  const all = indicesIn(groups);
   const at = all.indexOf(current);
   if (key === "ArrowRight") return all[at + 1] ?? null;
   if (key === "ArrowLeft") return all[at - 1] ?? null;
