@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
@@ -530,15 +531,19 @@ def model_of_fit(estimator):
     """The CLIP whose embeddings a fitted classifier takes, or None if it is unknown.
 
     It is the model of the rows of the fit or, if these were a plain array, of the text encoder.
-    The classifier may be in a pipeline, a search or a RejectingClassifier.
+    The classifier may be in a pipeline, a search or a RejectingClassifier, or frozen. Ensembles
+    fit copies of an estimator that may have an earlier fit of its own.
     """
     if isinstance(estimator, BaseCandle):
         text_encoder = getattr(estimator, "_text_encoder", None)
         return estimator._identity or getattr(text_encoder, "identity", None)
     if isinstance(estimator, Pipeline):
         return model_of_fit(estimator[-1])
-    for name in ("best_estimator_", "estimator_", "estimator"):
-        if hasattr(estimator, name):
+    for part in (estimator, getattr(estimator, "estimator", None)):
+        if isinstance(part, FrozenEstimator):
+            return model_of_fit(part.estimator)
+    for name in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, name) and not hasattr(estimator, "estimators_"):
             return model_of_fit(getattr(estimator, name))
     return None
 

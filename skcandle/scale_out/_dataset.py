@@ -23,7 +23,7 @@ from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ..clip._identity import ModelIdentity
 from ._cluster import check_workers, compute, require_dask
-from ._shards import ID, ShardFolder
+from ._shards import ID, MANIFEST_NAME, ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
 from ._worker import agreed_facts, as_key, encode_partition, workers_of_machines
 
@@ -213,7 +213,7 @@ def read_embeddings(
 
     shards = ShardFolder(folder)
     facts = shards.facts()
-    n_features, model = facts.get("n_features"), _model(facts)
+    n_features, model = facts.get("n_features"), _model(shards, facts)
     if n_features is None:
         raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
@@ -333,7 +333,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     n_features = found.get("n_features")
     if n_features is None:
         raise ValueError(f"The folder {str(source.path)!r} contains no embeddings.")
-    of_fit, of_rows = model_of_fit(classifier), _model(found)
+    of_fit, of_rows = model_of_fit(classifier), _model(source, found)
     if of_fit is not None and of_rows is not None:
         of_fit.check_rows(of_rows)
     if getattr(classifier, "n_features_in_", n_features) != n_features:
@@ -364,9 +364,17 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     compute(*tasks)
 
 
-def _model(facts):
+def _model(shards, facts):
     """The CLIP of a folder of embeddings, or None for folders of earlier versions."""
-    return ModelIdentity.from_facts(facts["clip"]) if facts.get("clip") else None
+    if "clip" not in facts:
+        return None
+    try:
+        return ModelIdentity.from_facts(facts["clip"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{str(shards.path / MANIFEST_NAME)!r} is damaged ({type(error).__name__}: {error}). "
+            "Restore it, or use another folder."
+        ) from error
 
 
 def _as_bag(images, keys, shard_size):
