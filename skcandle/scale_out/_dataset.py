@@ -18,7 +18,7 @@ from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
 from .._typing import Images, Path
 from .._warnings import warn_user
-from ..classifier._base import model_of_fit
+from ..classifier._base import check_made_by
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ..clip._identity import ModelIdentity
@@ -333,9 +333,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     n_features = found.get("n_features")
     if n_features is None:
         raise ValueError(f"The folder {str(source.path)!r} contains no embeddings.")
-    of_fit, of_rows = model_of_fit(classifier), _model(source, found)
-    if of_fit is not None and of_rows is not None:
-        of_fit.check_rows(of_rows)
+    check_made_by(_model(source, found), classifier)
     if getattr(classifier, "n_features_in_", n_features) != n_features:
         raise ValueError(
             f"classifier was fitted on {classifier.n_features_in_} features, but the embeddings "

@@ -30,6 +30,7 @@ from skcandle.exceptions import ModelError
 from skcandle.export import to_onnx
 from skcandle.hub import load_pipeline, save_pipeline
 from skcandle.hub._model_files import portable
+from skcandle.inspection import LongTailDisplay, PrototypeDisplay, ReliabilityDisplay
 
 IMAGES = random_images(12)
 LABELS = np.repeat(["ant", "bee"], 6)
@@ -229,6 +230,15 @@ def test_the_answers_do_not_depend_on_whether_the_model_is_known(clip, stored):
         proba.append(candle.add_unlabeled(rows).predict_proba(rows))
     assert type(proba[0]) is np.ndarray
     assert_array_equal(*proba)
+
+
+@pytest.mark.parametrize("display", [LongTailDisplay, PrototypeDisplay, ReliabilityDisplay])
+def test_displays_refuse_rows_of_another_model(display, clip, other, stored):
+    candle = CandleClassifier(text_encoder=None, **CANDLE).fit(stored(clip), LABELS)
+    rows = stored(other)
+    rows[0] = np.nan  # an image that could not be read
+    with pytest.raises(ModelError, match=refusal_of(clip, other)):
+        display.from_estimator(candle, rows, LABELS)
 
 
 def test_the_published_classifier_refuses_rows_of_another_model(clip, other, stored):
