@@ -255,6 +255,15 @@ def test_after_a_fit_on_a_plain_array_the_model_is_that_of_the_names(clip, other
     assert len(without.predict(stored(other))) == 12
 
 
+@pytest.mark.parametrize("method", ["add_images", "add_unlabeled"])
+def test_a_copy_that_learns_from_more_rows_remembers_their_model(method, clip, other, stored):
+    candle = CandleClassifier(text_encoder=None, **CANDLE).fit(clip.transform(IMAGES), LABELS)
+    grown = getattr(candle, method)(stored(clip), *METHODS[method])
+    with pytest.raises(ModelError, match=refusal_of(clip, other)):
+        grown.predict(stored(other))
+    assert len(candle.predict(stored(other))) == 12
+
+
 def test_a_new_fit_forgets_the_model_of_the_last_one(clip, other, stored):
     candle = CandleClassifier(text_encoder=None, **CANDLE).fit(stored(clip), LABELS)
     assert len(candle.fit(stored(other), LABELS).predict(stored(other))) == 12
