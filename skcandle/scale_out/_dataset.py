@@ -193,7 +193,7 @@ def read_embeddings(
         The given keys, or those of all images.
     X : Embeddings of shape (n_images, n_features) and dtype float32
         Row i is the embedding of image ``keys[i]``; rows have length 1. The array remembers its
-        model, see :class:`skcandle.Embeddings`; a folder from an earlier version does not tell.
+        model, see :class:`skcandle.Embeddings`; it is None for a folder from an earlier version.
 
     Examples
     --------
