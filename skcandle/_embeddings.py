@@ -37,6 +37,7 @@ class Embeddings(np.ndarray):
     """
 
     model: Optional["ModelIdentity"]
+    __array_priority__ = -1.0  # X.dot(W) and np.inner(X, W) are of the type of W
 
     def __new__(cls, X: ArrayLike, model: Optional["ModelIdentity"]) -> "Embeddings":
         view = np.asanyarray(X).view(cls)

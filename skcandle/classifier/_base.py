@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
@@ -400,7 +401,7 @@ class BaseCandle(
         X, y, sample_weight = on_host(X), on_host(y), on_host(sample_weight)
         check_label_types(y)
         if not reset:
-            self._check_model_of(X)
+            check_made_by(model_of(X), self)
         refuse_images(X)
         X = stack_lists(X)
         dtype = [np.float64, np.float32]
@@ -427,12 +428,6 @@ class BaseCandle(
         if len(y) == 0:
             raise ValueError("At least one sample must have a positive weight.")
         return X, y, sample_weight, weightless
-
-    def _check_model_of(self, X):
-        """Raise if embeddings are known to be of another model than those of the fit."""
-        of_rows, of_fit = model_of(X), model_of_fit(self)
-        if of_rows is not None and of_fit is not None:
-            of_fit.check_rows(of_rows)
 
     def _check_without_text(self, reason, new_classes):
         if self._needs_text:
@@ -496,7 +491,7 @@ class BaseCandle(
 
     def _check_embeddings(self, X, min_samples=1):
         """Check embeddings without labels; rows of NaN are allowed."""
-        self._check_model_of(X)
+        check_made_by(model_of(X), self)
         refuse_images(X)
         return validate_data(
             self,
@@ -530,17 +525,28 @@ def model_of_fit(estimator):
     """The CLIP whose embeddings a fitted classifier takes, or None if it is unknown.
 
     It is the model of the rows of the fit or, if these were a plain array, of the text encoder.
-    The classifier may be in a pipeline, a search or a RejectingClassifier.
+    The classifier may be in a pipeline, a search or a RejectingClassifier, or frozen. Ensembles
+    fit copies of an estimator that may have an earlier fit of its own.
     """
     if isinstance(estimator, BaseCandle):
         text_encoder = getattr(estimator, "_text_encoder", None)
         return estimator._identity or getattr(text_encoder, "identity", None)
     if isinstance(estimator, Pipeline):
         return model_of_fit(estimator[-1])
-    for name in ("best_estimator_", "estimator_", "estimator"):
-        if hasattr(estimator, name):
+    for part in (estimator, getattr(estimator, "estimator", None)):
+        if isinstance(part, FrozenEstimator):
+            return model_of_fit(part.estimator)
+    for name in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, name) and not hasattr(estimator, "estimators_"):
             return model_of_fit(getattr(estimator, name))
     return None
+
+
+def check_made_by(model, estimator):
+    """Raise if the model of embeddings is known to be another one than that of the fit."""
+    of_fit = model_of_fit(estimator)
+    if model is not None and of_fit is not None:
+        of_fit.check_rows(model)
 
 
 def _check_one_model(images, names):

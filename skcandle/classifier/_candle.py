@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._devices import resolve_device
 from .._earlier_fit import keeps_an_earlier_fit
+from .._embeddings import model_of
 from .._sklearn_private import Interval, StrOptions, check_sample_weight, fit_context
 from .._typing import ClassNames, ClassPrior, Labels, RandomState, TextEncoder
 from ._active_learning import choose_rows
@@ -532,6 +533,7 @@ class CandleClassifier(SelectivePrediction):
         added = TrainingImages.of(rows, columns, weight)
         grown._training_images = self._training_images.merged(added)
         grown._set_classes(np.union1d(grown._columns, columns))
+        grown._identity = self._identity or model_of(X)
         return grown
 
     def add_unlabeled(
@@ -615,6 +617,7 @@ class CandleClassifier(SelectivePrediction):
             self._model, partial(self._unit_rows, rows), weight, self._columns, device
         )
         grown._set_classes(self._columns)
+        grown._identity = self._identity or model_of(X)
         return grown
 
     def choose_to_label(self, X: ArrayLike, n_images: int) -> np.ndarray:

@@ -77,6 +77,25 @@ class ModelIdentity:
                 "images with the model of the fit, or fit again."
             )
 
+    def check_pipeline(self, embeds_with):
+        """Check the pipeline of a classifier that was fitted on embeddings of this model.
+
+        Parameters
+        ----------
+        embeds_with : ModelIdentity
+            The model that embeds the images of the pipeline.
+
+        Raises
+        ------
+        ModelError
+            If it is another model.
+        """
+        if not self.is_same(embeds_with):
+            raise ModelError(
+                f"The classifier of this pipeline was fitted on embeddings of the CLIP {self}, but "
+                f"the pipeline embeds images with the CLIP {embeds_with}; use one model for both."
+            )
+
     def facts(self):
         """The identity as a dict for JSON."""
         return {"name": self.name, "fingerprints": list(self.fingerprints)}
@@ -85,7 +104,8 @@ class ModelIdentity:
     def from_facts(cls, facts):
         """The identity from a dict of :meth:`facts`, which a file may have damaged."""
         name, fingerprints = facts["name"], facts["fingerprints"]
-        if not fingerprints or not all(isinstance(text, str) for text in (name, *fingerprints)):
+        texts = [name, *fingerprints] if isinstance(fingerprints, list) else []
+        if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
             raise ValueError("the name and the fingerprints of a model must be strings")
         return cls(name, tuple(fingerprints))
 

@@ -48,8 +48,10 @@ def save_embeddings(
     ValueError
         If `X` is not an array of numbers with the width of the model, `keys` has another length,
         or it is unknown which model made `X`.
+    TypeError
+        If `featurizer` is not a CLIPFeaturizer.
     ModelError
-        If `X` is from another model than that of `featurizer`.
+        If `X` is from another model than that of `featurizer`, or that model is not available.
     OSError
         If the file exists or cannot be written.
 
@@ -80,7 +82,7 @@ def save_embeddings(
     """
     model = model_of(X)
     if featurizer is not None:
-        given = featurizer._identity or featurizer._present_identity()
+        given = _identity_of(featurizer)
         if model is not None and not model.is_same(given):
             raise ModelError(
                 f"X was made by the CLIP {model}, but featurizer is the CLIP {given}; pass the "
@@ -153,10 +155,32 @@ def load_embeddings(path: Path) -> tuple[np.ndarray | None, Embeddings]:
                 f"{str(path)!r} is not an intact file from save_embeddings "
                 f"({type(error).__name__}: {error}). Make the file again with save_embeddings."
             ) from error
-    if rows.ndim != 2 or keys is not None and keys.shape != (len(rows),):
+    if rows.ndim != 2 or rows.dtype.kind != "f":
         raise ValueError(
-            f"{str(path)!r} has embeddings of shape {rows.shape}"
-            + ("" if keys is None else f" and keys of shape {keys.shape}")
-            + ", which do not fit together. Make the file again with save_embeddings."
+            f"{str(path)!r} must have embeddings of floats and shape (n_images, n_features), got "
+            f"shape {rows.shape} and dtype {rows.dtype}. Make the file again with save_embeddings."
+        )
+    if keys is not None and keys.shape != (len(rows),):
+        raise ValueError(
+            f"{str(path)!r} must have one key per row, got keys of shape {keys.shape} for "
+            f"{len(rows)} rows. Make the file again with save_embeddings."
         )
     return keys, Embeddings(rows, model)
+
+
+def _identity_of(featurizer):
+    """The model of a featurizer, which is that of its fit if the parameters were changed since."""
+    from ._featurizer import CLIPFeaturizer
+
+    if not isinstance(featurizer, CLIPFeaturizer):
+        raise TypeError(
+            f"featurizer must be a CLIPFeaturizer or None, got a {type(featurizer).__name__}."
+        )
+    present, of_fit = featurizer._present_identity(), featurizer._identity
+    if present is None and of_fit is None:
+        raise ModelError(
+            f"The model of featurizer, {featurizer._shown_name()!r}, is not available on this "
+            "machine; pass the featurizer that made X."
+        )
+    # The present one may know the weights, which a fit does not download.
+    return present if of_fit is None or of_fit.is_same(present) else of_fit

@@ -65,7 +65,8 @@ def to_onnx(estimator: Any, path: _typing.Path, *, overwrite: bool = False) -> P
     NotFittedError
         If the estimator is not fitted.
     ModelError
-        If the CLIP of a pipeline is not the one of the fit.
+        If the CLIP of a pipeline is not the one of the fit, or its classifier was fitted on
+        embeddings of another one.
     ImportError
         If the extra `onnx` is missing, or PyTorch is older than version 2.9.
     OSError
@@ -211,6 +212,8 @@ def _metadata(featurizer, classifier):
     """What the file says about the classes, the CLIP and the versions, by name."""
     if featurizer is not None:
         identity = featurizer._identity or featurizer._present_identity()
+        if identity is not None and classifier._identity is not None:
+            classifier._identity.check_pipeline(identity)
     else:
         identity = model_of_fit(classifier)
     metadata = {

@@ -12,7 +12,6 @@ import numpy as np
 from sklearn.base import clone
 
 from .._embeddings import Embeddings
-from ..exceptions import ModelError
 from ._contents import check_plain, check_shapes
 from ._limits import RefusedFileError, check_limits
 
@@ -205,11 +204,8 @@ def fitted_candle(pipe):
 def _check_one_model(pipe):
     """Raise if the classifier was fitted on embeddings of another model than the pipeline has."""
     images, fit = pipe["clip"]._identity, fitted_candle(pipe)._identity
-    if images is not None and fit is not None and not fit.is_same(images):
-        raise ModelError(
-            f"The classifier of this pipeline was fitted on embeddings of the CLIP {fit}, but the "
-            f"pipeline embeds images with the CLIP {images}; use one model for both."
-        )
+    if images is not None and fit is not None:
+        fit.check_pipeline(images)
 
 
 def portable(pipe):

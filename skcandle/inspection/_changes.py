@@ -42,8 +42,8 @@ def changed_answers(before: Any, after: Any, images: Images) -> list[ChangedAnsw
     Returns
     -------
     changes : list of ChangedAnswer
-        Those of which the first pipeline was most certain come first. ``pandas.DataFrame(changes)``
-        makes a table of them.
+        The images that the first pipeline was most certain about come first.
+        ``pandas.DataFrame(changes)`` makes a table of them.
 
     Examples
     --------

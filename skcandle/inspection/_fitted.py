@@ -6,7 +6,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from .._embeddings import model_of
 from .._labels import is_textual
+from ..classifier._base import check_made_by
 from ..classifier._zero_shot import zero_shot_logits
 
 
@@ -54,10 +56,17 @@ def embeddings_and_classifier(estimator, X):
     -------
     X : ndarray or DataFrame of shape (n_samples, n_features)
     classifier : object
+
+    Raises
+    ------
+    ModelError
+        If embeddings are known to be from another CLIP than those of the fit.
     """
     estimator = _best(estimator)
     if not isinstance(estimator, Pipeline):
-        return X, _check_classifier(estimator)
+        classifier = _check_classifier(estimator)
+        check_made_by(model_of(X), classifier)
+        return X, classifier
     featurizer, classifier = split_pipeline(estimator)
     return featurizer.transform(X), classifier
 

@@ -18,12 +18,12 @@ from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
 from .._typing import Images, Path
 from .._warnings import warn_user
-from ..classifier._base import model_of_fit
+from ..classifier._base import check_made_by
 from ..clip._cache.store import is_embedding
 from ..clip._featurizer import CLIPFeaturizer, is_featurizer
 from ..clip._identity import ModelIdentity
 from ._cluster import check_workers, compute, require_dask
-from ._shards import ID, ShardFolder
+from ._shards import ID, MANIFEST_NAME, ShardFolder
 from ._stored_keys import key_digests, write_stored_keys
 from ._worker import agreed_facts, as_key, encode_partition, workers_of_machines
 
@@ -193,7 +193,7 @@ def read_embeddings(
         The given keys, or those of all images.
     X : Embeddings of shape (n_images, n_features) and dtype float32
         Row i is the embedding of image ``keys[i]``; rows have length 1. The array remembers its
-        model, see :class:`skcandle.Embeddings`; a folder from an earlier version does not tell.
+        model, see :class:`skcandle.Embeddings`; it is None for a folder from an earlier version.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def read_embeddings(
 
     shards = ShardFolder(folder)
     facts = shards.facts()
-    n_features, model = facts.get("n_features"), _model(facts)
+    n_features, model = facts.get("n_features"), _model(shards, facts)
     if n_features is None:
         raise ValueError(f"The folder {str(shards.path)!r} contains no embeddings.")
     parts = shards.part_names()
@@ -333,9 +333,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     n_features = found.get("n_features")
     if n_features is None:
         raise ValueError(f"The folder {str(source.path)!r} contains no embeddings.")
-    of_fit, of_rows = model_of_fit(classifier), _model(found)
-    if of_fit is not None and of_rows is not None:
-        of_fit.check_rows(of_rows)
+    check_made_by(_model(source, found), classifier)
     if getattr(classifier, "n_features_in_", n_features) != n_features:
         raise ValueError(
             f"classifier was fitted on {classifier.n_features_in_} features, but the embeddings "
@@ -364,9 +362,17 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
     compute(*tasks)
 
 
-def _model(facts):
+def _model(shards, facts):
     """The CLIP of a folder of embeddings, or None for folders of earlier versions."""
-    return ModelIdentity.from_facts(facts["clip"]) if facts.get("clip") else None
+    if "clip" not in facts:
+        return None
+    try:
+        return ModelIdentity.from_facts(facts["clip"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{str(shards.path / MANIFEST_NAME)!r} is damaged ({type(error).__name__}: {error}). "
+            "Restore it, or use another folder."
+        ) from error
 
 
 def _as_bag(images, keys, shard_size):

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from .._images.inputs import check_kind
 from .._warnings import warn_user
-from ..clip._checkpoint import describe
+from ..clip._checkpoint import describe, weights_path
 from ..clip._featurizer import embed_images
 from ..clip._identity import identify
 from ..exceptions import ModelError
@@ -40,16 +40,24 @@ def model_facts(featurizer):
     }
 
 
+def _complete_facts(featurizer):
+    """The facts, once weights of the Hub are downloaded: other commits may have the same ones."""
+    checkpoint = featurizer._encoder().checkpoint
+    if checkpoint.scheme == "hf-hub":
+        weights_path(checkpoint)
+    return model_facts(featurizer)
+
+
 def agreed_facts(featurizer):
     """The facts that all workers agree on, with the precision that their devices use."""
     here = model_facts(featurizer)
-    found = {facts["model"]: facts for facts in on_all_workers(model_facts, featurizer)}
+    found = {facts["model"]: facts for facts in on_all_workers(_complete_facts, featurizer)}
     if len(found) > 1:
         raise ValueError(
             f"Workers would encode with {' and with '.join(sorted(found))}. Give the "
             "featurizer a precision other than 'auto', so that all embeddings agree."
         )
-    facts = next(iter(found.values()), here)
+    facts = next(iter(found.values()), None) or _complete_facts(featurizer)
     _check_same_weights(here, facts)
     return facts
 

@@ -17,6 +17,8 @@ from skcandle import (
     CLIPFeaturizer,
     PublishedCandleClassifier,
     clear_memory,
+    load_embeddings,
+    save_embeddings,
 )
 from skcandle.clip._checkpoint import find_checkpoint, weights_digest
 from skcandle.clip._identity import identify
@@ -225,6 +227,15 @@ def test_weights_are_downloaded_if_only_they_can_tell(hub, folder, monkeypatch):
     assert_array_equal(clip.transform(IMAGES), rows)
     assert [url.split("/resolve/")[1] for url in asked] == [f"{NEW}/open_clip_model.safetensors"]
     assert downloads == [("open_clip_model.safetensors", NEW)]
+
+
+def test_stored_rows_know_the_weights_that_their_fit_did_not_download(hub, folder, tmp_path):
+    hub.fill(folder, OLD)
+    clip = CLIPFeaturizer("hf-hub:acme/tiny").fit()
+    hub.fill(folder, OLD, weights_digest(folder / "open_clip_model.safetensors"))
+    save_embeddings(tmp_path / "rows.npz", clip.transform(IMAGES), clip)
+    copy = CLIPFeaturizer(name_of(folder))._present_identity()
+    assert load_embeddings(tmp_path / "rows.npz")[1].model.is_same(copy)
 
 
 def test_a_copy_of_a_model_of_the_hub_is_the_same_model(hub, folder):

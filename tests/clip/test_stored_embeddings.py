@@ -6,8 +6,10 @@ import pickle
 import numpy as np
 import pytest
 import skops.io
-from helpers import random_images, run_command, save_tiny_clip
+from helpers import needs_onnx_exporter, random_images, run_command, save_tiny_clip
 from numpy.testing import assert_array_equal
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -25,8 +27,10 @@ from skcandle import (
 )
 from skcandle.classifier._base import model_of_fit
 from skcandle.exceptions import ModelError
+from skcandle.export import to_onnx
 from skcandle.hub import load_pipeline, save_pipeline
 from skcandle.hub._model_files import portable
+from skcandle.inspection import LongTailDisplay, PrototypeDisplay, ReliabilityDisplay
 
 IMAGES = random_images(12)
 LABELS = np.repeat(["ant", "bee"], 6)
@@ -108,7 +112,9 @@ def test_slices_and_copies_know_the_model_and_results_of_arithmetic_do_not(clip,
     part = train_test_split(X, LABELS, random_state=0)[0]
     for known in (X[2:], X[[1, 5]], X[LABELS == "ant"], X.copy(), part):
         assert known.model == X.model
-    results = (X - X.mean(axis=0), X @ np.ones((64, 2)), np.concatenate([X, X]))
+    W = np.ones((64, 64))
+    products = (X @ W, X.dot(W), np.dot(X, W), np.inner(X, W), W.dot(X.T))
+    results = (X - X.mean(axis=0), *products, np.concatenate([X, X]))
     for unknown in (*results, np.asarray(X)):
         assert type(unknown) is np.ndarray
     assert isinstance(X.sum(), np.float32)
@@ -145,6 +151,28 @@ def test_rows_are_not_stored_under_the_name_of_another_model(clip, other, stored
         save_embeddings(tmp_path / "again.npz", stored(clip), other)
 
 
+@pytest.mark.parametrize("featurizer", ["emoji-clip", ["a.png", "b.png"]])
+def test_a_featurizer_that_is_not_one_is_refused(featurizer, tmp_path):
+    kind = type(featurizer).__name__
+    with pytest.raises(TypeError, match=rf"must be a CLIPFeaturizer or None, got a {kind}\."):
+        save_embeddings(tmp_path / "rows.npz", np.ones((2, 64)), featurizer)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_is_not_on_this_machine_made_no_rows(known, clip, stored, tmp_path):
+    X = stored(clip) if known else np.ones((2, 64))
+    name = f"local-dir:{tmp_path / 'gone'}"
+    with pytest.raises(ModelError, match=f"The model of featurizer, '{name}', is not available"):
+        save_embeddings(tmp_path / "again.npz", X, CLIPFeaturizer(name))
+
+
+def test_rows_of_a_fit_are_of_its_model_after_a_change_of_parameters(clip, other, tmp_path):
+    X = clip.fit_transform(IMAGES)
+    save_embeddings(tmp_path / "rows.npz", X, clip.set_params(model_name=other.model_name))
+    model = load_embeddings(tmp_path / "rows.npz")[1].model
+    assert not model.is_same(other._present_identity())
+
+
 def test_a_file_that_exists_is_replaced_only_on_request(clip, stored, tmp_path):
     X = stored(clip)
     with pytest.raises(FileExistsError, match="already exists; overwrite=True replaces it"):
@@ -162,15 +190,19 @@ def damaged(path, how):
         content |= {
             "no model": {"model": np.array("{}")},
             "no fingerprint": {"model": np.array('{"name": "a", "fingerprints": []}')},
+            "one string": {"model": np.array('{"name": "a", "fingerprints": "abc"}')},
+            "one row": {"embeddings": np.ones(64)},
+            "strings": {"embeddings": np.full((12, 64), "a")},
             "objects": {"embeddings": np.array([{}], dtype=object)},
             "keys": {"keys": np.array(["one"])},
         }[how]
         np.savez(path, **content)
 
 
-@pytest.mark.parametrize(
-    "how", ["truncated", "empty", "no model", "no fingerprint", "objects", "keys"]
-)
+DAMAGES = ["truncated", "empty", "no model", "no fingerprint", "one string", "objects", "strings"]
+
+
+@pytest.mark.parametrize("how", [*DAMAGES, "one row", "keys"])
 def test_a_damaged_file_is_named(how, clip, stored, tmp_path):
     stored(clip)
     damaged(tmp_path / "rows.npz", how)
@@ -200,6 +232,15 @@ def test_the_answers_do_not_depend_on_whether_the_model_is_known(clip, stored):
     assert_array_equal(*proba)
 
 
+@pytest.mark.parametrize("display", [LongTailDisplay, PrototypeDisplay, ReliabilityDisplay])
+def test_displays_refuse_rows_of_another_model(display, clip, other, stored):
+    candle = CandleClassifier(text_encoder=None, **CANDLE).fit(stored(clip), LABELS)
+    rows = stored(other)
+    rows[0] = np.nan  # an image that could not be read
+    with pytest.raises(ModelError, match=refusal_of(clip, other)):
+        display.from_estimator(candle, rows, LABELS)
+
+
 def test_the_published_classifier_refuses_rows_of_another_model(clip, other, stored):
     candle = PublishedCandleClassifier(text_encoder=clip, max_iter=0).fit(stored(clip), LABELS)
     with pytest.raises(ModelError, match=refusal_of(clip, other)):
@@ -212,6 +253,15 @@ def test_after_a_fit_on_a_plain_array_the_model_is_that_of_the_names(clip, other
         candle.predict(stored(other))
     without = CandleClassifier(text_encoder=None, **CANDLE).fit(clip.transform(IMAGES), LABELS)
     assert len(without.predict(stored(other))) == 12
+
+
+@pytest.mark.parametrize("method", ["add_images", "add_unlabeled"])
+def test_a_copy_that_learns_from_more_rows_remembers_their_model(method, clip, other, stored):
+    candle = CandleClassifier(text_encoder=None, **CANDLE).fit(clip.transform(IMAGES), LABELS)
+    grown = getattr(candle, method)(stored(clip), *METHODS[method])
+    with pytest.raises(ModelError, match=refusal_of(clip, other)):
+        grown.predict(stored(other))
+    assert len(candle.predict(stored(other))) == 12
 
 
 def test_a_new_fit_forgets_the_model_of_the_last_one(clip, other, stored):
@@ -241,6 +291,15 @@ def test_after_a_step_that_changes_the_rows_the_model_is_that_of_the_names(clip,
         rejecting = RejectingClassifier(FrozenEstimator(pipe), rejection_rate=0.1).fit(X, LABELS)
         assert model_of_fit(rejecting) == expected
     assert model_of_fit(LogisticRegression().fit(X, LABELS)) is None
+
+
+def test_copies_of_a_fitted_classifier_have_the_model_of_their_own_fit(clip, other, stored):
+    rows, X = stored(clip), stored(other)
+    earlier = CandleClassifier(text_encoder=None, **CANDLE).fit(rows, LABELS)
+    for ensemble in (CalibratedClassifierCV, BaggingClassifier, AdaBoostClassifier):
+        assert model_of_fit(ensemble(earlier).fit(X, LABELS)) is None
+    calibrated = CalibratedClassifierCV(FrozenEstimator(earlier)).fit(rows, LABELS)
+    assert model_of_fit(calibrated) == rows.model
 
 
 def test_images_and_names_of_different_models_are_refused_if_the_rows_can_tell(clip, other, stored):
@@ -275,6 +334,15 @@ def test_a_pipeline_of_two_models_is_not_saved(mixed, clip, other, tmp_path):
     match = rf"'{clip.model_name}' .*embeds images with the CLIP '{other.model_name}'.*one model"
     with pytest.raises(ModelError, match=match):
         save_pipeline(mixed, tmp_path / "folder")
+
+
+@pytest.mark.slow
+@needs_onnx_exporter
+def test_a_pipeline_of_two_models_is_not_exported(mixed, clip, other, tmp_path):
+    pytest.importorskip("onnxscript")
+    match = rf"'{clip.model_name}' .*embeds images with the CLIP '{other.model_name}'.*one model"
+    with pytest.raises(ModelError, match=match):
+        to_onnx(mixed, tmp_path / "model.onnx")
 
 
 def test_a_file_with_a_pipeline_of_two_models_is_refused_by_name(mixed, clip, other, tmp_path):

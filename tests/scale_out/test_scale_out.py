@@ -1,7 +1,9 @@
 """Encoding and prediction on Dask: same results as one process, resumed, exactly once."""
 
 import io
+import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -20,6 +22,7 @@ pytest.importorskip("pyarrow")
 
 import dask.bag
 import dask.dataframe
+import huggingface_hub.constants
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +35,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
 from skcandle import CandleClassifier, CLIPFeaturizer, make_candle_pipeline
+from skcandle.clip import _checkpoint
 from skcandle.datasets import load_emoji
 from skcandle.exceptions import ModelError
 from skcandle.scale_out import _worker, encode_dataset, predict_dataset, read_embeddings
@@ -569,6 +573,36 @@ def test_a_folder_of_an_earlier_version_is_read_and_continued(
     assert read_embeddings(folder)[1].model is None
     encode_dataset(paths, folder, clip)
     assert len(read_embeddings(folder)[1]) == len(paths)
+
+
+@pytest.mark.parametrize("damage", [None, "tiny", {"name": "tiny"}])
+def test_a_damaged_name_of_the_model_is_refused_with_the_file(damage, paths, clip, folder):
+    encode_dataset(paths[:3], folder, clip)
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"clip": damage}))
+    with pytest.raises(ValueError, match=f"{MANIFEST_NAME}' is damaged .* Restore it"):
+        read_embeddings(folder)
+
+
+def test_a_folder_knows_the_weights_of_the_hub_that_its_job_downloads(
+    paths, clip, folder, tmp_path, monkeypatch
+):
+    """Another commit may have the same weights, so the commit alone does not identify them."""
+    source = Path(clip.model_name.removeprefix("local-dir:"))
+    snapshot = tmp_path / "hub" / "models--acme--tiny" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(snapshot.name)
+    shutil.copy(source / "open_clip_config.json", snapshot)
+
+    def download(repository, name, revision):
+        return shutil.copy(source / name, snapshot)
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(_checkpoint, "get_hf_file_metadata", lambda url, timeout: None)
+    monkeypatch.setattr(_checkpoint, "hf_hub_download", download)
+    encode_dataset(paths[:3], folder, CLIPFeaturizer("hf-hub:acme/tiny"))
+    assert read_embeddings(folder)[1].model.is_same(clip._present_identity())
 
 
 @pytest.mark.filterwarnings("ignore:Zero-shot predictions are correct")  # random weights
