@@ -6,7 +6,8 @@ from math import ceil
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import Resize
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms import CenterCrop, Resize
 from torchvision.transforms.v2.functional import resize
 
 from .._images.formats import open_image
@@ -53,7 +54,7 @@ class Preprocessing:
             "fill_color": config.fill_color,
         }
 
-    def __call__(self, content, exact):
+    def __call__(self, content, exact, in_many_threads=False):
         """Pixels of one image.
 
         Parameters
@@ -63,6 +64,9 @@ class Preprocessing:
             Whether to decode every image at full size and resize it as open_clip does.
             Otherwise a JPEG is decoded at 1/2, 1/4 or 1/8 if `REDUCED_MARGIN` allows it, and
             torchvision resizes tensors, whose pixels differ by at most one level.
+        in_many_threads : bool
+            Whether torchvision decodes JPEGs of moderate size, if not `exact`. Pillow keeps other
+            threads waiting while it copies pixels, and torchvision does not.
 
         Returns
         -------
@@ -70,6 +74,8 @@ class Preprocessing:
         """
         if exact or not self._is_plain:
             image = self._resize(self._middle(decode_image(content)))
+        elif in_many_threads and (pixels := self._decode_by_torchvision(content.data)) is not None:
+            return pixels
         else:
             image = self._decode_reduced(content.data) or self._decode_whole(content)
         for step in self._crop:
@@ -111,6 +117,36 @@ class Preprocessing:
             return image
         width, height = image.size
         return image.crop((ends[0], ends[1], width - ends[0], height - ends[1]))
+
+    def _decode_by_torchvision(self, data):
+        """Pixels of a JPEG; None for other images, and for JPEGs that Pillow has to prepare."""
+        if isinstance(data, Image.Image):
+            return None
+        try:
+            with open_image(io.BytesIO(data)) as image:
+                full_size, size = image.size, self._target(image.size)
+                if (
+                    image.format not in ("JPEG", "MPO")
+                    or image.mode not in ("RGB", "L")
+                    or orientation(image) != 1
+                    or self._middle(image) is not image
+                    or np.prod(full_size) <= np.prod(size)
+                ):
+                    return None
+                image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size])
+                if image.size != full_size:
+                    return None
+            pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+            pixels = resize(
+                pixels, size[::-1], interpolation=self._resize.interpolation, antialias=True
+            )
+            for step in self._crop:
+                pixels = step(pixels) if isinstance(step, CenterCrop) else pixels
+            return pixels.permute(1, 2, 0).contiguous()
+        except MemoryError:
+            raise
+        except Exception:  # Pillow then reports what is wrong
+            return None
 
     def _shrink(self, image, size, box=None):
         """Resize the image, or a box of it, to a width and height."""
