@@ -28,7 +28,8 @@ OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_AL
 
 # Products of at most so many multiplications, some 30 ms of one core, use one thread. With a busy
 # neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy). They
-# are too small for a GPU as well: a fit has some tens of them, and CUDA takes seconds to start.
+# are too small for a GPU as well: a fit of this size takes a core some three seconds, about as long
+# as CUDA takes to start (a reasoned limit, which the part "fit" of cuda.py there can confirm).
 SMALL_PRODUCT = 10**9
 _n_single = 0  # number of threads in `threads_for` with small work
 _former_threads = 1  # PyTorch's number of threads before the first of them
@@ -252,7 +253,7 @@ def explained_out_of_memory(device):
             raise
         free, total = torch.cuda.mem_get_info(device)
         raise torch.cuda.OutOfMemoryError(
-            f"The GPU {str(device)!r} has too little memory, {free / 1e9:.1f} of {total / 1e9:.1f} "
+            f"The GPU {str(device)!r} has too little memory: {free / 1e9:.1f} of {total / 1e9:.1f} "
             "GB are free. Close other programs that use it, or set device='cpu'."
         ) from error
 

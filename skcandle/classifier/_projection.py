@@ -195,12 +195,13 @@ def _minimise(objective, max_iter, callback):
         for part in objective.parts():
             part.backward()
             total = total + part.detach()
-        losses.append(float(total))
+        losses.append(total)  # a tensor: reading it would wait for a GPU
         if callback is not None:
-            callback(state["n_iter"], losses[-1])
+            callback(state["n_iter"], float(total))
         return total
 
     optimizer.step(evaluate)
+    losses = torch.stack(losses).tolist()
     if callback is not None:
         callback(state["n_iter"], losses[-1])
     return losses, state["n_iter"]

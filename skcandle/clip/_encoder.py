@@ -76,7 +76,8 @@ class Encoder:
     @cached_property
     def preprocess(self):
         """Function from the content of an image to its pixels, for any thread."""
-        return partial(self.model.preprocess, exact=self.exact)
+        feeds_gpu = self.device.type == "cuda"
+        return partial(self.model.preprocess, exact=self.exact, in_many_threads=feeds_gpu)
 
     def start(self, pixels):
         """Start to encode at most one batch of images, in parts if the GPU has too little memory.

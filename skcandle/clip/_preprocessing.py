@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode
 from torchvision.transforms import CenterCrop, Resize
 from torchvision.transforms.v2.functional import resize
 
@@ -21,6 +21,16 @@ REDUCED_MARGIN = 5.25
 # Images with a longer ratio of sides are cut before they are resized; only a square is kept anyway.
 MAX_RATIO = 100
 SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
+
+
+def decode_jpeg(data):
+    """Pixels of a JPEG, of shape (3, height, width), from torchvision's decoder.
+
+    It is called as an operation of PyTorch, which runs without the interpreter lock, and without
+    the warning of torchvision 0.29 that its functions will move to TorchCodec.
+    """
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    return torch.ops.image.decode_jpeg(encoded, ImageReadMode.RGB.value)
 
 
 class Preprocessing:
@@ -98,6 +108,8 @@ class Preprocessing:
                 _, box = image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size]) or (0, 0)
                 if not box or image.size == full_size:
                     return None
+                # In one piece: Pillow keeps other threads waiting while it joins small ones.
+                image.decodermaxblock = len(data)
                 return turned(self._shrink(in_rgb(image), size, box), turn)
         except MemoryError:
             raise
@@ -136,7 +148,7 @@ class Preprocessing:
                 image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size])
                 if image.size != full_size:
                     return None
-            pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+            pixels = decode_jpeg(data)
             pixels = resize(
                 pixels, size[::-1], interpolation=self._resize.interpolation, antialias=True
             )
