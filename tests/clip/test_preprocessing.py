@@ -7,6 +7,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageDraw, ImageFont, ImageOps, JpegImagePlugin
 
+from skcandle import CLIPFeaturizer
 from skcandle._images.reading import read_image
 from skcandle.clip import _preprocessing
 from skcandle.clip._preprocessing import REDUCED_MARGIN, Preprocessing
@@ -272,6 +273,17 @@ def test_torchvision_decodes_what_pillow_decodes(by_torchvision, size, mode, res
     assert by_torchvision == [(3, *size[::-1])]
     assert found.is_contiguous() and found.shape == (SIZE, SIZE, 3)
     assert np.abs(found.numpy().astype(int) - expected).max() <= 1
+
+
+def test_embeddings_do_not_depend_on_the_decoder_of_a_jpeg(by_torchvision):
+    model = CLIPFeaturizer("emoji-clip", precision="fp32", device="cpu")._encoder().model
+    contents = [read_image(encoded(photograph(200, 150, seed))) for seed in range(4)]
+    exact, threaded = (
+        model.encode_images([model.preprocess(content, **how) for content in contents])
+        for how in ({"exact": True}, {"exact": False, "in_many_threads": True})
+    )
+    assert len(by_torchvision) == 4
+    assert (exact * threaded).sum(dim=1).min() >= 0.999
 
 
 def turned(image):
