@@ -143,10 +143,10 @@ def _present_cards(n_devices):
 def _why_too_old(card):
     """Why PyTorch has no code for a GPU, or None if it has, as far as is known without CUDA."""
     built_for = re.findall(r"(?:sm|compute)_(\d+)", str(torch.cuda.get_arch_list()))
+    known = _capabilities_in_machine()
     if torch.cuda.is_initialized():
-        newest = torch.cuda.get_device_capability(card)
-    else:
-        newest = max(_capabilities_in_machine(), default=None)
+        known = frozenset([torch.cuda.get_device_capability(card)])
+    newest = max(known, default=None)
     oldest = min((divmod(int(digits), 10) for digits in built_for), default=None)
     if newest is None or oldest is None or newest >= oldest:
         return None

@@ -111,10 +111,8 @@ def test_other_cards_are_used(cards, capabilities, built_for):
 @pytest.mark.parametrize("work", [explained_out_of_memory, exact_matmul])
 def test_a_card_without_memory_is_explained(monkeypatch, work):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**8, 80 * 10**9))
-    with pytest.raises(
-        torch.cuda.OutOfMemoryError,
-        match=r"^The GPU 'cuda:0' has too little memory: 0\.1 of 80\.0 GB are free\. .*device='cpu'",
-    ):
+    message = r"^The GPU 'cuda:0' has too little memory: 0\.1 of 80\.0 GB are free\. .*device='cpu'"
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
         with work(torch.device("cuda:0")):
             raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
 
