@@ -129,9 +129,9 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
     A JPEG is decoded at 1/2, 1/4 or 1/8 if it then still has 5.25 times the size that the model
     needs: with 224 pixels, if its shorter side has at least 2352 pixels. After resizing,
     photographs keep a PSNR of 57 dB relative to the full decode; text, stripes and checks keep at
-    least 45 dB. Resizing itself then differs from open_clip's by at most one of 255 levels. On CUDA,
-    other JPEGs are decoded by torchvision, where possible, which lets more threads decode at once.
-    Its pixels were the same as Pillow's.
+    least 45 dB. Resizing itself then differs from open_clip's by at most one of 255 levels. On
+    CUDA, other JPEGs are decoded by torchvision, where possible, which lets more threads decode at
+    once. Its pixels were the same as Pillow's.
 
     `fit` remembers the model. After it, images are refused if the parameters stand for another one,
     or for other weights or another preprocessing; `precision` and `device` may change. Clones,
