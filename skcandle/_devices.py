@@ -29,7 +29,7 @@ OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_AL
 # Products of at most so many multiplications, some 30 ms of one core, use one thread. With a busy
 # neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy). They
 # are too small for a GPU as well: a fit of this size takes a core some three seconds, about as long
-# as CUDA takes to start (a reasoned limit, which the part "fit" of cuda.py there can confirm).
+# as CUDA takes to start. This is reasoned: the part "fit" of benchmarks/speed/cuda.py measures it.
 SMALL_PRODUCT = 10**9
 _n_single = 0  # number of threads in `threads_for` with small work
 _former_threads = 1  # PyTorch's number of threads before the first of them

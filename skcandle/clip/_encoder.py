@@ -20,8 +20,8 @@ from ._checkpoint import (
 
 # Images per forward pass for "auto", except on CUDA.
 BATCH_SIZE = 64
-# On CUDA, so many patches keep the matrix units of a large GPU busy, and take at most some 2 GB.
-# Reasoned, not measured: the part "forward" of benchmarks/speed/cuda.py compares batches.
+# On CUDA, so many patches give a large GPU enough to do, and take at most some 2 GB of memory. This
+# is reasoned, not measured: the part "forward" of benchmarks/speed/cuda.py compares batches.
 GPU_PATCHES = 2**15
 MOST_IMAGES = 1024
 
