@@ -250,7 +250,7 @@ def files(device, is_small):
     two of which are open_clip's, take 35 s to create.
     """
     if is_small:
-        print_files(device, ["ViT-B-32"], 64, 48, 8, [1, 2], 4, 4)
+        print_files(device, [EMOJI], 64, 48, 8, [1, 2], 4, 4)
         return True
     print_files(device, ["ViT-B-32"], 640, 480, 4096, [1, 4, 8, 16], 32, BATCH_SIZE)
     print()
@@ -264,8 +264,10 @@ def photographs(device, is_small):
     75 s: 15 s to make four pictures, and 11 s for a single thread to decode 256 files, twice. The
     batches are small, so that each worker of the DataLoader has one.
     """
-    size = (403, 302, 4, [1, 2], 2, 2) if is_small else (4032, 3024, 256, [1, 4, 8, 16], 4, 16)
-    print_files(device, ["ViT-B-32"], *size)
+    if is_small:
+        print_files(device, [EMOJI], 403, 302, 4, [1, 2], 2, 2)
+        return True
+    print_files(device, ["ViT-B-32"], 4032, 3024, 256, [1, 4, 8, 16], 4, 16)
     return True
 
 
@@ -304,7 +306,7 @@ def auto_takes(score, task, X):
 
 def memory(device, is_small):
     """Peak memory, and right rows after the device ran out of memory. 40 s."""
-    name = "ViT-B-32" if is_small else "ViT-L-14"
+    name = EMOJI if is_small else "ViT-L-14"
     size = (64, 48) if is_small else (640, 480)
     is_cuda = device == "cuda"
     with tempfile.TemporaryDirectory() as folder:
