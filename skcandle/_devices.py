@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import re
 import threading
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from ._locks import ForkSafeLock
+from ._warnings import warn_user
 from .exceptions import DeviceNotAvailableError
 
 _settings, _defaults = ForkSafeLock(), ForkSafeLock()
@@ -25,7 +27,9 @@ EXACT = ("ieee", "ieee") if HAS_FP32_PRECISION else ("highest", False)
 OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 # Products of at most so many multiplications, some 30 ms of one core, use one thread. With a busy
-# neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy).
+# neighbour, two threads took 5 to 12 times as long for 3e8 (benchmarks/speed/fit.py --busy). They
+# are too small for a GPU as well: a fit of this size takes a core some three seconds, about as long
+# as CUDA takes to start. This is reasoned: the part "fit" of benchmarks/speed/cuda.py measures it.
 SMALL_PRODUCT = 10**9
 _n_single = 0  # number of threads in `threads_for` with small work
 _former_threads = 1  # PyTorch's number of threads before the first of them
@@ -67,7 +71,11 @@ def resolve_device(device, metal=False):
     """
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
-            return _current_cuda_device()
+            current = _current_cuda_device()
+            reason = _why_too_old(current)
+            if reason is None:
+                return current
+            warn_user(f"The CPU is used, since {reason}.")
         return torch.device("mps" if metal and torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
@@ -82,12 +90,37 @@ def resolve_device(device, metal=False):
                 f"device={device!r} is not available: {_present_cards(n_devices)}. Use "
                 "device='auto' to use CUDA only where it is available, or device='cpu'."
             )
-        return _current_cuda_device() if resolved.index is None else resolved
+        card = _current_cuda_device() if resolved.index is None else resolved
+        reason = _why_too_old(card)
+        if reason is not None:
+            raise DeviceNotAvailableError(
+                f"device={device!r} is not available: {reason}. Install an earlier PyTorch, or use "
+                "device='cpu'."
+            )
+        return card
     if resolved.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceNotAvailableError(
             f"device={device!r} is not available: PyTorch finds no Metal device. Use device='auto'."
         )
     return resolved
+
+
+def device_for(device, n_multiplications):
+    """The device for arithmetic of a size: ``"auto"`` leaves small work to the CPU.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        See :func:`resolve_device`.
+    n_multiplications : int
+        Of the largest product of matrices.
+
+    Returns
+    -------
+    device : torch.device
+    """
+    is_small = isinstance(device, str) and device == "auto" and n_multiplications <= SMALL_PRODUCT
+    return torch.device("cpu") if is_small else resolve_device(device)
 
 
 def _current_cuda_device():
@@ -105,6 +138,22 @@ def _present_cards(n_devices):
     if visible is not None:
         return f"CUDA_VISIBLE_DEVICES={visible!r} contains no GPU of this machine"
     return "PyTorch finds no NVIDIA GPU with a working driver"
+
+
+def _why_too_old(card):
+    """Why PyTorch has no code for a GPU, or None if it has, as far as is known without CUDA."""
+    built_for = re.findall(r"(?:sm|compute)_(\d+)", str(torch.cuda.get_arch_list()))
+    known = _capabilities_in_machine()
+    if torch.cuda.is_initialized():
+        known = frozenset([torch.cuda.get_device_capability(card)])
+    newest = max(known, default=None)
+    oldest = min((divmod(int(digits), 10) for digits in built_for), default=None)
+    if newest is None or oldest is None or newest >= oldest:
+        return None
+    return (
+        f"the GPU has compute capability {newest[0]}.{newest[1]}, and this build of PyTorch needs "
+        f"at least {oldest[0]}.{oldest[1]}"
+    )
 
 
 def fastest_precision(device, prefer_bf16=False):
@@ -140,20 +189,20 @@ def _generation(device):
     this is needed if all images are cached, or if other processes encode them.
     """
     if not torch.cuda.is_initialized():
-        generations = _generations_in_machine()
+        generations = {major for major, _ in _capabilities_in_machine()}
         if len(generations) == 1:
             return min(generations)
     return torch.cuda.get_device_capability(device)[0]
 
 
 @functools.cache
-def _generations_in_machine():
-    """Generations of all NVIDIA GPUs, from the driver's library; empty if it does not tell."""
+def _capabilities_in_machine():
+    """Compute capabilities of all NVIDIA GPUs, from the driver's library; empty if unknown."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
         return frozenset()
-    generations = set()
+    capabilities = set()
     n_cards, card = ctypes.c_uint(), ctypes.c_void_p()
     major, minor = ctypes.c_int(), ctypes.c_int()
     # Every function returns 0 on success.
@@ -166,8 +215,8 @@ def _generations_in_machine():
             card, ctypes.byref(major), ctypes.byref(minor)
         ):
             return frozenset()
-        generations.add(major.value)
-    return frozenset(generations)
+        capabilities.add((major.value, minor.value))
+    return frozenset(capabilities)
 
 
 def cpu_has_bf16():
@@ -190,6 +239,26 @@ def is_out_of_memory(error):
 
 
 @contextmanager
+def explained_out_of_memory(device):
+    """Turn an error of too little memory on a CUDA device into one that says what to do.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if device.type != "cuda" or not is_out_of_memory(error):
+            raise
+        free, total = torch.cuda.mem_get_info(device)
+        raise torch.cuda.OutOfMemoryError(
+            f"The GPU {str(device)!r} has too little memory: {free / 1e9:.1f} of {total / 1e9:.1f} "
+            "GB are free. Close other programs that use it, or set device='cpu'."
+        ) from error
+
+
+@contextmanager
 def exact_matmul(device):
     """Multiply in the precision of the tensors, without TF32 on CUDA and without autocast.
 
@@ -204,7 +273,8 @@ def exact_matmul(device):
     _has_computed = True
     with torch.autocast(device.type, enabled=False) if _has_autocast(device) else nullcontext():
         with _without_tf32() if device.type == "cuda" else nullcontext():
-            yield
+            with explained_out_of_memory(device):
+                yield
 
 
 def _has_autocast(device):
@@ -303,12 +373,16 @@ def in_threads_for_data(function):
 
     @functools.wraps(function)
     def wrapped(data, *args, **kwargs):
-        n_samples, n_features = data.X.shape
-        n_rows = max(n_samples, data.n_classes)
-        with threads_for(n_rows * n_features * max(n_features, data.n_classes)):
+        with threads_for(multiplications(data)):
             return function(data, *args, **kwargs)
 
     return wrapped
+
+
+def multiplications(data):
+    """Multiplications in the largest product of matrices of a training set."""
+    n_samples, n_features = data.X.shape
+    return max(n_samples, data.n_classes) * n_features * max(n_features, data.n_classes)
 
 
 @functools.cache

@@ -298,7 +298,7 @@ def make_candle_pipeline(
     templates: str | Sequence[str] = "a photo of a {}.",
     temperature: str | float = "auto",
     margin: float = 1.0,
-    batch_size: int = 64,
+    batch_size: int | str = "auto",
     device: "str | torch.device" = "auto",
     cache: Path | EmbeddingCache | None = None,
     n_jobs: int | None = None,
@@ -340,8 +340,8 @@ def make_candle_pipeline(
     margin : float, default=1.0
         Strength of the logit adjustment, in [0, 1e6], see :class:`CandleClassifier`.
 
-    batch_size : int, default=64
-        Number of images or prompts per forward pass of CLIP.
+    batch_size : int or "auto", default="auto"
+        Number of images or prompts per forward pass of CLIP, see :class:`CLIPFeaturizer`.
 
     device : str or torch.device, default="auto"
         Device of CLIP and of the classifier.

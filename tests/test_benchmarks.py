@@ -1,6 +1,7 @@
 """The tasks, methods and measures of the benchmarks."""
 
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -243,15 +244,10 @@ def test_rounds_until_an_accuracy_is_reached(goal, rounds):
 
 @pytest.fixture
 def parts(monkeypatch):
-    """A function that replaces the process of a part of the CUDA benchmark by Python code."""
+    """A function that replaces a part of the CUDA benchmark by Python code."""
 
     def replace_by(code):
-        run = cuda.subprocess.run
-        monkeypatch.setattr(
-            cuda.subprocess,
-            "run",
-            lambda command, **options: run([sys.executable, "-c", code], **options),
-        )
+        monkeypatch.setattr(cuda, "command_of", lambda *args: [sys.executable, "-c", code])
 
     return replace_by
 
@@ -273,6 +269,34 @@ def test_a_part_of_the_cuda_benchmark_keeps_its_results_however_it_ends(
     assert f"| fit | {ending} | 1 |" in text
     assert "## fit\n\n| 1 |" in text
     assert ("ValueError: no luck" in text) == ending.startswith("FAILED")
+
+
+def test_a_part_that_hangs_is_stopped_with_the_processes_that_it_started(parts, tmp_path):
+    fcntl = pytest.importorskip("fcntl", reason="Windows has no such locks")
+    lock = tmp_path / "lock"
+    child = (
+        f"import fcntl, time; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
+        "print('| locked |', flush=True); time.sleep(120)"
+    )
+    parts(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])")
+    start = time.monotonic()
+    assert cuda.run_part("fit", "cpu", True, tmp_path, 10) == "STOPPED after 10 s"
+    assert (tmp_path / "fit.md").read_text() == "| locked |\n"
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits for the end of the child
+    assert time.monotonic() - start < 60
+
+
+def test_all_parts_of_the_cuda_benchmark_share_one_limit(monkeypatch, parts, tmp_path):
+    parts("print('| 1 |', flush=True); import time; time.sleep(60)")
+    monkeypatch.setattr(cuda, "SECONDS_IN_ALL", 3)
+    monkeypatch.setattr(
+        sys, "argv", f"cuda --device cpu --parts tests fit --folder {tmp_path}".split()
+    )
+    assert cuda.main() == 1
+    text = (tmp_path / "report.md").read_text()
+    assert "| tests | STOPPED after 3 s |" in text
+    assert "| fit | NOT RUN, no time was left | 0 |" in text
 
 
 def test_the_cuda_benchmark_fails_where_answers_differ(monkeypatch, capsys):

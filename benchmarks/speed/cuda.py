@@ -4,17 +4,20 @@
     python -m benchmarks.speed.cuda --parts equality files
     python -m benchmarks.speed.cuda --device cpu --small     # rehearsal without a card
 
-Each part is a process of at most two minutes. Its table goes to FOLDER/PART.md line by line, and
-its warnings and errors go to FOLDER/PART.log. A part that fails or is stopped loses no results.
-FOLDER/report.md joins all tables. The exit status is 1 if a part failed. Weights are random, and
-the parts make their own images: nothing needs a network.
+Each part is a process of at most two minutes, and all together take at most nine. The table of a
+part goes to FOLDER/PART.md line by line, and its warnings and errors go to FOLDER/PART.log. A part
+that fails or is stopped loses no results. FOLDER/report.md joins all tables. The exit status is 1
+if a part failed. Weights are random, and the parts make their own images: nothing needs a network.
 """
 
 import argparse
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -23,7 +26,12 @@ from benchmarks.speed.cuda_parts import PARTS
 from benchmarks.speed.machine import processor
 
 RESULTS = Path("benchmarks/results")
-SECONDS_PER_PART = 120
+SECONDS_PER_PART, SECONDS_IN_ALL = 120, 540
+
+
+def command_of(name, device, is_small):
+    command = [sys.executable, "-m", "benchmarks.speed.cuda_parts", name, "--device", device]
+    return [*command, "--small"] if is_small else command
 
 
 def run_part(name, device, is_small, folder, limit=SECONDS_PER_PART):
@@ -36,21 +44,26 @@ def run_part(name, device, is_small, folder, limit=SECONDS_PER_PART):
     is_small : bool
     folder : Path
     limit : float
-        Seconds after which the part is stopped.
+        Seconds after which the part is stopped, with all processes that it has started.
 
     Returns
     -------
     ending : str
-        "passed", "STOPPED after 120 s" or "FAILED (exit status 1)".
+        "passed", "STOPPED after 120 s", "FAILED (exit status 1)" or "NOT RUN, no time was left".
     """
-    command = [sys.executable, "-m", "benchmarks.speed.cuda_parts", name, "--device", device]
-    if is_small:
-        command.append("--small")
     with open(folder / f"{name}.md", "w") as table, open(folder / f"{name}.log", "w") as log:
+        if limit <= 0:
+            return "NOT RUN, no time was left"
+        command = command_of(name, device, is_small)
+        part = subprocess.Popen(command, stdout=table, stderr=log, start_new_session=True)
         try:
-            status = subprocess.run(command, stdout=table, stderr=log, timeout=limit).returncode
+            status = part.wait(limit)
         except subprocess.TimeoutExpired:
-            return f"STOPPED after {limit:g} s"
+            return f"STOPPED after {limit:.0f} s"
+        finally:
+            with suppress(ProcessLookupError):  # nothing is left of it
+                os.killpg(part.pid, signal.SIGKILL)
+            part.wait()
     return "passed" if status == 0 else f"FAILED (exit status {status})"
 
 
@@ -84,10 +97,11 @@ def main():
     card = re.sub(r"\W+", "_", processor(args.device)).strip("_")
     folder = args.folder or RESULTS / f"cuda_{card}"
     folder.mkdir(parents=True, exist_ok=True)
-    endings = {}
+    endings, end = {}, time.perf_counter() + SECONDS_IN_ALL
     for name in args.parts:
         start = time.perf_counter()
-        ending = run_part(name, args.device, args.small, folder)
+        limit = min(SECONDS_PER_PART, end - start)
+        ending = run_part(name, args.device, args.small, folder, limit)
         endings[name] = ending, time.perf_counter() - start
         print(f"{name}: {ending}, {endings[name][1]:.0f} s", flush=True)
         (folder / "report.md").write_text(report(args.device, endings, folder))

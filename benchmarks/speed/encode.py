@@ -38,6 +38,7 @@ from benchmarks.speed.machine import (
     processor,
     resident_mb,
     seconds,
+    synchronised,
 )
 from skcandle import CLIPFeaturizer, clear_memory
 from skcandle._devices import cpu_has_bf16
@@ -195,7 +196,8 @@ def print_machine(names, device):
             size = np.broadcast_to(model.module.visual.preprocess_cfg["size"], 2).tolist()
             n = 32
             pixels = torch.randint(0, 256, (n, *size, 3), dtype=torch.uint8)
-            duration = min(seconds(model.encode_images, pixels)[0] for _ in range(3))
+            encode = synchronised(model.encode_images, device)
+            duration = min(seconds(encode, pixels)[0] for _ in range(3))
             gflops = n * forward_gflop(model.module, model.dtype, size) / duration
             own = layer_gflops(model.module, model.dtype, device)
             share = f"{own:,.0f} | {gflops / own:.0%}" if own else "|"

@@ -19,7 +19,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from .._devices import resolve_device
+from .._devices import device_for
 from .._documentation import DocumentedMixin
 from .._embeddings import model_of
 from .._labels import check_label_types, without_nulls
@@ -483,7 +483,7 @@ class BaseCandle(
         For images that could not be read, the logits are NaN and the rows arbitrary.
         """
         X = self._check_embeddings(X)
-        scorer = _scorer(self._model, resolve_device(self.device))
+        scorer = _scorer(self._model, self._device_for(len(X)))
         for rows, missing, block in self._row_blocks(X):
             logits = scorer.score(block)[:, self._columns]
             logits[missing] = np.nan
@@ -500,6 +500,11 @@ class BaseCandle(
             ensure_all_finite="allow-nan",
             ensure_min_samples=min_samples,
         )
+
+    def _device_for(self, n_rows):
+        """The device that compares rows with classes and single images."""
+        n_features, n_compared = self.n_features_in_, self._model.n_compared
+        return device_for(self.device, n_rows * n_features * max(n_features, n_compared))
 
     def _n_rows_at_once(self, n_features):
         return max(BLOCK_LOGITS // max(self._model.n_compared, n_features), 1)

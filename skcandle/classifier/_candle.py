@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from .._devices import resolve_device
+from .._devices import device_for, multiplications
 from .._earlier_fit import keeps_an_earlier_fit
 from .._embeddings import model_of
 from .._sklearn_private import Interval, StrOptions, check_sample_weight, fit_context
@@ -132,7 +132,8 @@ class CandleClassifier(SelectivePrediction):
         Maximum number of L-BFGS iterations of the projection. With 0, it stays the identity.
 
     device : str or torch.device, default="auto"
-        Device for training and prediction. ``"auto"`` uses CUDA if it is available.
+        Device for training and prediction. ``"auto"`` uses CUDA if it is available and there is
+        enough to compute: with 512 features and up to 512 classes, from 3,815 images on in `fit`.
 
     random_state : int, RandomState instance or None, default=None
         Draws the sets of classes that are treated as new together. None uses a fixed design, so
@@ -384,7 +385,7 @@ class CandleClassifier(SelectivePrediction):
 
     def _fit_images(self, data, weights):
         """Fit prototypes, projection, single-image term and scores of held-out images."""
-        device, shrinkage = resolve_device(self.device), float(self.shrinkage)
+        device, shrinkage = device_for(self.device, multiplications(data)), float(self.shrinkage)
         statistics = ClassStatistics.of(data)
         prototypes = prototypes_of(statistics, data.text_features, shrinkage)
         images = data.at(balanced_rows(data, MAX_IMAGES))
@@ -529,7 +530,8 @@ class CandleClassifier(SelectivePrediction):
             grown = self._with_classes(self._every_class.of_labels(unlisted), texts)
         column = {label: i for i, label in enumerate(grown._every_class.classes.tolist())}
         columns = np.array([column[label] for label in labels.tolist()])
-        grown._model = grown._model.with_images(rows, columns, weight, resolve_device(self.device))
+        device = self._device_for(len(rows))
+        grown._model = grown._model.with_images(rows, columns, weight, device)
         added = TrainingImages.of(rows, columns, weight)
         grown._training_images = self._training_images.merged(added)
         grown._set_classes(np.union1d(grown._columns, columns))
@@ -612,7 +614,7 @@ class CandleClassifier(SelectivePrediction):
             sample_weight, rows, dtype=self.prototypes_.dtype, ensure_non_negative=True
         )
         weight = weight * self._probably_listed(X)  # X itself, which may be a table with names
-        device = resolve_device(self.device)
+        device = self._device_for(len(rows))
         grown._model = learn_from_unlabeled(
             self._model, partial(self._unit_rows, rows), weight, self._columns, device
         )

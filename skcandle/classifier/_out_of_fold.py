@@ -5,7 +5,6 @@ from copy import copy
 import numpy as np
 from sklearn.model_selection import KFold
 
-from .._devices import resolve_device
 from ._candle import CandleClassifier
 from ._rejecting import unfrozen
 
@@ -70,7 +69,7 @@ def _without(classifier, X, row_of):
         known.columns[entries],
         known.weights[entries],
         known.embeddings[entries],
-        resolve_device(classifier.device),
+        classifier._device_for(len(rows)),
     )
     smaller._set_classes(smaller._columns)
     return smaller

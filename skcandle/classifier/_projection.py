@@ -187,7 +187,8 @@ def _minimise(objective, max_iter, callback):
         tolerance_change=1e-4,  # smaller steps change accuracy and log-loss by nothing measurable
         line_search_fn="strong_wolfe",
     )
-    state, losses = optimizer.state[objective.projection], []
+    state = optimizer.state[objective.projection]
+    values: list = []  # of the objective
 
     def evaluate():
         optimizer.zero_grad()
@@ -195,12 +196,13 @@ def _minimise(objective, max_iter, callback):
         for part in objective.parts():
             part.backward()
             total = total + part.detach()
-        losses.append(float(total))
+        values.append(total)  # as a tensor, since reading its value would wait for a GPU
         if callback is not None:
-            callback(state["n_iter"], losses[-1])
+            callback(state["n_iter"], float(total))
         return total
 
     optimizer.step(evaluate)
+    losses = torch.stack(values).tolist()
     if callback is not None:
         callback(state["n_iter"], losses[-1])
     return losses, state["n_iter"]

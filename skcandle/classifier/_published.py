@@ -73,7 +73,8 @@ class PublishedCandleClassifier(BaseCandle):
         Number of epochs, including the warm-up. With 0, the head is not trained.
 
     device : str or torch.device, default="auto"
-        Device for training and prediction. ``"auto"`` uses CUDA if it is available.
+        Device for training and prediction. ``"auto"`` uses CUDA if it is available, but not to
+        predict few images.
 
     random_state : int, RandomState instance or None, default=None
         Determines the initial attention, the order of the images and the dropout. Pass an int for

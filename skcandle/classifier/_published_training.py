@@ -102,9 +102,8 @@ def train(
     losses = []
     for epoch in range(max_iter):
         optimizer.param_groups[0]["lr"] = rate_of_epoch(epoch, learning_rate, max_iter)
-        total = weight_sum = 0.0
-        for rows in batches(len(X), batch_size, order):
-            rows = rows.to(like.device)
+        sums = []  # of losses and weights, read once per epoch, since reading waits for a GPU
+        for rows in batches(len(X), batch_size, order, like.device):
             target, weight = torch.cat([y[rows], classes]), torch.cat([sample_weight[rows], ones])
             current = means.index_copy(0, new, virtual)
             groups = logit_groups(head, X[rows], texts, current, temperature, prototype_scale, drop)
@@ -112,7 +111,10 @@ def train(
             optimizer.zero_grad()
             (loss / weight.sum()).backward()
             optimizer.step()
-            total, weight_sum = total + loss.item(), weight_sum + weight.sum().item()
+            sums.append(torch.stack([loss.detach(), weight.sum()]))
+        total = weight_sum = 0.0
+        for batch_loss, batch_weight in torch.stack(sums).tolist():
+            total, weight_sum = total + batch_loss, weight_sum + batch_weight
         losses.append(total / weight_sum)
         if callback is not None:
             callback(epoch + 1, losses[-1])
@@ -126,9 +128,9 @@ def rate_of_epoch(epoch, learning_rate, max_iter):
     return learning_rate * (1 + math.cos(math.pi * (epoch - 1) / max_iter)) / 2
 
 
-def batches(n_images, batch_size, generator):
+def batches(n_images, batch_size, generator, device="cpu"):
     """Rows of each mini-batch of an epoch; an incomplete last batch is dropped if not alone."""
-    rows = torch.randperm(n_images, generator=generator)
+    rows = torch.randperm(n_images, generator=generator).to(device)
     if n_images > batch_size:
         rows = rows[: n_images // batch_size * batch_size]
     return rows.split(batch_size)

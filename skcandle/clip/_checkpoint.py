@@ -120,6 +120,13 @@ def is_small(checkpoint):
     return np.max(size) <= SMALL_IMAGE  # one side, or a height and a width
 
 
+def n_patches(checkpoint):
+    """Patches that a model cuts an image into; 16 x 16 pixels each where that is not stated."""
+    vision = model_config(checkpoint).get("vision_cfg", {})
+    sides = np.broadcast_to(vision.get("image_size", 224), 2)
+    return int(np.prod(np.ceil(sides / np.max(vision.get("patch_size") or 16))))
+
+
 def trained_in_bf16(checkpoint):
     """Whether a model was trained in bfloat16, like SigLIP, and therefore overflows in float16."""
     # In open_clip, the configurations for the sigmoid loss are those with a bias of the logits.

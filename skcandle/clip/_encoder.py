@@ -14,8 +14,16 @@ from ._checkpoint import (
     find_checkpoint,
     fingerprint,
     is_small,
+    n_patches,
     trained_in_bf16,
 )
+
+# Images per forward pass for "auto", except on CUDA.
+BATCH_SIZE = 64
+# On CUDA, so many patches give a large GPU enough to do, and take at most some 2 GB of memory. This
+# is reasoned, not measured: the part "forward" of benchmarks/speed/cuda.py compares batches.
+GPU_PATCHES = 2**15
+MOST_IMAGES = 1024
 
 
 class Encoder:
@@ -28,11 +36,12 @@ class Encoder:
     precision : {"auto", "fp32", "bf16", "fp16"}
         See :class:`~skcandle.CLIPFeaturizer`.
     device : torch.device
-    batch_size : int
+    batch_size : int or "auto"
         Images or prompts per forward pass.
 
     Attributes
     ----------
+    batch_size : int
     precision : {"fp32", "bf16", "fp16"}
         Number format of the forward pass for images; prompts are encoded in float32.
     fingerprint, text_fingerprint : bytes
@@ -47,7 +56,8 @@ class Encoder:
             precision = self._fastest_precision(device)
         self.precision = precision
         self.device = device
-        self.batch_size = batch_size
+        self.is_auto_batch = batch_size == "auto"
+        self.batch_size = self._useful_batch_size() if self.is_auto_batch else batch_size
         self.fingerprint = fingerprint(self.checkpoint, precision, self.exact)
         self.text_fingerprint = fingerprint(self.checkpoint, "fp32")
         self.has_overflowed = False
@@ -57,10 +67,17 @@ class Encoder:
             return "fp32"
         return fastest_precision(device, trained_in_bf16(self.checkpoint))
 
+    def _useful_batch_size(self):
+        if self.device.type != "cuda":
+            return BATCH_SIZE
+        n_images = GPU_PATCHES // n_patches(self.checkpoint) // BATCH_SIZE * BATCH_SIZE
+        return min(max(n_images, BATCH_SIZE), MOST_IMAGES)
+
     @cached_property
     def preprocess(self):
         """Function from the content of an image to its pixels, for any thread."""
-        return partial(self.model.preprocess, exact=self.exact)
+        feeds_gpu = self.device.type == "cuda"
+        return partial(self.model.preprocess, exact=self.exact, in_many_threads=feeds_gpu)
 
     def start(self, pixels):
         """Start to encode at most one batch of images, in parts if the GPU has too little memory.
@@ -75,7 +92,7 @@ class Encoder:
         started : tuple
             For :meth:`finish`. A GPU works on it meanwhile; a CPU has finished.
         """
-        return pixels, _in_parts(self.model, "images", self.model.encode_images, pixels)
+        return pixels, self._in_parts(self.model, "images", pixels)
 
     def finish(self, started):
         """Wait for the rows of images.
@@ -98,7 +115,7 @@ class Encoder:
 
     def _encode_in_fp32(self, pixels):
         model = self._load("fp32")
-        rows = _on_cpu(_in_parts(model, "images", model.encode_images, pixels))
+        rows = _on_cpu(self._in_parts(model, "images", pixels))
         model.check_finite(rows)
         if not self.has_overflowed:
             self.has_overflowed = True
@@ -125,7 +142,7 @@ class Encoder:
         """
         model = self.text_model
         tokens, is_cut = model.tokenize(prompts)
-        return np.concatenate(_in_parts(model, "prompts", model.encode_tokens, tokens)), is_cut
+        return np.concatenate(self._in_parts(model, "prompts", tokens)), is_cut
 
     @cached_property
     def model(self):
@@ -143,44 +160,43 @@ class Encoder:
 
         return load_model(self.checkpoint, precision, self.device, text_only)
 
+    def _in_parts(self, model, kind, inputs):
+        """Encode inputs at once, or in the largest parts that fit into the memory of a GPU.
 
-def _in_parts(model, kind, encode, inputs):
-    """Encode inputs at once, or in the largest parts that fit into the memory of a GPU.
+        Parameters
+        ----------
+        model : LoadedModel
+            Remembers how many fit, for later calls.
+        kind : {"images", "prompts"}
+        inputs : sequence or Tensor
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Remembers how many fit, for later calls.
-    kind : {"images", "prompts"}
-    encode : callable
-        Method of the model.
-    inputs : sequence or Tensor
-
-    Returns
-    -------
-    parts : list
-        Results of `encode`.
-    """
-    parts = []
-    done = 0
-    while done < len(inputs):
-        part = inputs[done : done + model.most_at_once.get(kind, len(inputs))]
-        try:
-            parts.append(encode(part))
-            done += len(part)
-            continue
-        except RuntimeError as error:
-            if len(part) == 1 or not is_out_of_memory(error):
-                raise
-        # Outside the handler, where the error keeps the tensors of the failed attempt alive.
-        n_next = model.most_at_once[kind] = len(part) // 2
-        torch.cuda.empty_cache()
-        warn_user(
-            f"The GPU has too little memory for {len(part)} {kind} at once; continuing with "
-            f"{n_next}. Set batch_size={n_next} to avoid this.",
-            BatchSizeWarning,
-        )
-    return parts
+        Returns
+        -------
+        parts : list
+            What the model returns for each part.
+        """
+        encode = model.encode_images if kind == "images" else model.encode_tokens
+        parts = []
+        done = 0
+        while done < len(inputs):
+            part = inputs[done : done + model.most_at_once.get(kind, len(inputs))]
+            try:
+                parts.append(encode(part))
+                done += len(part)
+                continue
+            except RuntimeError as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+            # Outside the handler, where the error keeps the tensors of the failed attempt alive.
+            n_next = model.most_at_once[kind] = len(part) // 2
+            torch.cuda.empty_cache()
+            if not self.is_auto_batch:
+                warn_user(
+                    f"The GPU has too little memory for {len(part)} {kind} at once; continuing "
+                    f"with {n_next}. Set batch_size={n_next} to avoid this.",
+                    BatchSizeWarning,
+                )
+        return parts
 
 
 def _on_cpu(parts):

@@ -58,9 +58,9 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
         the same in every process, which are useful only in tests. The other kinds of names come
         with their own weights: leave the default, or use None.
 
-    batch_size : int, default=64
-        Images or prompts per forward pass. Larger batches use a GPU better and need more of its
-        memory.
+    batch_size : int or "auto", default="auto"
+        Images or prompts per forward pass. ``"auto"`` means 64, and on CUDA between 64 and 1,024,
+        more for models with fewer patches per image, or fewer if they do not fit into memory.
 
     device : str or torch.device, default="auto"
         Where the model runs. ``"auto"`` uses CUDA if available, then the GPU of a Mac (MPS), then
@@ -129,7 +129,9 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
     A JPEG is decoded at 1/2, 1/4 or 1/8 if it then still has 5.25 times the size that the model
     needs: with 224 pixels, if its shorter side has at least 2352 pixels. After resizing,
     photographs keep a PSNR of 57 dB relative to the full decode; text, stripes and checks keep at
-    least 45 dB. Resizing itself then differs from open_clip's by at most one of 255 levels.
+    least 45 dB. Resizing itself then differs from open_clip's by at most one of 255 levels. On
+    CUDA, other JPEGs are decoded by torchvision, where possible, which lets more threads decode at
+    once. Its pixels were the same as Pillow's.
 
     `fit` remembers the model. After it, images are refused if the parameters stand for another one,
     or for other weights or another preprocessing; `precision` and `device` may change. Clones,
@@ -146,10 +148,11 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
 
     A GPU works on one batch while the next is decoded; a CPU decodes and encodes in turn, each on
     all cores. About two batches of images are in memory at a time, and three with a GPU. A batch of
-    images or prompts that is too large for a GPU is halved, with a `BatchSizeWarning`. The process
-    keeps to the smaller size until :func:`clear_memory` is called. Images of more than 179
-    megapixels (see ``PIL.Image.MAX_IMAGE_PIXELS``) and files of more than 1.1 GB are refused. While
-    a thread decodes an image, it takes up to 16 bytes per pixel, 2.9 GB at this limit.
+    images or prompts that is too large for a GPU is halved, with a `BatchSizeWarning` unless
+    `batch_size` is ``"auto"``. The process keeps to the smaller size until :func:`clear_memory` is
+    called. Images of more than 179 megapixels (see ``PIL.Image.MAX_IMAGE_PIXELS``) and files of
+    more than 1.1 GB are refused. While a thread decodes an image, it takes up to 16 bytes per
+    pixel, 2.9 GB at this limit.
 
     Examples
     --------
@@ -166,7 +169,7 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
     _parameter_constraints: dict = {
         "model_name": [str],
         "pretrained": [str, os.PathLike, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "fp32", "bf16", "fp16"})],
         "cache": [str, os.PathLike, EmbeddingCache, None],
@@ -185,7 +188,7 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
         model_name: str = "ViT-B-16-quickgelu",
         pretrained: Path | None = "openai",
         *,
-        batch_size: int = 64,
+        batch_size: int | str = "auto",
         device: str | torch.device = "auto",
         precision: str = "auto",
         cache: Path | EmbeddingCache | None = None,

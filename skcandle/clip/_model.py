@@ -12,7 +12,7 @@ import open_clip
 import torch
 from torch.nn.functional import normalize
 
-from .._devices import exact_matmul, seeded_defaults
+from .._devices import exact_matmul, explained_out_of_memory, seeded_defaults
 from .._locks import ForkSafeLock
 from .._warnings import warn_user
 from ..exceptions import ModelError, WeightsNotAvailableError
@@ -68,7 +68,8 @@ def load_model(checkpoint, precision, device, text_only=False):
             while len(_loaded) >= MAX_LOADED_MODELS:
                 _loaded.popitem(last=False)
             module = _create_module(checkpoint, precision)
-            _loaded[key] = LoadedModel(checkpoint, module, precision, device, text_only)
+            with explained_out_of_memory(device):
+                _loaded[key] = LoadedModel(checkpoint, module, precision, device, text_only)
         _loaded.move_to_end(key)
         return _loaded[key]
 
@@ -137,7 +138,7 @@ class LoadedModel:
         # PyTorch keeps pinned memory for the next batch.
         batch = torch.empty(shape, dtype=torch.uint8, pin_memory=is_cuda)
         torch.stack(list(pixels), out=batch)
-        return self._rows(self._encode_pixels, batch.to(self.device, non_blocking=is_cuda))
+        return self._rows(self._encode_pixels, batch)
 
     def _encode_pixels(self, batch):
         n_at_once = len(batch)
@@ -155,7 +156,7 @@ class LoadedModel:
 
     def encode_tokens(self, tokens):
         """Embed the token matrix of :meth:`tokenize`."""
-        rows = self._rows(self.module.encode_text, tokens.to(self.device)).cpu().numpy()
+        rows = self._rows(self.module.encode_text, tokens).cpu().numpy()
         self.check_finite(rows)
         return rows
 
@@ -175,6 +176,7 @@ class LoadedModel:
 
     def _rows(self, encode, inputs):
         with torch.inference_mode(), exact_matmul(self.device):
+            inputs = inputs.to(self.device, non_blocking=self.device.type == "cuda")
             return normalize(encode(inputs).float(), dim=-1)
 
     def check_finite(self, rows):

@@ -6,7 +6,8 @@ from math import ceil
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import Resize
+from torchvision.io import ImageReadMode
+from torchvision.transforms import CenterCrop, Resize
 from torchvision.transforms.v2.functional import resize
 
 from .._images.formats import open_image
@@ -20,6 +21,16 @@ REDUCED_MARGIN = 5.25
 # Images with a longer ratio of sides are cut before they are resized; only a square is kept anyway.
 MAX_RATIO = 100
 SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
+
+
+def decode_jpeg(data):
+    """Pixels of a JPEG, of shape (3, height, width), from torchvision's decoder.
+
+    It is called as an operation of PyTorch, which runs without the interpreter lock, and without
+    the warning of torchvision 0.29 that its functions will move to TorchCodec.
+    """
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    return torch.ops.image.decode_jpeg(encoded, ImageReadMode.RGB.value)
 
 
 class Preprocessing:
@@ -53,7 +64,7 @@ class Preprocessing:
             "fill_color": config.fill_color,
         }
 
-    def __call__(self, content, exact):
+    def __call__(self, content, exact, in_many_threads=False):
         """Pixels of one image.
 
         Parameters
@@ -63,6 +74,9 @@ class Preprocessing:
             Whether to decode every image at full size and resize it as open_clip does.
             Otherwise a JPEG is decoded at 1/2, 1/4 or 1/8 if `REDUCED_MARGIN` allows it, and
             torchvision resizes tensors, whose pixels differ by at most one level.
+        in_many_threads : bool
+            Whether torchvision decodes JPEGs of moderate size, if not `exact`. Pillow keeps other
+            threads waiting while it copies pixels, and torchvision does not.
 
         Returns
         -------
@@ -70,6 +84,8 @@ class Preprocessing:
         """
         if exact or not self._is_plain:
             image = self._resize(self._middle(decode_image(content)))
+        elif in_many_threads and (pixels := self._decode_by_torchvision(content.data)) is not None:
+            return pixels
         else:
             image = self._decode_reduced(content.data) or self._decode_whole(content)
         for step in self._crop:
@@ -92,6 +108,8 @@ class Preprocessing:
                 _, box = image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size]) or (0, 0)
                 if not box or image.size == full_size:
                     return None
+                # In one piece: Pillow keeps other threads waiting while it joins small ones.
+                image.decodermaxblock = len(data)
                 return turned(self._shrink(in_rgb(image), size, box), turn)
         except MemoryError:
             raise
@@ -111,6 +129,36 @@ class Preprocessing:
             return image
         width, height = image.size
         return image.crop((ends[0], ends[1], width - ends[0], height - ends[1]))
+
+    def _decode_by_torchvision(self, data):
+        """Pixels of a JPEG; None for other images, and for JPEGs that Pillow has to prepare."""
+        if isinstance(data, Image.Image):
+            return None
+        try:
+            with open_image(io.BytesIO(data)) as image:
+                full_size, size = image.size, self._target(image.size)
+                if (
+                    image.format not in ("JPEG", "MPO")
+                    or image.mode not in ("RGB", "L")
+                    or orientation(image) != 1
+                    or self._middle(image) is not image
+                    or np.prod(full_size) <= np.prod(size)
+                ):
+                    return None
+                image.draft(None, [ceil(REDUCED_MARGIN * side) for side in size])
+                if image.size != full_size:
+                    return None
+            pixels = decode_jpeg(data)
+            pixels = resize(
+                pixels, size[::-1], interpolation=self._resize.interpolation, antialias=True
+            )
+            for step in self._crop:
+                pixels = step(pixels) if isinstance(step, CenterCrop) else pixels
+            return pixels.permute(1, 2, 0).contiguous()
+        except MemoryError:
+            raise
+        except Exception:  # Pillow then reports what is wrong
+            return None
 
     def _shrink(self, image, size, box=None):
         """Resize the image, or a box of it, to a width and height."""

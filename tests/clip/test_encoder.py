@@ -24,6 +24,7 @@ from skcandle._images.reading import read_image
 from skcandle.clip import _checkpoint, _image_pipeline, _model, _preprocessing
 from skcandle.clip._cache.memory import memory_cache
 from skcandle.clip._cache.sqlite import DATABASE_NAME, _checksum
+from skcandle.clip._encoder import Encoder
 from skcandle.clip._featurizer import embed_images
 from skcandle.exceptions import BatchSizeWarning, CacheWarning, ImageReadError
 
@@ -549,6 +550,50 @@ def test_a_later_call_begins_with_the_batch_that_fitted(clip, out_of_memory_beyo
     with pytest.warns(BatchSizeWarning) as caught:
         clip.set_params(batch_size=16).transform(random_images(16))
     assert "for 16 images at once; continuing with 8" in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    "device, name, n_images",
+    [
+        ("cuda:0", "emoji-clip", 1024),  # 16 patches
+        ("cuda:0", "ViT-B-32", 640),  # 49
+        ("cuda:0", "RN50", 128),  # counts as 196
+        ("cuda:0", "ViT-L-14", 128),  # 256
+        ("cuda:0", "ViT-H-14-378-quickgelu", 64),  # 729
+        ("cpu", "emoji-clip", 64),
+        ("cpu", "ViT-L-14", 64),
+        ("mps", "ViT-B-32", 64),
+    ],
+)
+def test_auto_batches_follow_the_device_and_the_patches_of_the_model(device, name, n_images):
+    options = {"precision": "fp32", "device": torch.device(device)}
+    assert Encoder(name, None, batch_size="auto", **options).batch_size == n_images
+    assert Encoder(name, None, batch_size=7, **options).batch_size == 7
+
+
+def test_auto_batches_that_do_not_fit_are_halved_without_a_warning(clip, out_of_memory_beyond):
+    images = random_images(64)
+    expected = clip.transform(images)
+    memory_cache.clear()
+    sizes = out_of_memory_beyond(17)
+    clip.set_params(batch_size="auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BatchSizeWarning)
+        rows = clip.transform(images)
+        clip.transform(random_images(16, seed=1))
+    assert sizes == [16] * 5
+    np.testing.assert_allclose(rows, expected, atol=1e-6, rtol=0)
+
+
+def test_jpegs_for_a_gpu_are_decoded_for_many_threads(tiny_clip, monkeypatch):
+    options = {"precision": "bf16", "batch_size": 4}
+    on_cpu, on_gpu = (
+        Encoder(tiny_clip, None, device=torch.device(device), **options)
+        for device in ("cpu", "cuda:0")
+    )
+    monkeypatch.setattr(Encoder, "model", on_cpu.model)  # this machine has no GPU to load it on
+    assert not on_cpu.preprocess.keywords["in_many_threads"]
+    assert on_gpu.preprocess.keywords["in_many_threads"]
 
 
 def test_out_of_gpu_memory_halves_a_batch_of_prompts(clip, out_of_memory_beyond):

@@ -31,7 +31,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda is not None)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: cuda)
-        monkeypatch.setattr(devices, "_generations_in_machine", frozenset)
+        monkeypatch.setattr(devices, "_capabilities_in_machine", frozenset)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         for name, found in [("amx_tile", amx), ("avx512_bf16", avx512_bf16)]:
             monkeypatch.setattr(
@@ -104,9 +104,9 @@ def driver(monkeypatch):
         )
         return asked
 
-    devices._generations_in_machine.cache_clear()
+    devices._capabilities_in_machine.cache_clear()
     yield install
-    devices._generations_in_machine.cache_clear()
+    devices._capabilities_in_machine.cache_clear()
 
 
 def test_auto_precision_does_not_start_cuda(driver):

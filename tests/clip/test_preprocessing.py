@@ -7,6 +7,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageDraw, ImageFont, ImageOps, JpegImagePlugin
 
+from skcandle import CLIPFeaturizer
 from skcandle._images.reading import read_image
 from skcandle.clip import _preprocessing
 from skcandle.clip._preprocessing import REDUCED_MARGIN, Preprocessing
@@ -244,6 +245,93 @@ def test_a_truncated_jpeg_gives_the_error_of_the_full_decode(kept):
             preprocessing()(content, exact)
         errors.append(str(caught.value))
     assert errors[0] == errors[1]
+
+
+@pytest.fixture
+def by_torchvision(monkeypatch):
+    """The shapes of the images that torchvision decoded."""
+    decode, shapes = _preprocessing.decode_jpeg, []
+
+    def watched(*args):
+        pixels = decode(*args)
+        shapes.append(tuple(pixels.shape))
+        return pixels
+
+    monkeypatch.setattr(_preprocessing, "decode_jpeg", watched)
+    return shapes
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("size", [(200, 150), (97, 301), (65, 66)], ids=str)
+def test_torchvision_decodes_what_pillow_decodes(by_torchvision, size, mode, resize_mode):
+    content = read_image(encoded(photograph(*size).convert(mode)))
+    preprocess = preprocessing(resize_mode=resize_mode)
+    expected = preprocess(content, exact=False).numpy()
+    assert by_torchvision == []
+    found = preprocess(content, exact=False, in_many_threads=True)
+    assert by_torchvision == [(3, *size[::-1])]
+    assert found.is_contiguous() and found.shape == (SIZE, SIZE, 3)
+    assert np.abs(found.numpy().astype(int) - expected).max() <= 1
+
+
+def test_embeddings_do_not_depend_on_the_decoder_of_a_jpeg(by_torchvision):
+    model = CLIPFeaturizer("emoji-clip", precision="fp32", device="cpu")._encoder().model
+    contents = [read_image(encoded(photograph(200, 150, seed))) for seed in range(4)]
+    exact, threaded = (
+        model.encode_images([model.preprocess(content, **how) for content in contents])
+        for how in ({"exact": True}, {"exact": False, "in_many_threads": True})
+    )
+    assert len(by_torchvision) == 4
+    assert (exact * threaded).sum(dim=1).min() >= 0.999
+
+
+def turned(image):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(image, exif=exif)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda image: encoded(image, "PNG"),
+        lambda image: encoded(image.convert("CMYK")),
+        turned,
+        lambda image: encoded(image.resize((50, 40))),  # grows
+        lambda image: encoded(image.resize((900, 800))),  # is decoded at reduced scale
+        lambda image: encoded(image.resize((8000, 60))),  # loses its ends first
+        lambda image: image,
+    ],
+    ids=["PNG", "CMYK", "turned", "small", "large", "long", "in memory"],
+)
+def test_pillow_decodes_all_other_images_in_many_threads_too(by_torchvision, encode):
+    content, preprocess = read_image(encode(photograph(200, 150))), preprocessing()
+    found, expected = (preprocess(content, False, in_many_threads=many) for many in (True, False))
+    np.testing.assert_array_equal(found, expected)
+    assert by_torchvision == []
+
+
+def test_exact_pixels_are_never_decoded_by_torchvision(by_torchvision):
+    preprocessing()(read_image(encoded(photograph(200, 150))), exact=True, in_many_threads=True)
+    assert by_torchvision == []
+
+
+def test_pillow_decodes_what_torchvision_cannot(monkeypatch):
+    def fail(*args):
+        raise RuntimeError("torchvision was built without libjpeg")
+
+    content, preprocess = read_image(encoded(photograph(200, 150))), preprocessing()
+    expected = preprocess(content, exact=False)
+    monkeypatch.setattr(_preprocessing, "decode_jpeg", fail)
+    np.testing.assert_array_equal(preprocess(content, False, in_many_threads=True), expected)
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.99])
+def test_torchvision_accepts_no_truncated_jpeg(kept):
+    data = encoded(photograph(200, 150))
+    with pytest.raises(OSError):
+        preprocessing()(read_image(data[: int(kept * len(data))]), False, in_many_threads=True)
 
 
 def test_an_image_turned_by_its_owner_is_the_same_image():

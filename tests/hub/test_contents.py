@@ -32,7 +32,7 @@ from skcandle.hub._model_files import fitted_candle, from_bytes, to_bytes
 PARAMETERS_OF_CLIP = {
     "model_name": str,
     "pretrained": (str, type(None)),
-    "batch_size": int,
+    "batch_size": "auto",
     "device": "auto",
     "precision": str,
     "cache": None,
