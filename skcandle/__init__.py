@@ -17,11 +17,13 @@ if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first
         model_selection,
         scale_out,
     )
+    from .batch_inference import BatchPredictor
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from .clip import CacheInfo, CLIPFeaturizer, EmbeddingCache, clear_memory
     from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
+    "BatchPredictor",
     "CLIPFeaturizer",
     "CacheInfo",
     "CandleClassifier",
@@ -47,6 +49,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {name: name for name in __all__ if name.islower()}
     | {
+        "BatchPredictor": "batch_inference",
         "CLIPFeaturizer": "clip",
         "CacheInfo": "clip",
         "CandleClassifier": "classifier",
