@@ -12,9 +12,9 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._files import replacing
-from .._images.failures import is_url
 from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
+from .._images.urls import is_url
 from .._typing import Images, Path
 from .._warnings import warn_user
 from ..clip._cache.store import is_embedding

@@ -229,8 +229,8 @@ def test_open_files_with_keys(client, folder, paths, tiny_clip):
     streams[1].close()
     with pytest.raises(ValueError, match="image of key 'b' cannot be read: the file is closed"):
         encode_dataset(streams[:2], folder, clip, keys=["a", "b"])
-    with pytest.warns(UserWarning, match="'https://a.org/b.png' is a URL; download it"):
-        encode_dataset(["https://a.org/b.png"], folder, clip)
+    with pytest.warns(UserWarning, match="'none://b.png' cannot be opened"):
+        encode_dataset(["none://b.png"], folder, clip)
 
 
 def test_relative_paths_do_not_depend_on_the_folder_of_a_worker(
