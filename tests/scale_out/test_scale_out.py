@@ -593,14 +593,14 @@ def test_stored_keys_are_found_and_no_others(tmp_path):
     keys = [f"key {i}" for i in range(1000)]
     shards = ShardFolder(tmp_path)
     write_stored_keys(shards, {"a": key_digests(keys[:400]), "b": key_digests(keys[400:])})
-    stored = StoredKeys(shards)
+    stored = StoredKeys(shards, "run")
     assert all(key in stored for key in keys)
     assert not any(f"other {i}" in stored for i in range(1000))
 
 
 def test_no_stored_keys(tmp_path):
     write_stored_keys(ShardFolder(tmp_path), {})
-    assert "a" not in StoredKeys(ShardFolder(tmp_path))
+    assert "a" not in StoredKeys(ShardFolder(tmp_path), "run")
 
 
 # Workers
