@@ -187,7 +187,7 @@ class BatchPredictor:
         if clip is None and images:
             raise TypeError(
                 f"The column {self.column!r} must have embeddings (lists or arrays of floats), "
-                f"because the model is a classifier without a CLIPFeaturizer; got images."
+                "because the model is a classifier without a CLIPFeaturizer; got images."
             )
         if self.cache is not None:
             clip = copy(clip).set_params(cache=self.cache)
@@ -233,7 +233,7 @@ def _embeddings(values, allow_missing):
     With `allow_missing`, a missing embedding is a row of NaN.
     """
     if getattr(values, "ndim", 1) == 2:
-        return np.asarray(values)
+        return np.asanyarray(values)
     column = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
         column[i] = value
