@@ -52,7 +52,8 @@ def encode_dataset(
         pairs (key, image). A Dask collection need not fit into memory.
 
     folder : str or path-like
-        Folder of the data set, which is created if necessary. All workers must see it under this
+        Folder of the data set, or a URL that fsspec writes to, such as
+        ``"s3://bucket/embeddings"``. It is created if necessary. All workers must see it under this
         name. Only one call at a time can write to it: a second call stops the first, including its
         remaining tasks.
 
@@ -286,7 +287,7 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         A data set from :func:`encode_dataset`.
 
     out : str or path-like
-        Folder of the predictions, which is created if necessary. It holds the predictions of one
+        Folder or URL of the predictions, which is created if necessary. It holds the predictions of one
         data set. All workers must see both folders.
 
     proba : bool, default=False
