@@ -17,7 +17,8 @@ def is_url(image):
 
 def is_remote(image):
     """Whether an image is a URL of something else than a local file."""
-    return is_url(image) and SCHEME.match(image)[1] not in LOCAL
+    match = SCHEME.match(image) if isinstance(image, str) else None
+    return match is not None and match[1] not in LOCAL
 
 
 def local_path(url):
@@ -66,7 +67,8 @@ class UrlReader:
                 "'skcandle[fsspec]' adds those for s3:// and https://"
             ) from error
         except Exception as error:  # file systems raise errors of any type
-            raise NoImage(f"{url!r} cannot be opened ({type(error).__name__}: {error})") from error
+            reason = f"{type(error).__name__}: {error}".rstrip(".")
+            raise NoImage(f"{url!r} cannot be opened ({reason})") from error
 
     def _read(self, url, max_bytes):
         from fsspec.core import get_filesystem_class, url_to_fs

@@ -144,7 +144,8 @@ class ImagePipeline:
     def _start_reading(self, pool, start):
         """Futures with the contents or errors of a group of images."""
         group = range(len(self.images))[start : start + READ_TOGETHER]
-        if self.n_ahead and len(self.images) > 1:  # this thread is there for the GPU
+        # With a GPU, this thread is there for it; with a network, nothing here should wait.
+        if len(self.images) > 1 and (self.n_ahead or is_remote(self.images[start])):
             n_tasks = min(self.n_threads, len(group))
             return [pool.submit(self._read, group[k::n_tasks]) for k in range(n_tasks)]
         first, *rest = group

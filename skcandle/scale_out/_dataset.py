@@ -287,8 +287,8 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         A data set from :func:`encode_dataset`.
 
     out : str or path-like
-        Folder or URL of the predictions, which is created if necessary. It holds the predictions of one
-        data set. All workers must see both folders.
+        Folder or URL of the predictions, which is created if necessary. It holds the predictions
+        of one data set. All workers must see both folders.
 
     proba : bool, default=False
         Whether to store the probabilities of all classes, with 4 bytes per image and class.
