@@ -3,6 +3,7 @@
 import os
 from copy import copy
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from . import _typing
 from ._images.failures import unreadable_error
 from ._images.inputs import as_image_list
 from ._locks import ForkSafeLock
-from .classifier._embeddings import is_list, stack_lists
+from .classifier._embeddings import stack_lists
 from .classifier._missing_images import with_missing_answer
 from .clip import EmbeddingCache
 from .clip._featurizer import embed_images, is_featurizer
@@ -40,8 +41,8 @@ class BatchPredictor:
 
     column : str, default="image"
         The column of the batch with images, in any form that :meth:`CLIPFeaturizer.transform`
-        accepts (paths, bytes, arrays), or with embeddings, which are lists or arrays of floats. A
-        pipeline accepts both, and only its last step sees embeddings.
+        accepts (paths, URLs, bytes, arrays), or with embeddings, which are lists or arrays of
+        floats. A pipeline accepts both; embeddings skip its first step.
 
     proba : bool, default=False
         Whether to add the probabilities of all classes.
@@ -161,7 +162,7 @@ class BatchPredictor:
     def _new_columns(self, values):
         model = _load(self.model) if _is_path(self.model) else self.model
         clip, others, classifier = _parts(model)
-        rows = _embeddings(values, allow_missing=self.on_error == "nan")
+        rows = _stored_rows(values, allow_missing=self.on_error == "nan")
         if rows is None:
             rows, reasons = self._embed(clip, values)
         elif classifier is None:
@@ -227,7 +228,7 @@ def _answers(classifier, others, rows, reasons):
     return {"label": labels, "probability": proba.max(axis=1), "probabilities": proba}
 
 
-def _embeddings(values, allow_missing):
+def _stored_rows(values, allow_missing):
     """The rows of a column of embeddings, or None for a column of something else.
 
     With `allow_missing`, a missing embedding is a row of NaN.
@@ -237,7 +238,7 @@ def _embeddings(values, allow_missing):
     column = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
         column[i] = value
-    first = next((value for value in column if is_list(value)), None)
+    first = next((value for value in column if _is_embedding(value)), None)
     if first is None:
         return None
     if allow_missing:
@@ -245,6 +246,12 @@ def _embeddings(values, allow_missing):
             if value is None:
                 column[i] = np.full(len(first), np.nan)
     return stack_lists(column)
+
+
+def _is_embedding(value):
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1
+    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], Real)
 
 
 def _parts(model):

@@ -83,18 +83,17 @@ def stack_lists(X):
         return column
     if column.ndim != 1 or column.dtype != object:
         return X
-    width = next((len(row) for row in column if is_list(row)), None)
+    width = next((len(row) for row in column if _is_list(row)), None)
     if width is None:
         return X
     for i, row in enumerate(column):
-        if not is_list(row) or len(row) != width:
-            found = f"a list of {len(row)}" if is_list(row) else repr(row)
+        if not _is_list(row) or len(row) != width:
+            found = f"a list of {len(row)}" if _is_list(row) else repr(row)
             raise ValueError(f"X[{i}] must be a list of {width} numbers, got {found}.")
     return np.array(list(column))
 
 
-def is_list(value):
-    """Whether a value of a column is a list or array of one dimension."""
+def _is_list(value):
     return isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1
 
 

@@ -86,12 +86,12 @@ def one_worker_dies(shared, monkeypatch):
     assert not list(tokens.iterdir())
 
 
-def run(name, shared, batch_size):
+def run(name, shared):
     """Run a recipe in the folder, with small batches."""
     code = (
         RECIPES[name].replace("/shared", str(shared)).replace("/tmp/cache", str(shared / "cache"))
     )
-    exec(code.replace("batch_size=256", f"batch_size={batch_size}"), {"__name__": "recipe"})
+    exec(code.replace("batch_size=256", "batch_size=2"), {"__name__": "recipe"})
 
 
 def check_answers(shared):
@@ -133,13 +133,13 @@ def ray(shared):
 
 @needs["ray"]
 def test_ray_answers_all_photos_although_a_worker_dies(shared, ray, one_worker_dies):
-    run("ray", shared, batch_size=2)
+    run("ray", shared)
     check_answers(shared)
 
 
 @needs["ray"]
 def test_ray_reads_stored_embeddings(shared, ray):
-    run("ray-stored", shared, batch_size=2)
+    run("ray-stored", shared)
     check_answers_of_stored(shared)
 
 
@@ -155,25 +155,25 @@ def spark(shared):
 
 @needs["pyspark"]
 def test_spark_answers_all_photos_although_a_worker_dies(shared, spark, one_worker_dies):
-    run("spark", shared, batch_size=2)
+    run("spark", shared)
     check_answers(shared)
 
 
 @needs["pyspark"]
 def test_spark_reads_stored_embeddings(shared, spark):
-    run("spark-stored", shared, batch_size=2)
+    run("spark-stored", shared)
     check_answers_of_stored(shared)
 
 
 @needs["daft"]
 def test_daft_answers_all_photos_in_a_second_run_if_a_worker_dies(shared, one_worker_dies):
     with pytest.raises(RuntimeError, match="closed the connection unexpectedly"):
-        run("daft", shared, batch_size=2)
-    run("daft", shared, batch_size=2)
+        run("daft", shared)
+    run("daft", shared)
     check_answers(shared)
 
 
 @needs["daft"]
 def test_daft_reads_stored_embeddings(shared):
-    run("daft-stored", shared, batch_size=2)
+    run("daft-stored", shared)
     check_answers_of_stored(shared)
