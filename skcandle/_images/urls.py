@@ -71,7 +71,8 @@ class UrlReader:
             raise NoImage(f"{url!r} cannot be opened ({reason})") from error
 
     def _read(self, url, max_bytes):
-        from fsspec.core import get_filesystem_class, url_to_fs
+        from fsspec import get_filesystem_class
+        from fsspec.core import url_to_fs
 
         first, _, archive = url.partition("::")
         protocol = first.partition("://")[0]
