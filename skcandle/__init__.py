@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first
         scale_out,
     )
     from ._embeddings import Embeddings
+    from .batch_inference import BatchPredictor
     from .classifier import CandleClassifier, PublishedCandleClassifier, RejectingClassifier
     from .clip import (
         CacheInfo,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # for static checkers; at run time, names are loaded on first
     from .pipeline import CandlePipeline, make_candle_pipeline
 
 __all__ = [
+    "BatchPredictor",
     "CLIPFeaturizer",
     "CacheInfo",
     "CandleClassifier",
@@ -58,6 +60,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {name: name for name in __all__ if name.islower()}
     | {
+        "BatchPredictor": "batch_inference",
         "CLIPFeaturizer": "clip",
         "CacheInfo": "clip",
         "CandleClassifier": "classifier",

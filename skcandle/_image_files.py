@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ._images.failures import check_image_file
+from ._images.urls import is_url
 from ._labels import label_array
 from ._typing import Path as PathLike
 from ._warnings import warn_user
@@ -209,7 +210,7 @@ def load_image_table(
 ) -> Bunch:
     """Load the paths and labels of images from a table.
 
-    Every file is opened to read its header, but no image is decoded.
+    Every file is opened to read its header, but no image is decoded. URLs are not opened.
 
     Parameters
     ----------
@@ -321,7 +322,7 @@ def list_table(table, image, label, root=None):
     paths = []
     for i, value in enumerate(values):
         if isinstance(value, (str, os.PathLike)) and os.fspath(value):
-            paths.append(str(value if "://" in str(value) else root / value))
+            paths.append(str(value if is_url(value) else root / value))
         else:
             paths.append("")
             reasons[i] = f"has no path in the column {image!r}"
@@ -447,6 +448,8 @@ def _kind(path, endings):
     is_named = path.lower().endswith(SUFFIXES if endings is None else endings)
     if endings is not None and not is_named:
         return "other", "its suffix is not in suffixes"
+    if is_url(path):
+        return "image", ""
     reason = check_image_file(path)
     if reason is None:
         return "image", ""

@@ -61,6 +61,7 @@ def photos(tmp_path, monkeypatch):
 
 
 SLOW = {
+    "batch_engines.rst",
     "deployment.rst",
     "evaluation.rst",
     "inspection.rst",

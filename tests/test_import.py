@@ -49,6 +49,7 @@ assert clf.predict(np.eye(2)).tolist() == ["a", "b"]
         (FOLDER_OF_IMAGES, CLIP | {"torch"}),
         ("from skcandle import CandleClassifier", CLIP),
         (PREDICT_ON_GIVEN_TEXT_FEATURES, CLIP),
+        ("from skcandle import BatchPredictor", {"matplotlib", "open_clip", "fsspec"}),
         ("from skcandle.inspection import ImageReport", {"matplotlib", "cleanlab", "open_clip"}),
         ("from skcandle.inspection import LongTailDisplay", {"matplotlib", "open_clip"}),
     ],

@@ -14,7 +14,7 @@ ROOT = Path(skcandle.__file__).parent
 LAYERS = [
     ["__main__"],
     ["labelling"],
-    ["cli"],
+    ["cli", "batch_inference"],
     ["hub"],
     ["inspection", "scale_out", "export", "pipeline"],
     ["classifier"],

@@ -9,8 +9,9 @@ from ..exceptions import ImageReadError, UnreadableImageWarning
 from .formats import NoImage, hint_at_format, open_image
 from .inputs import DatasetItem, is_encoded
 from .reading import check_file, encoded_bytes, name_in_messages, open_without_waiting
+from .urls import UrlReader, is_remote
 
-URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # Path joins two slashes into one
+URL_AS_PATH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 PRINTABLE = re.compile(rb"[^\x00-\x1f\x7f]+")
 MAX_PATH = 255  # bytes; a longer path would fill the message
 # How many unreadable images a message lists; the exception has the positions of all.
@@ -100,21 +101,21 @@ def describe_failure(image, error):
             "down, or increase PIL.Image.MAX_IMAGE_PIXELS, which is half the limit"
         )
     if isinstance(error, OSError) and error.strerror:
-        if is_url(image):
-            return f"{os.fsdecode(image)!r} is a URL; download it and use the file or its bytes"
+        if isinstance(image, os.PathLike) and URL_AS_PATH.match(os.fsdecode(image)):
+            return f"{name}cannot be opened; a URL must be a string, because Path changes it"
         return f"{name}cannot be opened ({error.strerror})"
     if isinstance(error, ValueError) and "null byte" in str(error):  # in the name
         return f"{name}cannot be opened ({error})"
     return f"{name}is broken or truncated ({type(error).__name__}: {error})"
 
 
-def is_url(image):
-    """Whether an image is a URL."""
-    return isinstance(image, (str, os.PathLike)) and bool(URL.match(os.fsdecode(image)))
-
-
 def _head(image):
     """The first bytes of a file or of encoded bytes."""
+    if is_remote(image):
+        try:
+            return UrlReader().read(image, 32)
+        except NoImage:
+            return b""
     if isinstance(image, (str, os.PathLike)):
         try:  # it may have been removed or changed in the meantime
             with open(image, "rb", opener=open_without_waiting) as file:

@@ -13,8 +13,9 @@ from PIL import Image
 from .._sklearn_private import is_pandas_na, is_scalar_nan
 
 KINDS = (
-    "a path, a PIL image, encoded bytes, a file opened in binary mode, a dict with bytes or path, "
-    "an array of uint8 and shape (H, W, 3) or (H, W), or a tensor of uint8 and shape (3, H, W)"
+    "a path, a URL, a PIL image, encoded bytes, a file opened in binary mode, a dict with bytes or "
+    "path, an array of uint8 and shape (H, W, 3) or (H, W), or a tensor of uint8 and shape "
+    "(3, H, W)"
 )
 
 

@@ -14,6 +14,7 @@ from .file_digests import file_digests
 from .formats import NoImage
 from .inputs import DatasetItem, is_encoded, is_open_file
 from .pixels import image_from_array, upright_rgb
+from .urls import UrlReader, is_remote, is_url, local_path
 
 # The largest image that Pillow decodes takes 720 MB as uncompressed RGBA.
 MAX_FILE_BYTES = 2**30
@@ -53,7 +54,7 @@ def read_image(image):
     ----------
     image : str, path-like, bytes, bytearray, memoryview, binary file, PIL.Image.Image, ndarray, \
             DatasetItem or None
-        None is a missing image.
+        A string may be a URL. None is a missing image.
 
     Returns
     -------
@@ -62,6 +63,8 @@ def read_image(image):
     image = _asked_for(image)
     if image is None:
         raise NoImage("it is missing")
+    if is_remote(image):
+        return _from_bytes(remote_bytes(image, UrlReader()))
     if isinstance(image, (str, os.PathLike)):
         return _read_file(image)
     if is_encoded(image):
@@ -103,6 +106,27 @@ def encoded_bytes(image):
     return data
 
 
+def remote_bytes(url, reader):
+    """Content of the file behind a URL, as bytes.
+
+    Parameters
+    ----------
+    url : str
+        One for which :func:`~skcandle._images.urls.is_remote` is true.
+    reader : UrlReader
+
+    Returns
+    -------
+    data : bytes
+    """
+    data = reader.read(url, MAX_FILE_BYTES + 1)
+    if not data:
+        raise NoImage(f"{url!r} is empty (0 bytes)")
+    if len(data) > MAX_FILE_BYTES:
+        raise NoImage(f"{url!r} has more than {MAX_FILE_BYTES / 1e9:.1f} GB, which is the limit")
+    return data
+
+
 def reread(image, content):
     """The content with its data, read again if :func:`read_image` left it out."""
     if content.data is not None:
@@ -125,11 +149,11 @@ def name_in_messages(image):
 
 
 def _asked_for(image):
-    """The image, loaded by its dataset if it has one."""
-    if not isinstance(image, DatasetItem):
-        return image
-    with _shared_objects:  # datasets may not be thread-safe
-        return image.image()
+    """The image, loaded by its dataset if it has one; a path for a URL of a local file."""
+    if isinstance(image, DatasetItem):
+        with _shared_objects:  # datasets may not be thread-safe
+            image = image.image()
+    return local_path(image) if is_url(image) and not is_remote(image) else image
 
 
 def _read_file(path):

@@ -87,6 +87,29 @@ def answers(classes, positions):
     labels, missing = classes[positions], positions == MISSING
     if not missing.any():
         return labels
+    labels = with_missing_answer(labels, missing, classes)
+    n_missing = int(missing.reshape(len(missing), -1)[:, 0].sum())
+    warn_user(
+        f"{n_missing} of {len(missing)} rows of X are NaN, because the images could not be read. "
+        f"The answer for them is {missing_answer(classes)!r}.",
+        UnreadableImageWarning,
+    )
+    return labels
+
+
+def with_missing_answer(labels, missing, classes):
+    """Labels with the missing answer for some images; see :func:`answers` for errors.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,) or (n_samples, k)
+    missing : ndarray of bool, of the shape of `labels`
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    labels : ndarray of the shape of `labels`
+    """
     answer = missing_answer(classes)
     fits = classes.dtype != bool and type_for(classes, answer) is not None
     if not fits or answer in classes.tolist():
@@ -96,12 +119,6 @@ def answers(classes, positions):
             f"and with labels such as {classes.tolist()[0]!r} there is no value for a missing "
             "answer. Use predict_proba, which returns rows of NaN for these images."
         )
-    n_missing = int(missing.reshape(len(missing), -1)[:, 0].sum())
-    warn_user(
-        f"{n_missing} of {len(missing)} rows of X are NaN, because the images could not be read. "
-        f"The answer for them is {answer!r}.",
-        UnreadableImageWarning,
-    )
     return with_answer(labels, missing, answer)
 
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from .._images.urls import is_url
 from .._warnings import warn_user
 from ._answers import answer_rows
 from ._evaluation import (
@@ -117,6 +118,9 @@ def predict_images(
     from ..hub._model_files import fitted_candle
 
     files, reasons, skipped = unlabelled_images(places, image_column)
+    urls = [file for file in files if is_url(file)]
+    if sort_folder is not None and urls:
+        raise ValueError(f"--sort-into needs files on this machine, but {urls[0]!r} is a URL.")
     if model_file is None:
         pipe = _pipeline_of_names(classes, model, template, cache, device)
     else:

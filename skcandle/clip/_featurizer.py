@@ -256,7 +256,8 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
         Parameters
         ----------
         X : list, tuple, array, Series, one-column DataFrame, column or dataset
-            A collection of n_images images. Each image is a path (str or path-like), a PIL image,
+            A collection of n_images images. Each image is a path (str or path-like), a URL (str)
+            such as ``"s3://bucket/1.jpg"``, which fsspec reads in every call, a PIL image,
             the content of an image file (bytes, bytearray, memoryview, or a file opened in binary
             mode such as :class:`io.BytesIO`, which is read from its beginning and keeps its
             position), a dict with ``"bytes"`` or ``"path"`` (as in Hugging Face datasets), an
@@ -265,7 +266,7 @@ class CLIPFeaturizer(TransformerMixin, DocumentedMixin, VersionedStateMixin, Bas
             tensor of shape (n_images, 3, H, W), Series and one-column DataFrames of pandas,
             polars and PyArrow, torch and torchvision datasets whose items are images or tuples
             that begin with one, and Hugging Face datasets with one column of images. An image of
-            a dataset is loaded when it is needed. URLs are not fetched.
+            a dataset is loaded when it is needed.
 
         Returns
         -------

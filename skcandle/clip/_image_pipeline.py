@@ -15,7 +15,8 @@ from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from .._images.failures import describe_failure, unreadable_error, unreadable_warning
-from .._images.reading import read_image, reread
+from .._images.reading import read_image, remote_bytes, reread
+from .._images.urls import UrlReader, is_remote
 
 # Images that are read together and looked up in the cache with one query.
 READ_TOGETHER = 32
@@ -85,6 +86,7 @@ class ImagePipeline:
         self.encoder = encoder
         self.cache = cache
         self.images = images
+        self.urls = UrlReader()
         self.n_threads = n_threads(n_jobs)
         self.verbose = verbose
         self.n_ahead = encoder.batch_size if decodes_ahead(encoder.device) else 0
@@ -142,7 +144,8 @@ class ImagePipeline:
     def _start_reading(self, pool, start):
         """Futures with the contents or errors of a group of images."""
         group = range(len(self.images))[start : start + READ_TOGETHER]
-        if self.n_ahead and len(self.images) > 1:  # this thread is there for the GPU
+        # With a GPU, this thread is there for it; with a network, nothing here should wait.
+        if len(self.images) > 1 and (self.n_ahead or is_remote(self.images[start])):
             n_tasks = min(self.n_threads, len(group))
             return [pool.submit(self._read, group[k::n_tasks]) for k in range(n_tasks)]
         first, *rest = group
@@ -156,7 +159,10 @@ class ImagePipeline:
         return [_done(outcome), *tasks]
 
     def _read(self, positions):
-        return [(i, *_outcome(read_image, self.images[i])) for i in positions]
+        return [(i, *_outcome(self._read_one, self.images[i])) for i in positions]
+
+    def _read_one(self, image):
+        return read_image(remote_bytes(image, self.urls) if is_remote(image) else image)
 
     def _finish_reading(self, tasks):
         contents = {}

@@ -32,13 +32,13 @@ def split_pipeline(estimator):
     NotFittedError
         If the classifier is not fitted.
     """
-    pipe = _best(estimator)
+    pipe = best_estimator(estimator)
     if not isinstance(pipe, Pipeline) or len(pipe.steps) < 2:
         raise TypeError(
             "pipe must be a fitted pipeline of a featurizer and a classifier, as "
             f"make_candle_pipeline makes, got {type(pipe).__name__}."
         )
-    return pipe[:-1], _check_classifier(pipe[-1])
+    return pipe[:-1], check_classifier(pipe[-1])
 
 
 def embeddings_and_classifier(estimator, X):
@@ -62,9 +62,9 @@ def embeddings_and_classifier(estimator, X):
     ModelError
         If embeddings are known to be from another CLIP than those of the fit.
     """
-    estimator = _best(estimator)
+    estimator = best_estimator(estimator)
     if not isinstance(estimator, Pipeline):
-        classifier = _check_classifier(estimator)
+        classifier = check_classifier(estimator)
         check_made_by(model_of(X), classifier)
         return X, classifier
     featurizer, classifier = split_pipeline(estimator)
@@ -163,14 +163,15 @@ def zero_shot_log_proba(classifier, X):
     return log_softmax(zero_shot_logits(X, text), axis=1)
 
 
-def _best(estimator):
+def best_estimator(estimator):
     """The best estimator of a search; any other estimator is returned unchanged."""
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     return estimator
 
 
-def _check_classifier(classifier):
+def check_classifier(classifier):
+    """Return a fitted classifier with `predict_proba`; anything else is an error."""
     if not hasattr(classifier, "predict_proba"):
         raise TypeError(
             "The last step must be a classifier with predict_proba, got "

@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._embeddings import Embeddings
 from .._files import replacing
-from .._images.failures import is_url
 from .._images.inputs import DatasetItem, is_encoded, to_list
 from .._images.reading import encoded_bytes
+from .._images.urls import is_url
 from .._typing import Images, Path
 from .._warnings import warn_user
 from ..classifier._base import check_made_by
@@ -55,7 +55,8 @@ def encode_dataset(
         pairs (key, image). A Dask collection need not fit into memory.
 
     folder : str or path-like
-        Folder of the data set, which is created if necessary. All workers must see it under this
+        Folder of the data set, or a URL that fsspec writes to, such as
+        ``"s3://bucket/embeddings"``. It is created if necessary. All workers must see it under this
         name. Only one call at a time can write to it: a second call stops the first, including its
         remaining tasks.
 
@@ -292,8 +293,8 @@ def predict_dataset(classifier: Any, folder: Path, out: Path, *, proba: bool = F
         A data set from :func:`encode_dataset`.
 
     out : str or path-like
-        Folder of the predictions, which is created if necessary. It holds the predictions of one
-        data set. All workers must see both folders.
+        Folder or URL of the predictions, which is created if necessary. It holds the predictions
+        of one data set. All workers must see both folders.
 
     proba : bool, default=False
         Whether to store the probabilities of all classes, with 4 bytes per image and class.

@@ -1,12 +1,15 @@
 """A folder of Parquet files, each of which is complete or does not exist."""
 
+import io
 import json
 import os
 import socket
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 from zlib import crc32
+
+from .._images.urls import is_remote
+from ._folders import as_folder
 
 # Readers of Parquet folders ignore names that begin with an underscore.
 MANIFEST_NAME = "_skcandle.json"
@@ -22,11 +25,12 @@ class ShardFolder:
     Parameters
     ----------
     path : str or path-like
+        A path or a URL.
     """
 
     def __init__(self, path):
-        # Absolute, because a worker process may have another working directory.
-        self.path = Path(path).expanduser().absolute()
+        self.is_remote = is_remote(path)
+        self.path = as_folder(path)
 
     def open(self, facts, remedy):
         """Create the folder, or check that its parts have the same facts.
@@ -88,7 +92,7 @@ class ShardFolder:
         """The facts of the first call of :meth:`open`, and the ID of the folder."""
         path = self.path / MANIFEST_NAME
         try:
-            return json.loads(_no_pipe(path).read_bytes())
+            return json.loads(self.read_file(MANIFEST_NAME))
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"The folder {str(self.path)!r} on {socket.gethostname()!r} is not a data set of "
@@ -104,6 +108,9 @@ class ShardFolder:
 
     def part_names(self, run="*"):
         """Sorted names of the parts of one run, or of all runs."""
+        if self.is_remote:
+            self.path.fs.invalidate_cache()  # it may have a list from before
+            return sorted(path.name for path in self.path.glob(f"part-{run}-*.parquet"))
         return sorted(_no_pipe(path).name for path in self.path.glob(f"part-{run}-*.parquet"))
 
     def write_part(self, name, run, facts, columns, failures=()):
@@ -135,24 +142,31 @@ class ShardFolder:
         def write(file):
             pq.write_table(table, file, **options)
             _seal_footer(file)
-            if (self.path / RUN_NAME).read_text() != run:
-                raise ValueError(
-                    f"A later call writes to {str(self.path)!r}, so this call must stop."
-                )
+            self._check_run(run)
 
         self.write_file(name, write)
+        if self.is_remote:  # where the next call cannot stop a file that is being written
+            try:
+                self._check_run(run)
+            except ValueError:
+                (self.path / name).unlink(missing_ok=True)
+                raise
+
+    def _check_run(self, run):
+        if self.read_file(RUN_NAME).decode() != run:
+            raise ValueError(f"A later call writes to {str(self.path)!r}, so this call must stop.")
 
     def read_part(self, name, columns):
         """Read a part, and verify its checksums: its table, its facts and its failures."""
         import pyarrow.parquet as pq
 
         path = self.path / name
-        with _names_damaged(path):
-            _check_footer(path)
+        with _names_damaged(path), path.open("rb") as file:
+            _check_footer(file)
             table = pq.read_table(
-                path, columns=columns, partitioning=None, page_checksum_verification=True
+                file, columns=columns, partitioning=None, page_checksum_verification=True
             )
-            n_rows = pq.read_metadata(path).num_rows
+            n_rows = pq.read_metadata(file).num_rows
             if table.column_names != columns or table.num_rows != n_rows:
                 raise ValueError(f"it must have {n_rows} rows of {columns}, got {table.shape}")
             metadata = table.schema.metadata
@@ -175,12 +189,27 @@ class ShardFolder:
         import pyarrow.parquet as pq
 
         path = self.path / name
-        with _names_damaged(path):
-            _check_footer(path)
-            return pq.read_metadata(path).num_rows
+        with _names_damaged(path), path.open("rb") as file:
+            _check_footer(file)
+            return pq.read_metadata(file).num_rows
+
+    def read_file(self, name):
+        """The bytes of a file that may change."""
+        path = self.path / name
+        return path.fs.cat_file(path.path) if self.is_remote else _no_pipe(path).read_bytes()
 
     def write_file(self, name, write):
-        """Write a file under a temporary name, and rename it when it is on disk."""
+        """Write a file that is complete or does not exist.
+
+        A local file has a temporary name until it is on disk. An object store does the same by
+        itself.
+        """
+        if self.is_remote:
+            buffer = io.BytesIO()
+            write(buffer)
+            path = self.path / name
+            path.fs.pipe_file(path.path, buffer.getvalue())
+            return
         temporary = self.path / f"_tmp-{uuid4().hex}"
         try:
             with open(temporary, "w+b") as file:
@@ -220,12 +249,12 @@ def _seal_footer(file):
     file.write(FOOTER_MARK + crc32(footer).to_bytes(4, "little") + footer)
 
 
-def _check_footer(path):
+def _check_footer(file):
     """Raise if the footer does not match its checksum; files of others have none."""
-    with open(path, "rb") as file:
-        footer = _footer(file)
-        file.seek(-min(len(footer) + N_SEAL, file.tell()), os.SEEK_END)
-        seal = file.read(N_SEAL)
+    footer = _footer(file)
+    file.seek(-min(len(footer) + N_SEAL, file.tell()), os.SEEK_END)
+    seal = file.read(N_SEAL)
+    file.seek(0)
     if seal.startswith(FOOTER_MARK) and seal[-4:] != crc32(footer).to_bytes(4, "little"):
         raise ValueError("the checksum of its footer is wrong")
 

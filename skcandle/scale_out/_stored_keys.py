@@ -1,6 +1,7 @@
 """The stored keys of a data set, in a file that all workers map into memory."""
 
 import hashlib
+import io
 
 import numpy as np
 
@@ -11,16 +12,21 @@ class StoredKeys:
     """Membership test for the stored keys of a folder, on sorted digests in a file.
 
     A key takes 16 bytes. 100 million keys take 1.6 GB of a machine's page cache, of which only the
-    pages that are looked up are loaded. Two keys with the same digest are expected only among 2**64
-    keys.
+    pages that are looked up are loaded; of a folder behind a URL, each process loads all. Two keys
+    with the same digest are expected only among 2**64 keys.
 
     Parameters
     ----------
     folder : ShardFolder
+    run : str
+        As returned by :meth:`ShardFolder.start_run`. The file does not change while it runs.
     """
 
-    def __init__(self, folder):
-        self._digests = np.load(folder.path / STORED_KEYS_NAME, mmap_mode="r")
+    def __init__(self, folder, run):
+        if folder.is_remote:
+            self._digests = _load(folder, run)
+        else:
+            self._digests = np.load(folder.path / STORED_KEYS_NAME, mmap_mode="r")
 
     def __contains__(self, key):
         first, second = _digest(key)
@@ -30,6 +36,19 @@ class StoredKeys:
             and self._digests[0, place] == first
             and self._digests[1, place] == second
         )
+
+
+_loaded: dict = {}  # the keys of the last run, for the tasks of a process
+
+
+def _load(folder, run):
+    key = str(folder.path), run
+    digests = _loaded.get(key)
+    if digests is None:
+        digests = np.load(io.BytesIO(folder.read_file(STORED_KEYS_NAME)))
+        _loaded.clear()
+        _loaded[key] = digests
+    return digests
 
 
 def write_stored_keys(folder, digests):

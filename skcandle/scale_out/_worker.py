@@ -122,7 +122,7 @@ def encode_partition(elements, *, featurizer, folder, facts, run, shard_size, n_
     folder.facts()  # raises on a machine that does not see the folder
     featurizer = _with_share_of_cores(_on_device_of_worker(featurizer), n_workers)
     _check_same_model(model_facts(featurizer), facts)
-    stored = StoredKeys(folder)
+    stored = StoredKeys(folder, run)
     present = {name.rpartition("-")[0]: name for name in folder.part_names(run)}
     failures: list[tuple[str, str]] = []
     done: set[str] = set()

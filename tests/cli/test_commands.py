@@ -956,6 +956,19 @@ def test_parquet_without_pyarrow_says_what_to_install(run, odd, tmp_path, monkey
     assert "Parquet files need PyArrow: pip install pyarrow, or use a .csv file." in message
 
 
+def test_images_behind_urls_are_answered_but_not_sorted(run, model, odd, tmp_path):
+    image = next(odd.rglob("*.png"))
+    table = tmp_path / "table.csv"
+    table.write_text(f"image\nfile://{image}\n")
+    answers = tmp_path / "answers.csv"
+    run("predict", model, table, "-o", answers)
+    expected = tmp_path / "expected.csv"
+    run("predict", model, image, "-o", expected)
+    assert answers.read_text() == expected.read_text().replace(str(image), f"file://{image}")
+    result = run("predict", model, table, "--sort-into", tmp_path / "sorted", code=1)
+    assert "--sort-into needs files on this machine, but 'file://" in result.stderr
+
+
 def test_folders_for_sorted_images_that_cannot_be_made(run, odd, tmp_path):
     (tmp_path / "file").write_text("no folder")
     for folder, message in [

@@ -233,8 +233,8 @@ def test_open_files_with_keys(client, folder, paths, tiny_clip):
     streams[1].close()
     with pytest.raises(ValueError, match="image of key 'b' cannot be read: the file is closed"):
         encode_dataset(streams[:2], folder, clip, keys=["a", "b"])
-    with pytest.warns(UserWarning, match="'https://a.org/b.png' is a URL; download it"):
-        encode_dataset(["https://a.org/b.png"], folder, clip)
+    with pytest.warns(UserWarning, match="'none://b.png' cannot be opened"):
+        encode_dataset(["none://b.png"], folder, clip)
 
 
 def test_relative_paths_do_not_depend_on_the_folder_of_a_worker(
@@ -682,14 +682,14 @@ def test_stored_keys_are_found_and_no_others(tmp_path):
     keys = [f"key {i}" for i in range(1000)]
     shards = ShardFolder(tmp_path)
     write_stored_keys(shards, {"a": key_digests(keys[:400]), "b": key_digests(keys[400:])})
-    stored = StoredKeys(shards)
+    stored = StoredKeys(shards, "run")
     assert all(key in stored for key in keys)
     assert not any(f"other {i}" in stored for i in range(1000))
 
 
 def test_no_stored_keys(tmp_path):
     write_stored_keys(ShardFolder(tmp_path), {})
-    assert "a" not in StoredKeys(ShardFolder(tmp_path))
+    assert "a" not in StoredKeys(ShardFolder(tmp_path), "run")
 
 
 # Workers

@@ -1,0 +1,86 @@
+"""Images behind URLs, which fsspec reads."""
+
+import re
+import threading
+
+from .formats import NoImage
+
+# At least two letters, because one may be a drive of Windows.
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|[a-z][a-z0-9+.-]+::.*://", re.IGNORECASE)
+LOCAL = ("file", "local")
+
+
+def is_url(image):
+    """Whether an image is a URL."""
+    return isinstance(image, str) and SCHEME.match(image) is not None
+
+
+def is_remote(image):
+    """Whether an image is a URL of something else than a local file."""
+    match = SCHEME.match(image) if isinstance(image, str) else None
+    return match is not None and match[1] not in LOCAL
+
+
+def local_path(url):
+    """The path of a URL that is not :func:`is_remote`."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return LocalFileSystem._strip_protocol(url)
+
+
+class UrlReader:
+    """Reads URLs, for the images of one call.
+
+    Nothing is kept between calls: what is behind a URL may change, and only its content tells. An
+    archive is opened once, and read by one thread at a time.
+    """
+
+    def __init__(self):
+        self._archives = {}
+        self._lock = threading.Lock()
+
+    def read(self, url, max_bytes):
+        """Read at most so many bytes.
+
+        Parameters
+        ----------
+        url : str
+            One for which :func:`is_remote` is true.
+        max_bytes : int
+
+        Returns
+        -------
+        data : bytes
+
+        Raises
+        ------
+        NoImage
+            If they cannot be read; the text says why.
+        """
+        try:
+            return self._read(url, max_bytes)
+        except MemoryError:
+            raise
+        except ImportError as error:
+            raise NoImage(
+                f"{url!r} needs a package that is not installed ({error}): pip install "
+                "'skcandle[fsspec]' adds those for s3:// and https://"
+            ) from error
+        except Exception as error:  # file systems raise errors of any type
+            reason = f"{type(error).__name__}: {error}".rstrip(".")
+            raise NoImage(f"{url!r} cannot be opened ({reason})") from error
+
+    def _read(self, url, max_bytes):
+        from fsspec import get_filesystem_class
+        from fsspec.core import url_to_fs
+
+        first, _, archive = url.partition("::")
+        protocol = first.partition("://")[0]
+        if not archive or get_filesystem_class(protocol).cachable:
+            file_system, path = url_to_fs(url)
+            return file_system.cat_file(path, end=max_bytes)
+        with self._lock:
+            if (protocol, archive) not in self._archives:
+                self._archives[protocol, archive] = url_to_fs(url)[0]
+            file_system = self._archives[protocol, archive]
+            return file_system.cat_file(file_system._strip_protocol(first), end=max_bytes)

@@ -1,0 +1,34 @@
+"""Folders of data sets, on a file system or behind a URL."""
+
+import pathlib
+
+from .._images.urls import is_remote, is_url, local_path
+
+
+def as_folder(folder):
+    """The path of a folder, which has the methods of :class:`pathlib.Path`.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        A path, or a URL such as ``"s3://bucket/embeddings"``.
+
+    Returns
+    -------
+    path : pathlib.Path or upath.UPath
+        Absolute, because a worker process may have another working directory.
+    """
+    if not is_remote(folder):
+        folder = local_path(folder) if is_url(folder) else folder
+        return pathlib.Path(folder).expanduser().absolute()
+    try:
+        from upath import UPath
+
+        path = UPath(folder)
+        path.fs.invalidate_cache()  # needs the package of the file system
+    except ImportError as error:
+        raise ImportError(
+            f"The folder {folder!r} needs a package that is not installed ({error}). "
+            "`pip install 'skcandle[fsspec]'` adds those for s3:// and https://."
+        ) from error
+    return path
