@@ -102,7 +102,7 @@ def describe_failure(image, error):
         )
     if isinstance(error, OSError) and error.strerror:
         if isinstance(image, (str, os.PathLike)) and URL_AS_PATH.match(os.fsdecode(image)):
-            return f"{name}cannot be opened; do not convert a URL to a Path, which drops a slash"
+            return f"{name}cannot be opened; a URL needs two slashes, and Path drops one"
         return f"{name}cannot be opened ({error.strerror})"
     if isinstance(error, ValueError) and "null byte" in str(error):  # in the name
         return f"{name}cannot be opened ({error})"
