@@ -9,6 +9,7 @@ from .formats import NoImage
 
 # At least two letters, because one may be a drive of Windows.
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z][a-z0-9+.-]+::.*://", re.IGNORECASE)
+URL_AS_PATH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 LOCAL = re.compile(r"file:/|local://")  # Spark names files with one slash
 # Other file systems of fsspec that contain one another write files, or run templates (reference).
 ARCHIVES = ("zip", "tar", "libarchive")
@@ -22,6 +23,12 @@ def is_url(image):
 def is_remote(image):
     """Whether an image is a URL of something else than a local file."""
     return is_url(image) and LOCAL.match(image) is None
+
+
+def was_url(path):
+    """Whether a path seems to be a URL that lost a slash, as in ``Path("s3://bucket/1.png")``."""
+    is_path = isinstance(path, (str, os.PathLike)) and not is_url(path)
+    return is_path and URL_AS_PATH.match(os.fsdecode(path)) is not None
 
 
 def local_path(url):
