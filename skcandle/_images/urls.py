@@ -11,7 +11,8 @@ from .formats import NoImage
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z][a-z0-9+.-]+::.*://", re.IGNORECASE)
 URL_AS_PATH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 LOCAL = re.compile(r"file:/|local://")  # Spark names files with one slash
-# Other file systems of fsspec that contain one another write files, or run templates (reference).
+# What may precede "::". Others write files (simplecache), or read devices and pipes (dir), and with
+# fsspec 2024.5, reference:// runs code that is in the file it reads.
 ARCHIVES = ("zip", "tar", "libarchive")
 
 
