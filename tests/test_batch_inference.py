@@ -72,7 +72,7 @@ COLUMNS = {
 
 @pytest.mark.parametrize("form", [as_dict, as_frame])
 @pytest.mark.parametrize("kind", ["paths", "bytes", "arrays", "list of arrays"])
-def test_answers_for_images_are_those_of_the_pipeline(pipe, paths, form, kind):
+def test_answers_for_images_are_those_of_the_pipeline(pipe, paths, form, kind, cold):
     batch = form(COLUMNS[kind](paths))
     names = list(batch)
     answers = BatchPredictor(pipe, proba=True)(batch)
