@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from . import _typing
 from ._images.failures import unreadable_error
-from ._images.inputs import as_image_list
+from ._images.inputs import as_image_list, is_missing
 from ._locks import ForkSafeLock
 from .classifier._embeddings import stack_lists
 from .classifier._missing_images import with_missing_answer
@@ -23,6 +23,8 @@ from .hub._transfer import MODEL_FILE
 from .inspection._fitted import best_estimator, check_classifier, split_pipeline
 
 __all__ = ["BatchPredictor"]
+
+BROKEN_EMBEDDING = "its embedding is missing or not finite"
 
 
 class BatchPredictor:
@@ -169,7 +171,7 @@ class BatchPredictor:
             raise TypeError(f"The column {self.column!r} already has embeddings, not images.")
         else:
             broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-            reasons = dict.fromkeys(broken.tolist(), "its embedding is missing or not finite")
+            reasons = dict.fromkeys(broken.tolist(), BROKEN_EMBEDDING)
         if reasons and self.on_error == "raise":
             raise unreadable_error(reasons, len(rows))
         if classifier is None:
@@ -185,7 +187,10 @@ class BatchPredictor:
     def _embed(self, clip, values):
         """Rows of images, and the reasons for those without one."""
         images = as_image_list(values, allow_missing=self.on_error == "nan", allow_empty=True)
-        if clip is None and images:
+        if clip is None and all(image is None for image in images):  # also without any row
+            rows = np.full((len(images), 1), np.nan)
+            return rows, dict.fromkeys(range(len(rows)), BROKEN_EMBEDDING)
+        if clip is None:
             raise TypeError(
                 f"The column {self.column!r} must have embeddings (lists or arrays of floats), "
                 "because the model is a classifier without a CLIPFeaturizer; got images."
@@ -234,7 +239,8 @@ def _stored_rows(values, allow_missing):
     With `allow_missing`, a missing embedding is a row of NaN.
     """
     if getattr(values, "ndim", 1) == 2:
-        return np.asanyarray(values)
+        rows = np.asanyarray(values)
+        return rows if rows.dtype.kind in "fiu" else _numbers(rows)
     column = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
         column[i] = value
@@ -243,9 +249,16 @@ def _stored_rows(values, allow_missing):
         return None
     if allow_missing:
         for i, value in enumerate(column):
-            if value is None:
+            if is_missing(value):
                 column[i] = np.full(len(first), np.nan)
-    return stack_lists(column)
+    rows = stack_lists(column)
+    return rows.astype(float) if rows.dtype == object else rows
+
+
+def _numbers(rows):
+    """A table of objects as floats, with NaN for None; None if it has other objects."""
+    is_number = all(value is None or isinstance(value, Real) for value in rows.flat)
+    return rows.astype(float) if is_number else None
 
 
 def _is_embedding(value):

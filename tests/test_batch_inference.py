@@ -72,7 +72,7 @@ COLUMNS = {
 
 @pytest.mark.parametrize("form", [as_dict, as_frame])
 @pytest.mark.parametrize("kind", ["paths", "bytes", "arrays", "list of arrays"])
-def test_answers_for_images_are_those_of_the_pipeline(pipe, paths, form, kind):
+def test_answers_for_images_are_those_of_the_pipeline(pipe, paths, form, kind, cold):
     batch = form(COLUMNS[kind](paths))
     names = list(batch)
     answers = BatchPredictor(pipe, proba=True)(batch)
@@ -87,6 +87,11 @@ def test_answers_for_images_are_those_of_the_pipeline(pipe, paths, form, kind):
     assert proba.dtype == answers["probability"].dtype == np.float32
 
 
+def test_an_array_with_one_column_of_paths(pipe, paths):
+    column = np.array(paths, dtype=object)[:, np.newaxis]
+    assert BatchPredictor(pipe)({"image": column})["label"].tolist() == pipe.predict(paths).tolist()
+
+
 @pytest.mark.parametrize("form", [as_dict, as_frame])
 def test_a_featurizer_adds_embeddings(pipe, X, form):
     answers = BatchPredictor(pipe["clip"])(form(IMAGES))
@@ -97,7 +102,13 @@ def test_a_featurizer_adds_embeddings(pipe, X, form):
 @pytest.mark.parametrize("part", ["pipeline", "classifier"])
 @pytest.mark.parametrize(
     "column",
-    [np.asarray, list, lambda X: [row.tolist() for row in X], lambda X: as_frame(X)["image"]],
+    [
+        np.asarray,
+        list,
+        lambda X: [row.tolist() for row in X],
+        lambda X: as_frame(X)["image"],
+        lambda X: X.astype(object),
+    ],
 )
 def test_embeddings_are_classified_without_clip(pipe, X, part, column, no_loading, cold):
     no_loading()
@@ -152,6 +163,23 @@ def test_broken_embeddings_get_a_reason(pipe, X):
         assert answers["label"].tolist()[1:3] == ["", ""]
         with pytest.raises(ImageReadError, match=f"1 of 2 images .*image 0: {reason}"):
             BatchPredictor(model, "x")({"x": column[2:]})
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "row with None"])
+def test_all_forms_of_a_missing_embedding_get_a_reason(pipe, X, missing):
+    missing = [None, *X[0].tolist()[1:]] if missing == "row with None" else missing
+    predictor = BatchPredictor(pipe["candle"], "x", on_error="nan")
+    answers = predictor({"x": [X[0].tolist(), missing]})
+    assert answers["label"].tolist() == [pipe["candle"].predict(X[:1])[0], ""]
+    assert answers["error"].tolist() == ["", "its embedding is missing or not finite"]
+
+
+@pytest.mark.parametrize("n_rows", [0, 2])
+def test_a_classifier_accepts_batches_without_any_embedding(pipe, n_rows):
+    answers = BatchPredictor(pipe["candle"], "x", on_error="nan")({"x": [None] * n_rows})
+    assert answers["label"].tolist() == [""] * n_rows
+    assert answers["error"].tolist() == ["its embedding is missing or not finite"] * n_rows
+    assert np.isnan(answers["probability"]).all()
 
 
 def test_a_batch_without_any_readable_image(pipe):

@@ -9,9 +9,8 @@ from ..exceptions import ImageReadError, UnreadableImageWarning
 from .formats import NoImage, hint_at_format, open_image
 from .inputs import DatasetItem, is_encoded
 from .reading import check_file, encoded_bytes, name_in_messages, open_without_waiting
-from .urls import UrlReader, is_remote
+from .urls import UrlReader, is_remote, is_url, local_path, was_url
 
-URL_AS_PATH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 PRINTABLE = re.compile(rb"[^\x00-\x1f\x7f]+")
 MAX_PATH = 255  # bytes; a longer path would fill the message
 # How many unreadable images a message lists; the exception has the positions of all.
@@ -101,8 +100,8 @@ def describe_failure(image, error):
             "down, or increase PIL.Image.MAX_IMAGE_PIXELS, which is half the limit"
         )
     if isinstance(error, OSError) and error.strerror:
-        if isinstance(image, os.PathLike) and URL_AS_PATH.match(os.fsdecode(image)):
-            return f"{name}cannot be opened; a URL must be a string, because Path changes it"
+        if was_url(image):
+            return f"{name}cannot be opened; a URL needs two slashes, and Path drops one"
         return f"{name}cannot be opened ({error.strerror})"
     if isinstance(error, ValueError) and "null byte" in str(error):  # in the name
         return f"{name}cannot be opened ({error})"
@@ -118,7 +117,8 @@ def _head(image):
             return b""
     if isinstance(image, (str, os.PathLike)):
         try:  # it may have been removed or changed in the meantime
-            with open(image, "rb", opener=open_without_waiting) as file:
+            path = local_path(image) if is_url(image) else image
+            with open(path, "rb", opener=open_without_waiting) as file:
                 return file.read(32) or b""
         except OSError:
             return b""

@@ -1,24 +1,35 @@
 """Images behind URLs, which fsspec reads."""
 
+import os
 import re
+import stat
 import threading
 
 from .formats import NoImage
 
 # At least two letters, because one may be a drive of Windows.
-SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|[a-z][a-z0-9+.-]+::.*://", re.IGNORECASE)
-LOCAL = ("file", "local")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z][a-z0-9+.-]+::.*://", re.IGNORECASE)
+URL_AS_PATH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
+LOCAL = re.compile(r"file:/|local://")  # Spark names files with one slash
+# What may precede "::". Others write files (simplecache), or read devices and pipes (dir), and with
+# fsspec 2024.5, reference:// runs code that is in the file it reads.
+ARCHIVES = ("zip", "tar", "libarchive")
 
 
 def is_url(image):
     """Whether an image is a URL."""
-    return isinstance(image, str) and SCHEME.match(image) is not None
+    return isinstance(image, str) and bool(SCHEME.match(image) or LOCAL.match(image))
 
 
 def is_remote(image):
     """Whether an image is a URL of something else than a local file."""
-    match = SCHEME.match(image) if isinstance(image, str) else None
-    return match is not None and match[1] not in LOCAL
+    return is_url(image) and LOCAL.match(image) is None
+
+
+def was_url(path):
+    """Whether a path seems to be a URL that lost a slash, as in ``Path("s3://bucket/1.png")``."""
+    is_path = isinstance(path, (str, os.PathLike)) and not is_url(path)
+    return is_path and URL_AS_PATH.match(os.fsdecode(path)) is not None
 
 
 def local_path(url):
@@ -59,7 +70,7 @@ class UrlReader:
         """
         try:
             return self._read(url, max_bytes)
-        except MemoryError:
+        except (MemoryError, NoImage):
             raise
         except ImportError as error:
             raise NoImage(
@@ -71,16 +82,25 @@ class UrlReader:
             raise NoImage(f"{url!r} cannot be opened ({reason})") from error
 
     def _read(self, url, max_bytes):
-        from fsspec import get_filesystem_class
         from fsspec.core import url_to_fs
 
         first, _, archive = url.partition("::")
-        protocol = first.partition("://")[0]
-        if not archive or get_filesystem_class(protocol).cachable:
+        if not archive:
             file_system, path = url_to_fs(url)
             return file_system.cat_file(path, end=max_bytes)
+        protocol = first.partition("://")[0]
+        _check_chain(url)
         with self._lock:
             if (protocol, archive) not in self._archives:
                 self._archives[protocol, archive] = url_to_fs(url)[0]
             file_system = self._archives[protocol, archive]
             return file_system.cat_file(file_system._strip_protocol(first), end=max_bytes)
+
+
+def _check_chain(url):
+    """Raise unless a URL with "::" is of a file in an archive, which is a regular file if local."""
+    *containers, last = url.split("::")
+    if any(part.partition("://")[0] not in ARCHIVES for part in containers):
+        raise NoImage(f"{url!r} cannot be opened; only {', '.join(ARCHIVES)} may precede '::'")
+    if not is_remote(last) and not stat.S_ISREG(os.stat(local_path(last)).st_mode):
+        raise NoImage(f"{url!r} cannot be opened; {last!r} is not a regular file")

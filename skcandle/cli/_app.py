@@ -40,7 +40,9 @@ Cache = Annotated[
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Store no embeddings on disk.")]
 Device = Annotated[str, typer.Option(help="Where CLIP runs: auto, cpu, cuda, cuda:1 or mps.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Do not download anything.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Do not download models; URLs in tables are still read.")
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Load a model that has parts of other libraries.")
 ]

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from .._images.urls import is_remote, is_url, local_path
+from .._images.urls import is_remote, is_url, local_path, was_url
 
 
 def as_folder(folder):
@@ -17,7 +17,19 @@ def as_folder(folder):
     -------
     path : pathlib.Path or upath.UPath
         Absolute, because a worker process may have another working directory.
+
+    Raises
+    ------
+    ImportError
+        If a URL needs a package that is not installed.
+    ValueError
+        If the folder is a URL that went through :class:`pathlib.Path`.
     """
+    if was_url(folder):
+        raise ValueError(
+            f"The folder {str(folder)!r} is not a URL, which needs two slashes, and Path drops "
+            "one. Use a string."
+        )
     if not is_remote(folder):
         folder = local_path(folder) if is_url(folder) else folder
         return pathlib.Path(folder).expanduser().absolute()

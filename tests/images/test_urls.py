@@ -1,8 +1,10 @@
 """Images behind URLs: the same rows as from files, read anew in each call."""
 
 import io
+import json
 import threading
 import zipfile
+from base64 import b64encode
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -120,7 +122,7 @@ def test_threads_read_urls(clip, urls, memory, monkeypatch):
     assert len(names) == 2 and threading.current_thread().name not in names
 
 
-@pytest.mark.parametrize("form", ["file://{}", "local://{}"])
+@pytest.mark.parametrize("form", ["file://{}", "local://{}", "file:{}"])
 def test_a_url_of_a_local_file_is_read_like_its_path(clip, tmp_path, form):
     path = tmp_path / "a b%20c.png"
     path.write_bytes(CONTENTS[0])
@@ -153,20 +155,47 @@ def test_what_cannot_be_read_is_explained_and_does_not_stop_the_others(
         "memory://empty.png": "'memory://empty.png' is empty (0 bytes)",
         "memory://large.png": "'memory://large.png' has more than 0.0 GB, which is the limit",
         "memory://text.png": "the file 'memory://text.png' is not of a known image format",
-        Path("s3://bucket/1.png"): "the file 's3:/bucket/1.png' cannot be opened; a URL must be a "
-        "string, because Path changes it",
+        **dict.fromkeys(
+            [Path("s3://bucket/1.png"), "s3:/bucket/1.png"],
+            "the file 's3:/bucket/1.png' cannot be opened; a URL needs two slashes, and Path drops "
+            "one",
+        ),
     }
     images = [*expected, urls[0]]
-    with pytest.warns(UserWarning, match="8 of 9 images cannot be read") as caught:
+    with pytest.warns(UserWarning, match="9 of 10 images cannot be read") as caught:
         rows = clip.set_params(on_error="nan").transform(images)
     np.testing.assert_array_equal(rows[-1:], clip.transform(CONTENTS[:1]))
     assert caught[0].message.reasons == dict(enumerate(expected.values()))
 
 
-def test_the_format_of_a_url_is_named(memory):
-    memory.pipe("memory://1", b"\0\0\0\x18ftypheic" + bytes(20))
-    for url in ["memory://1", "memory://2"]:
+def test_the_format_of_a_url_is_named(memory, tmp_path):
+    heic = b"\0\0\0\x18ftypheic" + bytes(20)
+    memory.pipe("memory://1", heic)
+    (tmp_path / "1").write_bytes(heic)
+    for url in ["memory://1", "memory://2", f"file://{tmp_path}/1", f"file://{tmp_path}/2"]:
         assert ("HEIC needs" in describe_failure(url, UnidentifiedImageError())) == (url[-1] == "1")
+
+
+@pytest.mark.parametrize("first", ["reference://1.png", "simplecache", "zip://1.png::filecache"])
+def test_only_archives_may_contain_files(clip, tmp_path, first):
+    references = tmp_path / "references.json"
+    references.write_text(json.dumps({"1.png": "base64:" + b64encode(CONTENTS[0]).decode()}))
+    with pytest.raises(ImageReadError, match="only zip, tar, libarchive may precede '::'"):
+        clip.transform([f"{first}::file://{references}"])
+
+
+def test_an_archive_must_be_a_regular_file(clip, tmp_path):
+    for path in ["/dev/zero", str(tmp_path)]:
+        with pytest.raises(ImageReadError, match=f"'{path}' is not a regular file"):
+            clip.transform([f"zip://1.png::{path}"])
+
+
+def test_an_archive_in_an_archive(clip, tmp_path):
+    write_zip(tmp_path / "inner.zip", CONTENTS)
+    write_zip(tmp_path / "outer.zip", [(tmp_path / "inner.zip").read_bytes()])
+    inner = f"zip://photos/0.png::{tmp_path}/outer.zip"
+    rows = clip.transform([f"zip://photos/1.png::{inner}"])
+    np.testing.assert_array_equal(rows, clip.transform(CONTENTS[1:2]))
 
 
 def test_urls_in_a_table_are_not_opened(memory):

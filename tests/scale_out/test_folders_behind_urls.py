@@ -1,6 +1,7 @@
 """Data sets behind URLs: the same contents as in local folders, resumed, exactly once."""
 
 import sys
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -77,6 +78,13 @@ def test_a_second_call_encodes_only_new_images(memory, clip, encoded):
 def test_a_file_url_is_a_local_folder(clip, tmp_path):
     encode_dataset(IMAGES[:2], f"file://{tmp_path}/embeddings", clip, keys=KEYS[:2])
     assert read_embeddings(tmp_path / "embeddings")[0].tolist() == KEYS[:2]
+
+
+def test_a_url_that_lost_a_slash_is_not_a_folder(clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="'s3:/bucket/embeddings' is not a URL.* Use a string"):
+        encode_dataset(IMAGES, Path("s3://bucket/embeddings"), clip, keys=KEYS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("moment", ["before", "during"])
