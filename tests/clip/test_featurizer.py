@@ -262,7 +262,7 @@ class Text(io.BytesIO):
         (io.BytesIO(b"hello"), ImageReadError, "image 0: is not of a known image format"),
         (b"images/cat.jpg", ImageReadError, r"b'images/cat.jpg' is a path,.* os.fsdecode\(path\)"),
         ("none://b.png", ImageReadError, r"image 0: 'none://b.png' cannot be opened \(ValueError"),
-        (Path("s3://bucket/b.png"), ImageReadError, "a URL must be a string, because Path changes"),
+        (Path("s3://bucket/b.png"), ImageReadError, "a URL needs two slashes, and Path drops one"),
     ],
 )
 def test_what_is_not_read_is_explained(clip, image, error, message):

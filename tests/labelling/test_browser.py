@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import uvicorn
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -86,7 +86,11 @@ class Page:
         self.wait(lambda: self.all(".card") and self.all("#classes tr"))
 
     def wait(self, condition):
-        return WebDriverWait(self.driver, SECONDS).until(lambda driver: condition())
+        try:
+            return WebDriverWait(self.driver, SECONDS).until(lambda driver: condition())
+        except TimeoutException:
+            shown = {name: self.text(f"#{name}") for name in ("alert", "status", "progress")}
+            raise AssertionError(f"It did not happen on a page that says {shown}.") from None
 
     def all(self, selector):
         return self.driver.find_elements("css selector", selector)
@@ -455,6 +459,7 @@ def test_after_a_killed_command_the_next_one_goes_on_until_ctrl_c(chromium, comm
     page.wait(lambda: page.shown == [first])
     assert "teal" in page.card(first).text
     page.press("z", held=[Keys.CONTROL])
+    page.says("Undone")
     page.wait(lambda: "0 of 12 photos labelled" in page.text("#progress"))
     page.press("y", held=[Keys.CONTROL])
     page.wait(lambda: "1 of 12 photos labelled" in page.text("#progress"))
