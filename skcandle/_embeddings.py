@@ -57,3 +57,8 @@ class Embeddings(np.ndarray):
 def model_of(X):
     """The model that made an array of embeddings, or None if it is unknown."""
     return X.model if isinstance(X, Embeddings) else None
+
+
+def are_different(model, other):
+    """Whether two models are known to be different; None stands for an unknown one."""
+    return model is not None and other is not None and not model.is_same(other)

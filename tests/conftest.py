@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # With pytest -n 2, two busy processes share the cores: threads that have no work do not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import fsspec
 import pytest
 from helpers import save_tiny_clip
 
@@ -53,6 +54,15 @@ def encoded(before_encoding):
     sizes = []
     before_encoding.append(lambda pixels: sizes.append(len(pixels)))
     return sizes
+
+
+@pytest.fixture
+def memory():
+    """fsspec's file system in memory, empty before and after."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    yield memory
+    memory.store.clear()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ..exceptions import ImageReadError, UnreadableImageWarning
 from .formats import NoImage, hint_at_format, open_image
 from .inputs import DatasetItem, is_encoded
 from .reading import check_file, encoded_bytes, name_in_messages, open_without_waiting
-from .urls import UrlReader, is_remote, is_url, local_path, was_url
+from .urls import UrlReader, is_remote, local_path, was_url
 
 PRINTABLE = re.compile(rb"[^\x00-\x1f\x7f]+")
 MAX_PATH = 255  # bytes; a longer path would fill the message
@@ -117,8 +117,7 @@ def _head(image):
             return b""
     if isinstance(image, (str, os.PathLike)):
         try:  # it may have been removed or changed in the meantime
-            path = local_path(image) if is_url(image) else image
-            with open(path, "rb", opener=open_without_waiting) as file:
+            with open(local_path(image), "rb", opener=open_without_waiting) as file:
                 return file.read(32) or b""
         except OSError:
             return b""

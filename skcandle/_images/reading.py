@@ -14,7 +14,7 @@ from .file_digests import file_digests
 from .formats import NoImage
 from .inputs import DatasetItem, is_encoded, is_open_file
 from .pixels import image_from_array, upright_rgb
-from .urls import UrlReader, is_remote, is_url, local_path
+from .urls import UrlReader, is_remote, local_path
 
 # The largest image that Pillow decodes takes 720 MB as uncompressed RGBA.
 MAX_FILE_BYTES = 2**30
@@ -153,7 +153,7 @@ def _asked_for(image):
     if isinstance(image, DatasetItem):
         with _shared_objects:  # datasets may not be thread-safe
             image = image.image()
-    return local_path(image) if is_url(image) and not is_remote(image) else image
+    return local_path(image)
 
 
 def _read_file(path):

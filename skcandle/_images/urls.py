@@ -32,8 +32,12 @@ def was_url(path):
     return is_path and URL_AS_PATH.match(os.fsdecode(path)) is not None
 
 
-def local_path(url):
-    """The path of a URL that is not :func:`is_remote`."""
+def local_path(image):
+    """The path of a URL of a local file; any other image as it is."""
+    return _path_of(image) if is_url(image) and not is_remote(image) else image
+
+
+def _path_of(url):
     from fsspec.implementations.local import LocalFileSystem
 
     return LocalFileSystem._strip_protocol(url)
@@ -102,5 +106,5 @@ def _check_chain(url):
     *containers, last = url.split("::")
     if any(part.partition("://")[0] not in ARCHIVES for part in containers):
         raise NoImage(f"{url!r} cannot be opened; only {', '.join(ARCHIVES)} may precede '::'")
-    if not is_remote(last) and not stat.S_ISREG(os.stat(local_path(last)).st_mode):
+    if not is_remote(last) and not stat.S_ISREG(os.stat(_path_of(last)).st_mode):
         raise NoImage(f"{url!r} cannot be opened; {last!r} is not a regular file")

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from .._devices import device_for
 from .._documentation import DocumentedMixin
-from .._embeddings import model_of
+from .._embeddings import are_different, model_of
 from .._labels import check_label_types, without_nulls
 from .._locks import ForkSafeLock
 from .._persistence import VersionedStateMixin
@@ -550,13 +550,17 @@ def model_of_fit(estimator):
 def check_made_by(model, estimator):
     """Raise if the model of embeddings is known to be another one than that of the fit."""
     of_fit = model_of_fit(estimator)
-    if model is not None and of_fit is not None:
-        of_fit.check_rows(model)
+    if are_different(model, of_fit):
+        raise ModelError(
+            f"The classifier was fitted with the CLIP {of_fit}, but these embeddings are from the "
+            f"CLIP {model}, with other weights or another preprocessing; embed the images with the "
+            "model of the fit, or fit again."
+        )
 
 
 def _check_one_model(images, names):
     """Raise if images and class names were embedded by different models, as far as is known."""
-    if images is not None and names is not None and not images.is_same(names):
+    if are_different(images, names):
         raise ModelError(
             f"X was made by the CLIP {images}, but text_encoder is the CLIP {names}. Use one model "
             "for both. If the two share one embedding space, set text_encoder to the method "

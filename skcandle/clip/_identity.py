@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from .._embeddings import are_different
 from ..exceptions import ModelError
 from ._checkpoint import is_in_hub_cache, model_facts, weights_path
 
@@ -57,45 +58,6 @@ class ModelIdentity:
                 "weights or another preprocessing; use the model of the fit, or fit again."
             )
 
-    def check_rows(self, made_by):
-        """Check embeddings for a classifier that was fitted on those of this model.
-
-        Parameters
-        ----------
-        made_by : ModelIdentity
-            The model of the embeddings.
-
-        Raises
-        ------
-        ModelError
-            If it is another model.
-        """
-        if not self.is_same(made_by):
-            raise ModelError(
-                f"The classifier was fitted with the CLIP {self}, but these embeddings are from "
-                f"the CLIP {made_by}, with other weights or another preprocessing; embed the "
-                "images with the model of the fit, or fit again."
-            )
-
-    def check_pipeline(self, embeds_with):
-        """Check the pipeline of a classifier that was fitted on embeddings of this model.
-
-        Parameters
-        ----------
-        embeds_with : ModelIdentity
-            The model that embeds the images of the pipeline.
-
-        Raises
-        ------
-        ModelError
-            If it is another model.
-        """
-        if not self.is_same(embeds_with):
-            raise ModelError(
-                f"The classifier of this pipeline was fitted on embeddings of the CLIP {self}, but "
-                f"the pipeline embeds images with the CLIP {embeds_with}; use one model for both."
-            )
-
     def facts(self):
         """The identity as a dict for JSON."""
         return {"name": self.name, "fingerprints": list(self.fingerprints)}
@@ -111,6 +73,16 @@ class ModelIdentity:
 
     def __str__(self):
         return f"{self.name!r} (fingerprint {self.fingerprints[-1][:N_DIGITS]})"
+
+
+def check_embeds_with(model, classifier):
+    """Raise if the model of a pipeline is known to be another one than that of the fit's rows."""
+    if are_different(model, classifier._identity):
+        raise ModelError(
+            "The classifier of this pipeline was fitted on embeddings of the CLIP "
+            f"{classifier._identity}, but the pipeline embeds images with the CLIP {model}; use "
+            "one model for both."
+        )
 
 
 def identify(checkpoint, name):

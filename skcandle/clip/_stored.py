@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._embeddings import Embeddings, model_of
+from .._embeddings import Embeddings, are_different, model_of
 from .._files import replacing
 from .._typing import Path
 from ..exceptions import ModelError
@@ -83,7 +83,7 @@ def save_embeddings(
     model = model_of(X)
     if featurizer is not None:
         given = _identity_of(featurizer)
-        if model is not None and not model.is_same(given):
+        if are_different(model, given):
             raise ModelError(
                 f"X was made by the CLIP {model}, but featurizer is the CLIP {given}; pass the "
                 "featurizer that made X, or None."

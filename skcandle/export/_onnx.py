@@ -22,6 +22,7 @@ from ..classifier._base import model_of_fit
 from ..classifier._missing_images import missing_answer
 from ..classifier._rejecting import unfrozen
 from ..clip._featurizer import is_featurizer
+from ..clip._identity import check_embeds_with
 from ..clip._model import load_model
 from ._modules import CPU, Head, ImageClassifier
 
@@ -212,8 +213,7 @@ def _metadata(featurizer, classifier):
     """What the file says about the classes, the CLIP and the versions, by name."""
     if featurizer is not None:
         identity = featurizer._identity or featurizer._present_identity()
-        if identity is not None and classifier._identity is not None:
-            classifier._identity.check_pipeline(identity)
+        check_embeds_with(identity, classifier)
     else:
         identity = model_of_fit(classifier)
     metadata = {

@@ -70,10 +70,12 @@ def to_bytes(pipe):
     """
     import skops.io
 
+    from ..clip._identity import check_embeds_with
+
     pipe = portable(pipe)
     if pipe["clip"]._identity is None:
         pipe["clip"]._identity = pipe["clip"]._present_identity()
-    _check_one_model(pipe)
+    check_embeds_with(pipe["clip"]._identity, fitted_candle(pipe))
     return skops.io.dumps(pipe)
 
 
@@ -133,6 +135,8 @@ def from_bytes(data, path, *, trusted=()):
     """
     import skops.io
 
+    from ..clip._identity import check_embeds_with
+
     with explains_unreadable(path):
         pipe = skops.io.loads(data, trusted=[*known_types(), *trusted])
         is_fitted = is_fitted_pipeline(pipe)
@@ -146,7 +150,7 @@ def from_bytes(data, path, *, trusted=()):
         if not trusted:
             check_plain(pipe, fitted_candle(pipe))
         check_shapes(pipe["candle"], fitted_candle(pipe))
-    _check_one_model(pipe)
+    check_embeds_with(pipe["clip"]._identity, fitted_candle(pipe))
     return pipe
 
 
@@ -199,13 +203,6 @@ def fitted_candle(pipe):
     if isinstance(last, RejectingClassifier):
         return unfrozen(getattr(last, "estimator_", None))
     return last
-
-
-def _check_one_model(pipe):
-    """Raise if the classifier was fitted on embeddings of another model than the pipeline has."""
-    images, fit = pipe["clip"]._identity, fitted_candle(pipe)._identity
-    if images is not None and fit is not None:
-        fit.check_pipeline(images)
 
 
 def portable(pipe):

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from .._images.urls import is_remote, is_url, local_path, was_url
+from .._images.urls import is_remote, local_path, was_url
 
 
 def as_folder(folder):
@@ -31,8 +31,7 @@ def as_folder(folder):
             "one. Use a string."
         )
     if not is_remote(folder):
-        folder = local_path(folder) if is_url(folder) else folder
-        return pathlib.Path(folder).expanduser().absolute()
+        return pathlib.Path(local_path(folder)).expanduser().absolute()
     try:
         from upath import UPath
 

@@ -9,7 +9,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 from fsspec.registry import known_implementations
@@ -30,15 +29,6 @@ def png(image):
 
 
 CONTENTS = [png(image) for image in random_images(6)]
-
-
-@pytest.fixture
-def memory():
-    """fsspec's file system in memory, empty before and after."""
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    yield memory
-    memory.store.clear()
 
 
 @pytest.fixture

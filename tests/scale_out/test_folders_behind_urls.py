@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 from helpers import random_images
@@ -23,15 +22,6 @@ pytestmark = pytest.mark.slow
 
 IMAGES = random_images(10)
 KEYS = [f"image {i}" for i in range(10)]
-
-
-@pytest.fixture
-def memory():
-    """fsspec's file system in memory, empty before and after."""
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    yield memory
-    memory.store.clear()
 
 
 @pytest.fixture
