@@ -35,7 +35,7 @@ from benchmarks.speed.machine import (
     synchronised,
 )
 from skcandle import CandleClassifier, CLIPFeaturizer, clear_memory
-from skcandle._devices import device_for, exact_matmul
+from skcandle._devices import device_for, exact_matmul, multiplications
 from skcandle._images.file_digests import file_digests
 from skcandle._images.reading import read_image
 from skcandle.clip import _model
@@ -298,10 +298,8 @@ def fit(device, is_small):
 
 def auto_takes(score, task, X):
     """The kinds of device that "auto" chooses for the fit and for the prediction."""
-    n_features, n_classes = task.X.shape[1], len(task.names)
-    work = max(len(task.X), n_classes) * n_features * max(n_features, n_classes)
-    chosen = device_for("auto", work), score.model.set_params(device="auto")._device_for(len(X))
-    return [device.type for device in chosen]
+    of_prediction = score.model.set_params(device="auto")._device_for(len(X))
+    return [device_for("auto", multiplications(task)).type, of_prediction.type]
 
 
 def memory(device, is_small):
